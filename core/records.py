@@ -1,0 +1,227 @@
+"""The records that services share through etcd. Each has one writer, named in its docstring.
+
+Frozen; change with `dataclasses.replace`. Times are unix seconds (0.0 means never). Every field has
+a default, so that a record written by an older version still loads; a shape that changes meaning
+raises `schema` and needs a migration. Fields of a newer version survive a rewrite (see repository.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Config = dict[str, str]
+Devices = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Specification of an instance. Writer: runtime."""
+
+    id: str = ""
+    project: str = ""
+    name: str = ""
+    description: str = ""
+    architecture: str = ""
+    ephemeral: bool = False
+    profiles: tuple[str, ...] = ()
+    config: Config = field(default_factory=dict)
+    devices: Devices = field(default_factory=dict)
+    created_at: float = 0.0
+    member: str = ""
+    idmap_base: int = 0
+    idmap_size: int = 65536
+    pool: str = ""
+    image: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class InstanceObserved:
+    """What an instance is doing. Writer: runtime. `operation` holds the id of the one that owns it."""
+
+    id: str = ""
+    project: str = ""
+    name: str = ""
+    status: str = "creating"
+    message: str = ""
+    pid: int = 0
+    last_used_at: float = 0.0
+    boot_id: str = ""
+    operation: str = ""
+    volatile: Config = field(default_factory=dict)
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class IdmapBlock:
+    """A claimed range of host ids. Writer: runtime."""
+
+    base: int = 0
+    instance_id: str = ""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Writer: cluster."""
+
+    project: str = ""
+    name: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    devices: Devices = field(default_factory=dict)
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Project:
+    """Writer: cluster."""
+
+    name: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A storage pool. Writer: runtime. status: Pending, Created or Errored."""
+
+    name: str = ""
+    driver: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    status: str = "Created"
+    error: str = ""
+    member: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Network:
+    """Writer: network. status: Pending, Created or Errored."""
+
+    name: str = ""
+    project: str = "default"
+    type: str = "bridge"
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    status: str = "Created"
+    error: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class NicReservation:
+    """A NIC as decided. Writer: network. Addresses are without prefix; empty means none."""
+
+    instance_id: str = ""
+    project: str = ""
+    instance_name: str = ""
+    network: str = ""
+    device: str = ""
+    name: str = ""
+    host_name: str = ""
+    hwaddr: str = ""
+    mtu: int = 1500
+    bridge: str = ""
+    ipv4: str = ""
+    ipv4_prefix: int = 0
+    ipv6: str = ""
+    ipv6_prefix: int = 0
+    nictype: str = "bridged"
+    is_static: bool = False
+    options: Config = field(default_factory=dict)
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class AddressClaim:
+    """An address that is taken on a network. Writer: network. Created only if absent."""
+
+    network: str = ""
+    address: str = ""
+    instance_id: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """Writer: image. metadata is metadata.yaml as parsed."""
+
+    project: str = ""
+    fingerprint: str = ""
+    properties: Config = field(default_factory=dict)
+    public: bool = False
+    auto_update: bool = False
+    cached: bool = False
+    architecture: str = ""
+    filename: str = ""
+    size_bytes: int = 0
+    split: bool = False
+    profiles: tuple[str, ...] = ("default",)
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    last_used_at: float = 0.0
+    uploaded_at: float = 0.0
+    metadata: dict[str, object] = field(default_factory=dict)
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A name for an image. Writer: image."""
+
+    project: str = ""
+    name: str = ""
+    description: str = ""
+    target: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A trusted certificate. Writer: cluster. type: client, metrics or server; certificate is PEM."""
+
+    fingerprint: str = ""
+    name: str = ""
+    type: str = "client"
+    restricted: bool = False
+    projects: tuple[str, ...] = ()
+    certificate: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Server-wide keys that differ from their default. Writer: cluster. Secrets are hashed."""
+
+    config: Config = field(default_factory=dict)
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One host. Writer: cluster."""
+
+    name: str = ""
+    address: str = ""
+    architecture: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something an operator should look at. Writer: the service that saw it; cluster changes status."""
+
+    id: str = ""
+    type: str = ""
+    severity: str = "low"
+    status: str = "new"
+    member: str = ""
+    project: str = ""
+    subject: str = ""
+    message: str = ""
+    count: int = 1
+    first_seen_at: float = 0.0
+    last_seen_at: float = 0.0
+    schema: int = 1

@@ -1,0 +1,123 @@
+"""A prefix of the state kept in memory by following it: what the request path reads.
+
+A cache never blocks a reader and never asks etcd. It says which revision it reflects. A process
+that wrote something applies its own write at once, so it reads what it wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from core.logs import get_logger
+from core.state.repository import Entry, entry_of
+from core.state.store import KV, Change, Resync, Store
+
+T = TypeVar("T")
+Callback = Callable[[str, Entry[T] | None], None]
+log = get_logger(__name__)
+
+
+class Cache(Generic[T]):
+    """The records below *prefix*, by key."""
+
+    def __init__(self, store: Store, cls: type[T], prefix: str) -> None:
+        self._store = store
+        self._cls = cls
+        self._prefix = prefix
+        self._entries: dict[str, Entry[T]] = {}
+        self._gone: dict[str, int] = {}
+        self._callbacks: list[Callback[T]] = []
+        self._moved = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        self.revision = 0
+
+    async def start(self) -> None:
+        """Begin to follow; return when the first listing is in."""
+        # Owned by this cache until stop(); a TaskGroup would tie its life to the caller's block.
+        self._task = asyncio.create_task(self._run(), name=f"cache {self._prefix}")
+        await self.wait_for(1)
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def get(self, key: str) -> Entry[T] | None:
+        return self._entries.get(key)
+
+    def entries(self, prefix: str = "") -> list[Entry[T]]:
+        """Return the entries below *prefix*, sorted by key."""
+        items = sorted(self._entries.items())
+        return [entry for key, entry in items if key.startswith(prefix)]
+
+    def items(self) -> list[tuple[str, Entry[T]]]:
+        return sorted(self._entries.items())
+
+    def on_change(self, callback: Callback[T]) -> None:
+        """Call *callback* with key and entry (None when deleted) on every change from now on."""
+        self._callbacks.append(callback)
+
+    def apply(self, key: str, record: T | None, revision: int) -> None:
+        """Take over a write of this process without waiting for the watch to tell."""
+        self._take(key, None if record is None else Entry(record, revision), revision)
+
+    async def wait_for(self, revision: int, *, timeout_s: float | None = None) -> None:
+        """Return when this cache reflects *revision*. Raises: TimeoutError."""
+        async with asyncio.timeout(timeout_s), self._moved:
+            await self._moved.wait_for(lambda: self.revision >= revision)
+
+    async def _run(self) -> None:
+        async for item in self._store.follow(self._prefix):
+            if isinstance(item, Resync):
+                self._resync(item)
+            else:
+                self._change(item)
+            async with self._moved:
+                self._moved.notify_all()
+
+    def _resync(self, item: Resync) -> None:
+        seen = {kv.key for kv in item.kvs}
+        for key in [k for k, e in self._entries.items() if k not in seen and e.revision <= item.revision]:
+            self._take(key, None, item.revision)
+        for kv in item.kvs:
+            self._take(kv.key, self._decode(kv), kv.revision)
+        self.revision = max(self.revision, item.revision)
+
+    def _change(self, item: Change) -> None:
+        entry = None
+        if item.value is not None:
+            entry = self._decode(KV(item.key, item.value, item.revision))
+        self._take(item.key, entry, item.revision)
+        self.revision = max(self.revision, item.revision)
+
+    def _decode(self, kv: KV) -> Entry[T] | None:
+        try:
+            return entry_of(self._cls, kv)
+        except ValueError as exc:
+            log.error("record_unreadable", key=kv.key, error=str(exc))
+            return None
+
+    def _take(self, key: str, entry: Entry[T] | None, revision: int) -> None:
+        """Take a change unless a newer one of this key is known already."""
+        old = self._entries.get(key)
+        if revision <= max(old.revision if old else 0, self._gone.get(key, 0)):
+            return
+        if entry is None:
+            if self._entries.pop(key, None) is None:
+                return
+            self._remember_gone(key, revision)
+        else:
+            self._gone.pop(key, None)
+            self._entries[key] = entry
+        for callback in self._callbacks:
+            callback(key, entry)
+
+    def _remember_gone(self, key: str, revision: int) -> None:
+        # Bounded: only the newest deletions can still be overtaken by an older put in flight.
+        self._gone[key] = revision
+        while len(self._gone) > 1024:
+            self._gone.pop(next(iter(self._gone)))

@@ -1,0 +1,149 @@
+"""The key tree in etcd. The only place that formats a key.
+
+    /podium/v1/
+      server-config                          ServerConfig
+      members/NAME                           Member
+      projects/NAME                          Project
+      profiles/PROJECT/NAME                  Profile
+      certificates/FINGERPRINT               Certificate
+      warnings/ID                            Warning
+      images/PROJECT/FINGERPRINT             Image
+      aliases/PROJECT/NAME                   Alias (NAME percent-encoded)
+      pools/NAME                             Pool
+      instances/PROJECT/NAME                 Instance
+      observed/ID                            InstanceObserved
+      idmaps/MEMBER/BASE                     IdmapBlock
+      networks/NAME                          Network
+      nics/INSTANCE_ID/DEVICE                NicReservation
+      addresses/NETWORK/ADDRESS              AddressClaim
+      operations/ID                          Operation
+      claims/operations/ID                   lease-bound; value: who works on it
+      events/MEMBER/SERVICE                  the outbox; each write is one batch of events
+
+Names in keys are percent-encoded, so that a "/" in a name cannot reach another branch.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+ROOT = "/podium/v1/"
+SERVER_CONFIG = f"{ROOT}server-config"
+MEMBERS = f"{ROOT}members/"
+PROJECTS = f"{ROOT}projects/"
+PROFILES = f"{ROOT}profiles/"
+CERTIFICATES = f"{ROOT}certificates/"
+WARNINGS = f"{ROOT}warnings/"
+IMAGES = f"{ROOT}images/"
+ALIASES = f"{ROOT}aliases/"
+POOLS = f"{ROOT}pools/"
+INSTANCES = f"{ROOT}instances/"
+OBSERVED = f"{ROOT}observed/"
+IDMAPS = f"{ROOT}idmaps/"
+NETWORKS = f"{ROOT}networks/"
+NICS = f"{ROOT}nics/"
+ADDRESSES = f"{ROOT}addresses/"
+OPERATIONS = f"{ROOT}operations/"
+CLAIMS = f"{ROOT}claims/"
+EVENTS = f"{ROOT}events/"
+
+
+def _join(prefix: str, *parts: str) -> str:
+    return prefix + "/".join(quote(part, safe="") for part in parts)
+
+
+def server_config() -> str:
+    return SERVER_CONFIG
+
+
+def member(name: str) -> str:
+    return _join(MEMBERS, name)
+
+
+def project(name: str) -> str:
+    return _join(PROJECTS, name)
+
+
+def profile(project: str, name: str) -> str:
+    return _join(PROFILES, project, name)
+
+
+def profiles(project: str) -> str:
+    return _join(PROFILES, project) + "/"
+
+
+def certificate(fingerprint: str) -> str:
+    return _join(CERTIFICATES, fingerprint)
+
+
+def warning(id: str) -> str:
+    return _join(WARNINGS, id)
+
+
+def image(project: str, fingerprint: str) -> str:
+    return _join(IMAGES, project, fingerprint)
+
+
+def images(project: str) -> str:
+    return _join(IMAGES, project) + "/"
+
+
+def alias(project: str, name: str) -> str:
+    return _join(ALIASES, project, name)
+
+
+def aliases(project: str) -> str:
+    return _join(ALIASES, project) + "/"
+
+
+def pool(name: str) -> str:
+    return _join(POOLS, name)
+
+
+def instance(project: str, name: str) -> str:
+    return _join(INSTANCES, project, name)
+
+
+def instances(project: str = "") -> str:
+    """Prefix of the instances of one project, or of all."""
+    return _join(INSTANCES, project) + "/" if project else INSTANCES
+
+
+def observed(id: str) -> str:
+    return _join(OBSERVED, id)
+
+
+def idmap(member: str, base: int) -> str:
+    return _join(IDMAPS, member, f"{base:010d}")
+
+
+def network(name: str) -> str:
+    return _join(NETWORKS, name)
+
+
+def nic(instance_id: str, device: str) -> str:
+    return _join(NICS, instance_id, device)
+
+
+def nics(instance_id: str) -> str:
+    return _join(NICS, instance_id) + "/"
+
+
+def address(network: str, address: str) -> str:
+    return _join(ADDRESSES, network, address)
+
+
+def addresses(network: str) -> str:
+    return _join(ADDRESSES, network) + "/"
+
+
+def operation(id: str) -> str:
+    return _join(OPERATIONS, id)
+
+
+def claim(kind: str, name: str) -> str:
+    return _join(CLAIMS, kind, name)
+
+
+def events(member: str, service: str) -> str:
+    return _join(EVENTS, member, service)

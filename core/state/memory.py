@@ -1,0 +1,77 @@
+"""A store in memory: the verified fake. Same contract suite as etcd.py, used by unit tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from core.errors import Stale
+from core.state.store import KV, Change, Check, Listing, Resync, Txn, with_outbox
+
+
+class MemoryStore:
+    """Keeps keys in a dict; one revision per commit, as etcd does."""
+
+    def __init__(self, *, member: str = "test", service: str = "test") -> None:
+        self._member = member
+        self._service = service
+        self._kvs: dict[str, KV] = {}
+        self._revision = 1
+        self._followers: set[tuple[str, asyncio.Queue[Change]]] = set()
+
+    async def get(self, key: str) -> KV | None:
+        return self._kvs.get(key)
+
+    async def list(self, prefix: str) -> Listing:
+        return Listing(self._revision, self._below(prefix))
+
+    async def commit(self, txn: Txn) -> int:
+        if not all(self._holds(check) for check in txn.checks):
+            raise Stale("CONFLICT", "The state changed meanwhile; read it again and retry")
+        self._revision += 1
+        for key in txn.deletes:
+            if self._kvs.pop(key, None):
+                self._tell(Change(key, None, self._revision))
+        for key, value in with_outbox(txn, member=self._member, service=self._service).items():
+            self._put(key, value)
+        return self._revision
+
+    async def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
+        queue: asyncio.Queue[Change] = asyncio.Queue()
+        follower = (prefix, queue)
+        self._followers.add(follower)
+        try:
+            yield Resync(self._revision, self._below(prefix))
+            while True:
+                yield await queue.get()
+        finally:
+            self._followers.discard(follower)
+
+    async def close(self) -> None:
+        with contextlib.suppress(KeyError):
+            self._followers.clear()
+
+    def _below(self, prefix: str) -> list[KV]:
+        return [self._kvs[k] for k in sorted(self._kvs) if k.startswith(prefix)]
+
+    def _put(self, key: str, value: bytes) -> None:
+        old = self._kvs.get(key)
+        created = old.create_revision if old else self._revision
+        self._kvs[key] = KV(key, value, self._revision, created)
+        self._tell(Change(key, value, self._revision))
+
+    def _tell(self, change: Change) -> None:
+        for prefix, queue in self._followers:
+            if change.key.startswith(prefix):
+                queue.put_nowait(change)
+
+    def _holds(self, check: Check) -> bool:
+        old = self._kvs.get(check.key)
+        if check.kind == "absent":
+            return old is None
+        if check.kind == "exists":
+            return old is not None
+        if check.kind == "unchanged":
+            return (old.revision if old else 0) == check.revision
+        return all(kv.revision <= check.revision for kv in self._below(check.key))

@@ -1,0 +1,139 @@
+"""The contract of a store: get, list, commit a transaction, follow a prefix.
+
+`etcd.py` and `memory.py` implement it and pass the same suite (tests/contract/test_store.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from core.events import Event, EventBatch
+from core.state import codec, keys
+
+
+@dataclass(frozen=True, slots=True)
+class KV:
+    """One key as stored. *revision* is that of its last change."""
+
+    key: str
+    value: bytes
+    revision: int
+    create_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All keys of a prefix, sorted, at *revision*."""
+
+    revision: int
+    kvs: list[KV]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a key; *value* is None when it was deleted."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """First item of a follow, and after history was compacted: everything at *revision*."""
+
+    revision: int
+    kvs: list[KV]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A condition of a transaction. kind: absent, exists, unchanged or prefix_unchanged."""
+
+    kind: str
+    key: str
+    revision: int = 0
+
+
+@dataclass
+class Txn:
+    """A transaction being built: checks, then writes, then events. Each key may be written once."""
+
+    checks: list[Check] = field(default_factory=list)
+    puts: dict[str, bytes] = field(default_factory=dict)
+    deletes: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def absent(self, key: str) -> Txn:
+        self.checks.append(Check("absent", key))
+        return self
+
+    def exists(self, key: str) -> Txn:
+        self.checks.append(Check("exists", key))
+        return self
+
+    def unchanged(self, key: str, revision: int) -> Txn:
+        """Require that *key* was last changed at *revision*."""
+        self.checks.append(Check("unchanged", key, revision))
+        return self
+
+    def prefix_unchanged(self, prefix: str, revision: int) -> Txn:
+        """Require that no key below *prefix* was created or changed after *revision*."""
+        self.checks.append(Check("prefix_unchanged", prefix, revision))
+        return self
+
+    def put(self, key: str, record: object) -> Txn:
+        """Write *record*: a dataclass, or bytes that are already encoded."""
+        self.puts[key] = record if isinstance(record, bytes) else codec.encode(record)
+        return self
+
+    def delete(self, key: str) -> Txn:
+        self.deletes.append(key)
+        return self
+
+    def emit(self, *events: Event) -> Txn:
+        self.events.extend(events)
+        return self
+
+    def merge(self, other: Txn) -> Txn:
+        """Add everything of *other* to this one."""
+        self.checks.extend(other.checks)
+        self.puts.update(other.puts)
+        self.deletes.extend(other.deletes)
+        self.events.extend(other.events)
+        return self
+
+    def is_empty(self) -> bool:
+        return not (self.puts or self.deletes or self.events)
+
+
+def with_outbox(txn: Txn, *, member: str, service: str) -> dict[str, bytes]:
+    """Return the puts of *txn* with its events as one write to the outbox of this process."""
+    if not txn.events:
+        return txn.puts
+    batch = EventBatch(member, service, tuple(txn.events))
+    return {**txn.puts, keys.events(member, service): codec.encode(batch)}
+
+
+class Store(Protocol):
+    """Asynchronous access to the shared state. All may raise Unavailable."""
+
+    async def get(self, key: str) -> KV | None: ...
+
+    async def list(self, prefix: str) -> Listing: ...
+
+    async def commit(self, txn: Txn) -> int:
+        """Apply *txn* as a whole and return its revision.
+
+        Raises:
+            Stale: CONFLICT, a check failed; nothing was written.
+        """
+        ...
+
+    def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
+        """Yield a Resync, then every change exactly once and in order, for ever."""
+        ...
+
+    async def close(self) -> None: ...
