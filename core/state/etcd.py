@@ -47,7 +47,9 @@ def prefix_end(prefix: bytes) -> bytes:
 
 def unavailable(endpoint: str) -> Unavailable:
     return Unavailable(
-        "ETCD_UNAVAILABLE", f"The state store at {endpoint} does not answer; try again", about=endpoint
+        "ETCD_UNAVAILABLE",
+        f"The state store at {endpoint} does not answer; try again",
+        about=endpoint,
     )
 
 
@@ -148,9 +150,7 @@ def _put_ops(puts: dict[str, bytes]) -> list[Any]:
 
 
 def _delete_ops(deleted: Sequence[str]) -> list[Any]:
-    return [
-        pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=key.encode())) for key in deleted
-    ]
+    return [pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=key.encode())) for key in deleted]
 
 
 def _compare(check: Check) -> Any:
@@ -158,9 +158,7 @@ def _compare(check: Check) -> Any:
     if check.kind == "absent":
         return pb.Compare(key=key, target=pb.Compare.CREATE, create_revision=0)
     if check.kind == "exists":
-        return pb.Compare(
-            key=key, result=pb.Compare.GREATER, target=pb.Compare.CREATE, create_revision=0
-        )
+        return pb.Compare(key=key, result=pb.Compare.GREATER, target=pb.Compare.CREATE, create_revision=0)
     if check.kind == "unchanged":
         return pb.Compare(key=key, target=pb.Compare.MOD, mod_revision=check.revision)
     return pb.Compare(

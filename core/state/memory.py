@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from builtins import list as _List
 from collections.abc import AsyncIterator
 
 from core.errors import Stale
@@ -52,7 +53,7 @@ class MemoryStore:
         with contextlib.suppress(KeyError):
             self._followers.clear()
 
-    def _below(self, prefix: str) -> list[KV]:
+    def _below(self, prefix: str) -> _List[KV]:
         return [self._kvs[k] for k in sorted(self._kvs) if k.startswith(prefix)]
 
     def _put(self, key: str, value: bytes) -> None:

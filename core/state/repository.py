@@ -73,9 +73,7 @@ class Repository(Generic[T]):
         txn.put(key, codec.encode(record, entry.extra)).emit(*emit)
         return Entry(record, await self._store.commit(txn), entry.extra)
 
-    async def update(
-        self, key: str, change: Callable[[T], T], *, emit: Iterable[Event] = ()
-    ) -> Entry[T]:
+    async def update(self, key: str, change: Callable[[T], T], *, emit: Iterable[Event] = ()) -> Entry[T]:
         """Apply the pure function *change* to the current record, again when another was faster.
 
         Raises: NotFound, Busy.

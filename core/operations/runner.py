@@ -1,0 +1,374 @@
+"""Accept operations, run their stories, undo what failed, and pick up after a crash.
+
+One runner per service and member; the lock of `core.process` makes it the only one, so it alone
+writes the records of its operations. Acceptance, final state, results and events are each one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from core.errors import Internal, NotFound, PodiumError, Stale, Unavailable, WrongState, internal
+from core.events import Event
+from core.failpoints import failpoint
+from core.logs import get_logger
+from core.operations import operation as op_states
+from core.operations.operation import Context, Operation, Step, Story
+from core.rpc.identity import current_identity
+from core.state import codec, keys
+from core.state.store import Store, Txn
+
+log = get_logger(__name__)
+_PROGRESS_EVERY_S = 0.25
+_KEEP_S = 24 * 3600.0
+_KEEP_COUNT = 2000
+
+
+class Runner:
+    """Runs the operations of one service on one member."""
+
+    def __init__(
+        self, store: Store, *, service: str, member: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._service = service
+        self._member = member
+        self._clock = clock
+        self._stories: dict[str, Story] = {}
+        self._live: dict[str, Operation] = {}
+        self._done: dict[str, Operation] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._told_at: dict[str, float] = {}
+        self.revisions: dict[str, int] = {}
+
+    def register(self, *stories: Story) -> None:
+        self._stories.update({story.kind: story for story in stories})
+
+    async def start(self) -> None:
+        """Resume or undo what a crash left. Call once, after all stories are registered."""
+        listing = await self._store.list(keys.OPERATIONS)
+        for kv in listing.kvs:
+            operation = codec.decode(Operation, kv.value)
+            if operation.service == self._service and operation.member == self._member:
+                self._adopt(operation)
+        await self._prune()
+
+    async def stop(self) -> None:
+        """Stop working; what runs is left as a crash would leave it, and resumed at the next start."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel("stopping")
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def get(self, id: str) -> Operation:
+        """Raises: NotFound."""
+        found = self._live.get(id) or self._done.get(id)
+        if found is None:
+            raise NotFound("NO_OPERATION", "Operation not found", about=id)
+        return found
+
+    def find_live(self, id: str) -> Operation | None:
+        return self._live.get(id)
+
+    async def accept(
+        self,
+        kind: str,
+        *,
+        project: str = "",
+        resources: dict[str, tuple[str, ...]] | None = None,
+        input: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        txn: Txn | None = None,
+        requestor: dict[str, str] | None = None,
+        wait: bool = False,
+        id: str = "",
+    ) -> Operation:
+        """Record the operation together with *txn* in one commit, then run its story.
+
+        With *wait* the answer is the final record. Raises: Stale when a check of *txn* fails.
+        """
+        story = self._stories[kind]
+        operation = self._new(kind, story.description, project, resources, metadata, input, requestor, id)
+        operation = replace(operation, state=op_states.RUNNING, may_cancel=story.may_cancel)
+        await self._record(operation, txn)
+        task = self._spawn(operation, self._run(story, operation))
+        if wait:
+            await asyncio.wait([task])
+            return self.get(operation.id)
+        return operation
+
+    async def open(
+        self,
+        kind: str,
+        description: str,
+        *,
+        op_class: str,
+        project: str = "",
+        resources: dict[str, tuple[str, ...]] | None = None,
+        metadata: dict[str, Any] | None = None,
+        input: dict[str, Any] | None = None,
+        txn: Txn | None = None,
+        requestor: dict[str, str] | None = None,
+        may_cancel: bool = False,
+        id: str = "",
+    ) -> Operation:
+        """Record an operation without steps (channel or token); end it with finish() or fail()."""
+        operation = self._new(kind, description, project, resources, metadata, input, requestor, id)
+        operation = replace(operation, op_class=op_class, state=op_states.RUNNING, may_cancel=may_cancel)
+        await self._record(operation, txn)
+        return operation
+
+    async def finish(
+        self, id: str, *, metadata: dict[str, Any] | None = None, txn: Txn | None = None
+    ) -> None:
+        """End an open operation well. Ended ones stay as they are."""
+        await self._end(id, op_states.SUCCEEDED, metadata or {}, None, txn)
+
+    async def fail(
+        self,
+        id: str,
+        error: PodiumError,
+        *,
+        metadata: dict[str, Any] | None = None,
+        txn: Txn | None = None,
+    ) -> None:
+        """End an open operation with *error*."""
+        await self._end(id, op_states.FAILED, metadata or {}, error, txn)
+
+    async def cancel(self, id: str) -> Operation:
+        """Ask for an end. Raises: NotFound, WrongState when it cannot be cancelled (any more)."""
+        operation = self.get(id)
+        if operation.is_final:
+            raise WrongState("NOT_RUNNING", "Only running operations can be cancelled", about=id)
+        if not operation.may_cancel:
+            raise WrongState("NOT_CANCELLABLE", "This operation can't be cancelled", about=id)
+        task = self._tasks.get(id)
+        if task is None:
+            await self._end(id, op_states.CANCELLED, {}, None, None)
+            return self.get(id)
+        await self._change(replace(operation, state=op_states.CANCELLING))
+        task.cancel("cancelled")
+        return self.get(id)
+
+    async def wait(self, id: str) -> Operation:
+        """Return the final record of an operation that runs here."""
+        task = self._tasks.get(id)
+        if task:
+            await asyncio.wait([task])
+        return self.get(id)
+
+    # --- running -------------------------------------------------------------------------------
+
+    def _new(
+        self,
+        kind: str,
+        description: str,
+        project: str,
+        resources: dict[str, tuple[str, ...]] | None,
+        metadata: dict[str, Any] | None,
+        input: dict[str, Any] | None,
+        requestor: dict[str, str] | None,
+        id: str,
+    ) -> Operation:
+        now = self._clock()
+        return Operation(
+            id=id or str(uuid.uuid4()),
+            service=self._service,
+            member=self._member,
+            kind=kind,
+            description=description,
+            project=project,
+            resources=resources or {},
+            metadata=metadata or {},
+            input=input or {},
+            requestor=requestor if requestor is not None else current_identity().as_dict(),
+            created_at=now,
+            updated_at=now,
+        )
+
+    async def _record(self, operation: Operation, txn: Txn | None) -> None:
+        key = keys.operation(operation.id)
+        whole = (txn or Txn()).absent(key).put(key, operation)
+        self.revisions[operation.id] = await self._store.commit(_stamped(whole, self._clock()))
+        self._live[operation.id] = operation
+
+    def _spawn(self, operation: Operation, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # Owned by the runner: it outlives the request that asked for it and ends in stop().
+        task = asyncio.create_task(work, name=f"operation {operation.id}")
+        self._tasks[operation.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(operation.id, None))
+        return task
+
+    async def _run(self, story: Story, operation: Operation) -> None:
+        context = Context(operation, lambda metadata: self._progress(operation.id, metadata))
+        started: list[Step] = []
+        try:
+            for step in story.steps:
+                started.append(step)
+                failpoint(f"{story.kind}.{step.name}.before")
+                await step.do(context)
+                failpoint(f"{story.kind}.{step.name}.after")
+            await self._end(operation.id, op_states.SUCCEEDED, context.results, None, context.txn)
+        except asyncio.CancelledError as exc:
+            if exc.args != ("cancelled",):
+                raise
+            await self._undo(story, context, started, None)
+        except PodiumError as exc:
+            await self._undo(story, context, started, exc)
+        except Exception:
+            log.exception("operation_crashed", operation=operation.id, kind=story.kind)
+            await self._undo(story, context, started, internal())
+
+    async def _undo(
+        self, story: Story, context: Context, started: list[Step], error: PodiumError | None
+    ) -> None:
+        for step in reversed(started):
+            if step.undo:
+                await self._undo_step(story, step, context)
+        if story.on_failure:
+            await story.on_failure(context)
+        state = op_states.FAILED if error else op_states.CANCELLED
+        await self._end(context.operation.id, state, context.results, error, context.undo_txn)
+
+    async def _undo_step(self, story: Story, step: Step, context: Context) -> None:
+        assert step.undo
+        try:
+            failpoint(f"{story.kind}.{step.name}.undo")
+            await step.undo(context)
+        except Exception:
+            # The reconciler removes what this leaves; the other undos must still run.
+            log.exception("undo_failed", operation=context.operation.id, step=step.name)
+
+    # --- recording -----------------------------------------------------------------------------
+
+    async def _progress(self, id: str, metadata: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._told_at.get(id, 0.0) < _PROGRESS_EVERY_S:
+            return
+        self._told_at[id] = now
+        operation = self._live[id]
+        with contextlib.suppress(Unavailable):
+            await self._change(replace(operation, metadata={**operation.metadata, **metadata}))
+
+    async def _change(self, operation: Operation) -> None:
+        operation = replace(operation, updated_at=self._clock())
+        txn = Txn().put(keys.operation(operation.id), operation)
+        self.revisions[operation.id] = await self._store.commit(txn)
+        self._live[operation.id] = operation
+
+    async def _end(
+        self,
+        id: str,
+        state: str,
+        metadata: dict[str, Any],
+        error: PodiumError | None,
+        txn: Txn | None,
+    ) -> None:
+        operation = self._live.get(id)
+        if operation is None:
+            return
+        final = _ended(operation, state, metadata, error, self._clock())
+        whole = (txn or Txn()).put(keys.operation(id), final)
+        try:
+            await self._commit_patiently(_stamped(whole, self._clock()), id)
+        except Stale as exc:
+            log.warning("operation_outcome_stale", operation=id, error=str(exc))
+            final = _ended(operation, op_states.FAILED, metadata, exc, self._clock())
+            await self._commit_patiently(Txn().put(keys.operation(id), final), id)
+        self._live.pop(id, None)
+        self._told_at.pop(id, None)
+        self._done[id] = final
+        self._forget_oldest()
+
+    async def _commit_patiently(self, txn: Txn, id: str) -> None:
+        """Commit, however long etcd is away: an outcome must not be lost."""
+        pause_s = 0.1
+        while True:
+            try:
+                self.revisions[id] = await self._store.commit(txn)
+                return
+            except Unavailable:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 2.0)
+
+    def _forget_oldest(self) -> None:
+        while len(self._done) > _KEEP_COUNT:
+            oldest = next(iter(self._done))
+            self._done.pop(oldest)
+            self.revisions.pop(oldest, None)
+
+    # --- after a crash -------------------------------------------------------------------------
+
+    def _adopt(self, operation: Operation) -> None:
+        if operation.is_final:
+            self._done[operation.id] = operation
+            return
+        self._live[operation.id] = operation
+        if operation.op_class == op_states.TOKEN:
+            return
+        story = self._stories.get(operation.kind)
+        if story is None or operation.op_class == op_states.CHANNEL:
+            error = Unavailable("SERVICE_RESTARTED", "The service was restarted meanwhile; try again")
+            self._spawn(operation, self.fail(operation.id, error))
+        elif operation.state == op_states.CANCELLING or not story.resumable:
+            self._spawn(operation, self._undo_all(story, operation))
+        else:
+            log.info("operation_resumed", operation=operation.id, kind=operation.kind)
+            self._spawn(operation, self._run(story, operation))
+
+    async def _undo_all(self, story: Story, operation: Operation) -> None:
+        context = Context(operation, lambda metadata: self._progress(operation.id, metadata))
+        error: PodiumError | None = None
+        if operation.state != op_states.CANCELLING:
+            error = Internal("INTERRUPTED", "Interrupted by a restart and undone; try again")
+        await self._undo(story, context, list(story.steps), error)
+
+    async def _prune(self) -> None:
+        """Delete records of operations that ended long ago."""
+        horizon = self._clock() - _KEEP_S
+        for id, operation in list(self._done.items()):
+            if operation.updated_at < horizon:
+                await self._store.commit(Txn().delete(keys.operation(id)))
+                self._done.pop(id)
+
+
+def _ended(
+    operation: Operation,
+    state: str,
+    metadata: dict[str, Any],
+    error: PodiumError | None,
+    now: float,
+) -> Operation:
+    ended = replace(
+        operation,
+        state=state,
+        may_cancel=False,
+        metadata={**operation.metadata, **metadata},
+        updated_at=now,
+        input={},
+    )
+    if error is None:
+        return ended
+    return replace(
+        ended,
+        error_kind=error.kind.wire,
+        error_reason=error.reason,
+        error_message=error.message,
+        error_about=error.about,
+    )
+
+
+def _stamped(txn: Txn, now: float) -> Txn:
+    """Give events without a time the time of their commit."""
+    txn.events = [event if event.time else _at(event, now) for event in txn.events]
+    return txn
+
+
+def _at(event: Event, now: float) -> Event:
+    return replace(event, time=now)

@@ -1,0 +1,80 @@
+"""A channel to another service: identity and request id go along, errors come back as ours.
+
+It looks like a grpc.aio.Channel to the generated stubs, so `ImageServiceStub(channel(...))` works.
+Unary calls get a deadline when the caller names none; streams live as long as they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import grpc
+
+from core.logs import request_id
+from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, current_identity
+from core.rpc.status import from_rpc_error
+from core.settings import Settings
+
+_DEADLINE_S = 30.0
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.default_authority", "podium"),
+]
+
+
+def channel(settings: Settings, service: str) -> grpc.aio.Channel:
+    """Return a channel to *service* on this member. Connects when first used, again when lost."""
+    inner = grpc.aio.insecure_channel(f"unix:{settings.service_socket(service)}", _OPTIONS)
+    return cast(grpc.aio.Channel, _Channel(inner, service))
+
+
+def _metadata() -> list[tuple[str, str]]:
+    return [(METADATA_KEY, current_identity().encode()), (REQUEST_ID_KEY, request_id.get())]
+
+
+class _Channel:
+    def __init__(self, inner: grpc.aio.Channel, service: str) -> None:
+        self._inner = inner
+        self._service = service
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._one(self._inner.unary_unary(*args, **kwargs), _DEADLINE_S)
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._one(self._inner.stream_unary(*args, **kwargs), None)
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._many(self._inner.unary_stream(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return self._many(self._inner.stream_stream(*args, **kwargs))
+
+    def _one(self, method: Any, deadline_s: float | None) -> Callable[..., Any]:
+        async def call(request: Any, *, timeout: float | None = deadline_s) -> Any:
+            try:
+                return await method(request, timeout=timeout, metadata=_metadata())
+            except grpc.aio.AioRpcError as exc:
+                raise from_rpc_error(exc, self._service) from exc
+
+        return call
+
+    def _many(self, method: Any) -> Callable[..., AsyncIterator[Any]]:
+        async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
+            rpc = method(request, timeout=timeout, metadata=_metadata())
+            try:
+                async for item in rpc:
+                    yield item
+            except grpc.aio.AioRpcError as exc:
+                raise from_rpc_error(exc, self._service) from exc
+            finally:
+                rpc.cancel()
+
+        return call

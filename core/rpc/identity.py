@@ -1,0 +1,53 @@
+"""Who a call is made for. Travels as metadata; the sockets decide whom to believe.
+
+Service sockets are reachable only for Podium's own users, and mTLS only for members, so what they
+say of the original caller is taken as it is.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import asdict, dataclass
+
+import msgspec
+
+METADATA_KEY = "podium-identity"
+REQUEST_ID_KEY = "podium-request-id"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """protocol: unix, tls or internal. projects: None means all of them."""
+
+    username: str = ""
+    protocol: str = "internal"
+    address: str = "@"
+    projects: tuple[str, ...] | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """Return what operations and events record of it."""
+        return {"username": self.username, "protocol": self.protocol, "address": self.address}
+
+    def encode(self) -> str:
+        return msgspec.json.encode(asdict(self)).decode()
+
+
+_INTERNAL = Identity()
+_current: contextvars.ContextVar[Identity] = contextvars.ContextVar("identity", default=_INTERNAL)
+
+
+def current_identity() -> Identity:
+    return _current.get()
+
+
+def set_identity(identity: Identity) -> None:
+    """Make *identity* the caller for the rest of this task."""
+    _current.set(identity)
+
+
+def decode_identity(text: str) -> Identity:
+    """Return the identity in a metadata value; the internal one for none or nonsense."""
+    try:
+        return msgspec.json.decode(text.encode(), type=Identity) if text else _INTERNAL
+    except ValueError:
+        return _INTERNAL

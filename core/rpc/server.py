@@ -1,0 +1,144 @@
+"""A service's gRPC server: unix socket, health, reflection, identity, errors, metrics."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from core.errors import PodiumError, internal
+from core.logs import get_logger, request_id
+from core.metrics import RPC_SECONDS
+from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, decode_identity, set_identity
+from core.rpc.status import to_status
+from core.settings import Settings
+
+log = get_logger(__name__)
+OPTIONS = [
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    ("grpc.so_reuseport", 0),
+]
+
+
+async def serve(
+    settings: Settings,
+    service: str,
+    register: Callable[[grpc.aio.Server], list[str]],
+    *,
+    credentials: grpc.ServerCredentials | None = None,
+    listen: str = "",
+) -> grpc.aio.Server:
+    """Start to serve and return the server; *register* adds servicers and returns their full names.
+
+    With *credentials* it also listens for other members at *listen* (host:port).
+    """
+    server = grpc.aio.server(interceptors=[_Interceptor()], options=OPTIONS)
+    names = register(server)
+    checker = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    path = settings.service_socket(service)
+    path.unlink(missing_ok=True)
+    server.add_insecure_port(f"unix:{path}")
+    if credentials and listen:
+        server.add_secure_port(listen, credentials)
+    await server.start()
+    _protect(str(path), settings.group)
+    for name in ["", *names]:
+        await checker.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("service_started", service=service, socket=str(path))
+    return server
+
+
+def _protect(path: str, group: str) -> None:
+    """Only root and Podium's own group may connect."""
+    os.chmod(path, 0o660)
+    try:
+        shutil.chown(path, group=group)
+    except (LookupError, PermissionError):
+        log.debug("socket_group_kept", path=path, group=group)
+
+
+class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+    """Wraps every method: who calls, what failed, how long it took."""
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith("/grpc."):
+            return handler
+        return _wrapped(handler, details.method.rsplit("/", 1)[-1])
+
+
+def _wrapped(handler: Any, method: str) -> Any:
+    if handler.response_streaming:
+        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return make(_streaming(inner, method), handler.request_deserializer, handler.response_serializer)
+    inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+    make = (
+        grpc.stream_unary_rpc_method_handler
+        if handler.request_streaming
+        else grpc.unary_unary_rpc_method_handler
+    )
+    return make(_unary(inner, method), handler.request_deserializer, handler.response_serializer)
+
+
+def _enter(context: Any) -> None:
+    metadata = dict(context.invocation_metadata() or ())
+    set_identity(decode_identity(metadata.get(METADATA_KEY, "")))
+    request_id.set(metadata.get(REQUEST_ID_KEY, ""))
+
+
+def _unary(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def call(request: Any, context: Any) -> Any:
+        _enter(context)
+        began = time.perf_counter()
+        error: PodiumError
+        try:
+            return await inner(request, context)
+        except PodiumError as exc:
+            error = exc
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            log.exception("rpc_crashed", method=method)
+            error = internal()
+        finally:
+            RPC_SECONDS.labels(method).observe(time.perf_counter() - began)
+        await context.abort_with_status(to_status(error))
+        raise AssertionError  # abort raised already
+
+    return call
+
+
+def _streaming(
+    inner: Callable[[Any, Any], AsyncIterator[Any]], method: str
+) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+        _enter(context)
+        error: PodiumError | None = None
+        try:
+            async for item in inner(request, context):
+                yield item
+        except PodiumError as exc:
+            error = exc
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            log.exception("rpc_crashed", method=method)
+            error = internal()
+        if error:
+            await context.abort_with_status(to_status(error))
+
+    return call
