@@ -1,1 +1,1 @@
-"""Shared library of every Podium process: errors, state, operations, rpc. Knows no service, no LXD, no kernel."""
+"""Shared library of every Podium process. Knows no service, no LXD, no kernel."""

@@ -1,0 +1,185 @@
+"""What every store promises. One body; etcd and the fake must both pass."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from core.errors import AlreadyExists, NotFound, Stale, Unavailable
+from core.events import Event, EventBatch
+from core.records import Profile
+from core.state import codec, keys
+from core.state.cache import Cache
+from core.state.etcd import EtcdStore
+from core.state.memory import MemoryStore
+from core.state.repository import Repository
+from core.state.store import Change, Resync, Store, Txn
+
+
+@pytest.fixture(params=["memory", "etcd"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    made: Store
+    if request.param == "memory":
+        made = MemoryStore(member="m", service="s")
+    else:
+        made = EtcdStore(request.getfixturevalue("etcd_endpoint"), member="m", service="s")
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"/test/{uuid.uuid4().hex}/"
+
+
+async def test_absent_key_is_none_and_present_key_has_its_revision(store: Store, prefix: str) -> None:
+    assert await store.get(prefix + "a") is None
+
+    revision = await store.commit(Txn().put(prefix + "a", b"1"))
+
+    kv = await store.get(prefix + "a")
+    assert kv is not None
+    assert (kv.value, kv.revision) == (b"1", revision)
+
+
+async def test_failed_check_writes_nothing(store: Store, prefix: str) -> None:
+    """A transaction is all or nothing, whichever check fails."""
+    revision = await store.commit(Txn().put(prefix + "a", b"1"))
+    for txn in (
+        Txn().absent(prefix + "a"),
+        Txn().exists(prefix + "b"),
+        Txn().unchanged(prefix + "a", revision - 1),
+        Txn().unchanged(prefix + "b", revision),
+        Txn().prefix_unchanged(prefix, revision - 1),
+    ):
+        with pytest.raises(Stale):
+            await store.commit(txn.put(prefix + "x", b"no").delete(prefix + "a"))
+
+    assert await store.get(prefix + "x") is None
+    assert await store.get(prefix + "a") is not None
+
+
+async def test_checks_that_hold_let_the_write_through(store: Store, prefix: str) -> None:
+    revision = await store.commit(Txn().absent(prefix + "a").put(prefix + "a", b"1"))
+    txn = Txn().exists(prefix + "a").unchanged(prefix + "a", revision).prefix_unchanged(prefix, revision)
+
+    await store.commit(txn.absent(prefix + "b").delete(prefix + "a").put(prefix + "b", b"2"))
+
+    listing = await store.list(prefix)
+    assert [kv.key for kv in listing.kvs] == [prefix + "b"]
+
+
+async def test_prefix_check_sees_a_key_created_later(store: Store, prefix: str) -> None:
+    """So a profile cannot be deleted while an instance that uses it is being created."""
+    seen = (await store.list(prefix)).revision
+    await store.commit(Txn().put(prefix + "new", b"1"))
+
+    with pytest.raises(Stale):
+        await store.commit(Txn().prefix_unchanged(prefix, seen).put(prefix + "y", b"1"))
+
+
+async def test_follow_yields_everything_then_each_change_once(store: Store, prefix: str) -> None:
+    await store.commit(Txn().put(prefix + "old", b"0"))
+    follower = store.follow(prefix)
+    first = await anext(follower)
+    assert isinstance(first, Resync)
+    assert [kv.key for kv in first.kvs] == [prefix + "old"]
+
+    for i in range(5):
+        await store.commit(Txn().put(prefix + "k", str(i).encode()))
+    await store.commit(Txn().delete(prefix + "k"))
+
+    changes = [await asyncio.wait_for(anext(follower), 5) for _ in range(6)]
+    assert all(isinstance(c, Change) for c in changes)
+    assert [c.value for c in changes if isinstance(c, Change)] == [b"0", b"1", b"2", b"3", b"4", None]
+    revisions = [c.revision for c in changes]
+    assert revisions == sorted(set(revisions))
+    await follower.aclose()  # type: ignore[attr-defined]
+
+
+async def test_events_are_written_in_the_transaction_of_their_change(store: Store, prefix: str) -> None:
+    revision = await store.commit(Txn().put(prefix + "a", b"1").emit(Event("a-created", name="a")))
+
+    kv = await store.get(keys.events("m", "s"))
+    assert kv is not None
+    assert kv.revision == revision
+    batch = codec.decode(EventBatch, kv.value)
+    assert [e.action for e in batch.events] == ["a-created"]
+
+
+def profiles(store: Store) -> Repository[Profile]:
+    return Repository(
+        store, Profile, lambda p: keys.profile(p.project, p.name), keys.PROFILES, noun="Profile"
+    )
+
+
+async def test_repository_creates_once_and_replaces_only_what_it_saw(store: Store) -> None:
+    repo, project = profiles(store), uuid.uuid4().hex
+    entry = await repo.create(Profile(project, "p"))
+    with pytest.raises(AlreadyExists):
+        await repo.create(Profile(project, "p"))
+    await repo.replace(entry, Profile(project, "p", "new"))
+
+    with pytest.raises(Stale):
+        await repo.replace(entry, Profile(project, "p", "lost update"))
+
+    assert (await repo.get(keys.profile(project, "p"))).record.description == "new"
+
+
+async def test_concurrent_updates_lose_nothing(store: Store) -> None:
+    repo, project = profiles(store), uuid.uuid4().hex
+    key = keys.profile(project, "p")
+    await repo.create(Profile(project, "p"))
+
+    async def add(i: int) -> None:
+        await repo.update(key, lambda p: Profile(project, "p", config={**p.config, f"user.{i}": "x"}))
+
+    await asyncio.gather(*(add(i) for i in range(8)))
+
+    assert len((await repo.get(key)).record.config) == 8
+
+
+async def test_fields_of_a_newer_version_survive_a_rewrite(store: Store) -> None:
+    """Services of two versions work on the same records."""
+    repo, project = profiles(store), uuid.uuid4().hex
+    key = keys.profile(project, "p")
+    await store.commit(Txn().put(key, {"project": project, "name": "p", "colour": "red"}))
+
+    await repo.update(key, lambda p: Profile(project, "p", "changed"))
+
+    kv = await store.get(key)
+    assert kv is not None
+    assert b'"colour":"red"' in kv.value
+
+
+async def test_deleting_what_is_gone_says_so(store: Store) -> None:
+    with pytest.raises(NotFound):
+        await profiles(store).delete(keys.profile(uuid.uuid4().hex, "p"))
+
+
+async def test_cache_reflects_writes_of_others_and_its_own_at_once(store: Store) -> None:
+    project = uuid.uuid4().hex
+    cache = Cache(store, Profile, keys.PROFILES)
+    await cache.start()
+    key = keys.profile(project, "p")
+
+    entry = await profiles(store).create(Profile(project, "p"))
+    cache.apply(key, entry.record, entry.revision)
+    assert cache.get(key) == entry
+
+    await profiles(store).delete(key)
+    other = await profiles(store).create(Profile(project, "q"))
+    await cache.wait_for(other.revision, timeout_s=5)
+    assert cache.get(key) is None
+    assert cache.get(keys.profile(project, "q")) is not None
+    await cache.stop()
+
+
+async def test_a_store_that_is_away_answers_at_once_with_unavailable() -> None:
+    away = EtcdStore("127.0.0.1:1")
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(away.get("/x"), 5)
+    await away.close()

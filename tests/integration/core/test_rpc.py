@@ -1,0 +1,86 @@
+"""A real server and a real client over a unix socket: errors, identity, streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from core.errors import Internal, NotFound, Unavailable
+from core.rpc.client import channel
+from core.rpc.identity import Identity, current_identity, set_identity
+from core.rpc.server import serve
+from core.settings import Settings
+from protos.podium.image.v1 import image_pb2 as pb
+from protos.podium.image.v1 import image_pb2_grpc as rpc
+
+
+class Servicer(rpc.ImageServiceServicer):
+    async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
+        if request.project == "bug":
+            raise KeyError("secret")
+        if request.project == "none":
+            raise NotFound("NO_IMAGE", "Image not found", about="x")
+        return pb.GetImageResponse(image=pb.Image(project=current_identity().username))
+
+    async def ExportImage(
+        self, request: pb.ExportImageRequest, context: Any
+    ) -> AsyncIterator[pb.ExportImageResponse]:
+        yield pb.ExportImageResponse(chunk=b"x" * 100_000)
+        raise NotFound("GONE", "It went away")
+
+
+@pytest.fixture
+async def stub(tmp_path: Path) -> AsyncIterator[Any]:
+    settings = Settings.from_env({"PODIUM_DIR": str(tmp_path)})
+    settings.run_dir.mkdir()
+
+    def register(server: grpc.aio.Server) -> list[str]:
+        rpc.add_ImageServiceServicer_to_server(Servicer(), server)
+        return ["podium.image.v1.ImageService"]
+
+    server = await serve(settings, "image", register)
+    line = channel(settings, "image")
+    yield rpc.ImageServiceStub(line)
+    await line.close()
+    await server.stop(0)
+
+
+async def test_identity_of_the_caller_arrives(stub: Any) -> None:
+    set_identity(Identity("alice", "tls", "127.0.0.1:5"))
+    reply = await stub.GetImage(pb.GetImageRequest())
+    assert reply.image.project == "alice"
+
+
+async def test_errors_arrive_as_they_were_raised(stub: Any) -> None:
+    with pytest.raises(NotFound) as caught:
+        await stub.GetImage(pb.GetImageRequest(project="none"))
+    assert (caught.value.reason, caught.value.message, caught.value.about) == (
+        "NO_IMAGE",
+        "Image not found",
+        "x",
+    )
+
+
+async def test_a_bug_tells_nothing(stub: Any) -> None:
+    with pytest.raises(Internal) as caught:
+        await stub.GetImage(pb.GetImageRequest(project="bug"))
+    assert "secret" not in str(caught.value)
+
+
+async def test_streams_carry_data_and_then_the_error(stub: Any) -> None:
+    got = 0
+    with pytest.raises(NotFound):
+        async for reply in stub.ExportImage(pb.ExportImageRequest()):
+            got += len(reply.chunk)
+    assert got == 100_000
+
+
+async def test_a_service_that_is_away_is_named(tmp_path: Path) -> None:
+    line = channel(Settings.from_env({"PODIUM_DIR": str(tmp_path)}), "image")
+    with pytest.raises(Unavailable, match="image service"):
+        await rpc.ImageServiceStub(line).GetImage(pb.GetImageRequest())
+    await line.close()

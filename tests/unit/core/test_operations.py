@@ -1,0 +1,172 @@
+"""Operations: run, undo, cancel, and pick up after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core.errors import Invalid, Stale, WrongState
+from core.operations.convert import from_proto, to_proto
+from core.operations.operation import CHANNEL, TOKEN, Context, Operation, Step, Story
+from core.operations.runner import Runner
+from core.state import codec, keys
+from core.state.memory import MemoryStore
+from core.state.store import Txn
+
+
+def a_runner(store: MemoryStore, *stories: Story) -> Runner:
+    runner = Runner(store, service="runtime", member="m")
+    runner.register(*stories)
+    return runner
+
+
+async def stored(store: MemoryStore, id: str) -> Operation:
+    kv = await store.get(keys.operation(id))
+    assert kv
+    return codec.decode(Operation, kv.value)
+
+
+class Diary:
+    """Steps that write down what happened to them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.gate = asyncio.Event()
+
+    def step(self, name: str, *, fail: Exception | None = None, block: bool = False) -> Step:
+        async def do(ctx: Context) -> None:
+            self.lines.append(name)
+            if block:
+                await self.gate.wait()
+            if fail:
+                raise fail
+
+        async def undo(ctx: Context) -> None:
+            self.lines.append(f"undo {name}")
+
+        return Step(name, do, undo)
+
+
+async def test_success_commits_results_with_the_outcome() -> None:
+    store, diary = MemoryStore(), Diary()
+
+    async def seal(ctx: Context) -> None:
+        ctx.result(answer=42)
+        ctx.txn.put("/x", b"1")
+
+    runner = a_runner(store, Story("t.go", "Going", (diary.step("a"), Step("seal", seal))))
+    operation = await runner.accept("t.go", wait=True)
+
+    assert operation.state == "succeeded"
+    record = await stored(store, operation.id)
+    x = await store.get("/x")
+    assert x is not None
+    assert record.metadata == {"answer": 42}
+    assert x.revision == runner.revisions[operation.id]
+
+
+async def test_failure_undoes_started_steps_in_reverse_and_keeps_the_reason() -> None:
+    store, diary = MemoryStore(), Diary()
+    steps = (diary.step("a"), diary.step("b", fail=Invalid("BAD", "b is bad")), diary.step("c"))
+    runner = a_runner(store, Story("t.go", "Going", steps))
+
+    operation = await runner.accept("t.go", wait=True)
+
+    assert diary.lines == ["a", "b", "undo b", "undo a"]
+    assert operation.state == "failed"
+    error = operation.error()
+    assert isinstance(error, Invalid)
+    assert error.reason == "BAD"
+
+
+async def test_a_bug_fails_the_operation_without_detail() -> None:
+    diary = Diary()
+    runner = a_runner(MemoryStore(), Story("t.go", "Going", (diary.step("a", fail=KeyError("secret")),)))
+
+    operation = await runner.accept("t.go", wait=True)
+
+    assert operation.state == "failed"
+    assert "secret" not in operation.error_message
+    assert diary.lines == ["a", "undo a"]
+
+
+async def test_acceptance_is_one_transaction_with_what_it_records() -> None:
+    store = MemoryStore()
+    await store.commit(Txn().put("/name", b"taken"))
+    runner = a_runner(store, Story("t.go", "Going", ()))
+
+    with pytest.raises(Stale):
+        await runner.accept("t.go", txn=Txn().absent("/name").put("/name", b"mine"))
+
+    assert (await store.list(keys.OPERATIONS)).kvs == []
+
+
+async def test_cancel_undoes_and_ends_cancelled() -> None:
+    store, diary = MemoryStore(), Diary()
+    story = Story("t.go", "Going", (diary.step("a"), diary.step("b", block=True)), may_cancel=True)
+    runner = a_runner(store, story)
+    operation = await runner.accept("t.go")
+    await asyncio.sleep(0)
+
+    await runner.cancel(operation.id)
+
+    assert (await runner.wait(operation.id)).state == "cancelled"
+    assert diary.lines == ["a", "b", "undo b", "undo a"]
+    with pytest.raises(WrongState):
+        await runner.cancel(operation.id)
+
+
+async def test_what_a_crash_left_is_run_again_by_the_next_process() -> None:
+    store, diary = MemoryStore(), Diary()
+    story = Story("t.go", "Going", (diary.step("a"), diary.step("b", block=True)))
+    first = a_runner(store, story)
+    operation = await first.accept("t.go", input={"k": "v"})
+    await asyncio.sleep(0)
+    await first.stop()
+
+    diary.gate.set()
+    second = a_runner(store, story)
+    await second.start()
+
+    assert (await second.wait(operation.id)).state == "succeeded"
+    assert diary.lines == ["a", "b", "a", "b"]
+
+
+async def test_a_story_that_cannot_be_resumed_is_undone() -> None:
+    store, diary = MemoryStore(), Diary()
+    story = Story("t.go", "Going", (diary.step("a", block=True),), resumable=False)
+    first = a_runner(store, story)
+    operation = await first.accept("t.go")
+    await asyncio.sleep(0)
+    await first.stop()
+
+    second = a_runner(store, story)
+    await second.start()
+
+    assert (await second.wait(operation.id)).state == "failed"
+    assert diary.lines == ["a", "undo a"]
+
+
+async def test_channels_end_with_their_service_and_tokens_do_not() -> None:
+    store = MemoryStore()
+    first = a_runner(store)
+    channel = await first.open("exec", "Executing command", op_class=CHANNEL)
+    token = await first.open("token", "Token", op_class=TOKEN, may_cancel=True)
+
+    second = a_runner(store)
+    await second.start()
+
+    assert (await second.wait(channel.id)).state == "failed"
+    assert second.get(token.id).state == "running"
+    assert (await second.cancel(token.id)).state == "cancelled"
+
+
+async def test_operation_survives_the_wire() -> None:
+    runner = a_runner(MemoryStore(), Story("t.go", "Going", ()))
+    operation = await runner.accept("t.go", resources={"instances": ("web",)}, wait=True)
+
+    back = from_proto(to_proto(operation))
+
+    assert back.resources == operation.resources
+    assert (back.id, back.state, back.kind) == (operation.id, "succeeded", "t.go")
