@@ -76,6 +76,10 @@ class Runner:
     def find_live(self, id: str) -> Operation | None:
         return self._live.get(id)
 
+    def live_of(self, kind: str) -> list[str]:
+        """Return the ids of the operations of *kind* that have not ended."""
+        return [id for id, operation in self._live.items() if operation.kind == kind]
+
     async def accept(
         self,
         kind: str,

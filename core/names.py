@@ -1,0 +1,83 @@
+"""Checked names. Each function returns the name or raises Invalid with what is wrong and which one.
+
+Rules are those LXD documents, so that every name its clients accept is accepted here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from core.errors import Invalid
+
+_INSTANCE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]|[A-Za-z]")
+_INTERFACE = re.compile(r"[-_A-Za-z0-9.]{2,15}")
+_DEVICE = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9/._:-]{0,62}")
+_FINGERPRINT = re.compile(r"[0-9a-f]{1,64}")
+_MAX = 255
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 64 else f"{name[:61]}..."
+
+
+def _no(kind: str, name: str, why: str) -> Invalid:
+    return Invalid("BAD_NAME", f"Invalid {kind} name {_shown(name)!r}: {why}", about=_shown(name))
+
+
+def instance_name(name: str) -> str:
+    if not _INSTANCE.fullmatch(name):
+        raise _no(
+            "instance",
+            name,
+            "it must have 1-63 letters, digits and hyphens, start with a letter and not end with a hyphen",
+        )
+    return name
+
+
+def network_name(name: str) -> str:
+    if not _INTERFACE.fullmatch(name) or name in (".", "..") or name.startswith("-"):
+        raise _no("network", name, "it must have 2-15 characters of letters, digits, '-', '_' and '.'")
+    return name
+
+
+def device_name(name: str) -> str:
+    if not _DEVICE.fullmatch(name) or ".." in name:
+        raise _no("device", name, "it must have 1-63 characters of letters, digits and '/._:-'")
+    return name
+
+
+def plain_name(kind: str, name: str) -> str:
+    """Check a profile, project, pool or volume name: printable, no slash, no dots alone."""
+    if not name or len(name) > _MAX or not name.isprintable():
+        raise _no(kind, name, f"it must have 1-{_MAX} printable characters")
+    if "/" in name or name in (".", ".."):
+        raise _no(kind, name, "it must not contain a slash nor be '.' or '..'")
+    return name
+
+
+def project_name(name: str) -> str:
+    plain_name("project", name)
+    if any(c in name for c in " _'\"*"):
+        raise _no("project", name, "it must not contain spaces, underscores, quotes or '*'")
+    return name
+
+
+def pool_name(name: str) -> str:
+    plain_name("storage pool", name)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise _no("storage pool", name, "it must have letters, digits, '.', '_' and '-' only")
+    return name
+
+
+def alias_name(name: str) -> str:
+    if not name or len(name) > _MAX or not name.isprintable():
+        raise _no("alias", name, f"it must have 1-{_MAX} printable characters")
+    return name
+
+
+def fingerprint_prefix(text: str) -> str:
+    if not _FINGERPRINT.fullmatch(text):
+        raise Invalid(
+            "BAD_FINGERPRINT", f"Invalid fingerprint {_shown(text)!r}: use hex digits", about=_shown(text)
+        )
+    return text

@@ -1,0 +1,76 @@
+"""Values as people write them: sizes, booleans, shares, CPU sets. Parsers raise ValueError."""
+
+from __future__ import annotations
+
+import re
+
+_BYTES = {"": 1, "B": 1, " bytes": 1}
+_BYTES |= {f"{p}B": 1000 ** (i + 1) for i, p in enumerate("kMGTPE")}
+_BYTES |= {f"{p}iB": 1024 ** (i + 1) for i, p in enumerate("KMGTPE")}
+_SIZE = re.compile(r"([0-9]+)([A-Za-z ]*)")
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+def parse_bytes(text: str) -> int:
+    """Return bytes for "2GiB", "500MB" or "1024"."""
+    match = _SIZE.fullmatch(text)
+    if not match or match[2] not in _BYTES:
+        raise ValueError(f"{text!r} is not a size such as 2GiB or 500MB")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def parse_bool(text: str) -> bool:
+    lowered = text.lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError(f"{text!r} is not a boolean; use true or false")
+    return lowered in _TRUE
+
+
+def parse_int(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise ValueError(f"{text!r} is not an integer")
+    return int(text)
+
+
+def parse_priority(text: str) -> int:
+    value = parse_int(text)
+    if not 0 <= value <= 10:
+        raise ValueError(f"Invalid value for a limit {text!r}. Must be between 0 and 10")
+    return value
+
+
+def parse_memory(text: str, *, total_bytes: int) -> int:
+    """Return bytes for a size or a share of *total_bytes* ("50%")."""
+    if text.endswith("%"):
+        return total_bytes * parse_int(text[:-1]) // 100
+    return parse_bytes(text)
+
+
+def check_memory(text: str) -> str:
+    if parse_memory(text, total_bytes=1 << 40) <= 0:
+        raise ValueError(f"{text!r} is not a memory size above zero")
+    return text
+
+
+def parse_cpus(text: str) -> int | frozenset[int]:
+    """Return a count for "2", or the CPUs of a set such as "0-3,7" or "1-1"."""
+    if re.fullmatch(r"[0-9]{1,4}", text):
+        return int(text)
+    cpus: list[int] = []
+    for part in text.split(","):
+        if not (match := re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)):
+            raise ValueError("Invalid CPU limit syntax")
+        cpus.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if len(set(cpus)) != len(cpus):
+        raise ValueError("Cannot define CPU multiple times")
+    return frozenset(cpus)
+
+
+def parse_allowance(text: str) -> tuple[int, int] | int:
+    """Return percent for "50%", or (quota, period) in milliseconds for "25ms/100ms"."""
+    if match := re.fullmatch(r"([0-9]{1,5})%", text):
+        return int(match[1])
+    if match := re.fullmatch(r"([0-9]{1,6})ms/([0-9]{1,6})ms", text):
+        return int(match[1]), int(match[2])
+    raise ValueError(f"Invalid allowance: {text}")

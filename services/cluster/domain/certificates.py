@@ -1,0 +1,65 @@
+"""Certificates of clients: parsing and what we demand of them. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from core.errors import Invalid
+
+
+def bad(why: str) -> Invalid:
+    return Invalid("BAD_CERTIFICATE", f"Invalid certificate: {why}")
+
+
+def parse(text: str) -> x509.Certificate:
+    """Return the certificate in PEM or base64 DER. Raises: Invalid."""
+    if "BEGIN CERTIFICATE" in text:
+        try:
+            return x509.load_pem_x509_certificate(text.encode())
+        except ValueError as exc:
+            raise bad("it is not PEM") from exc
+    try:
+        return parse_der(base64.b64decode("".join(text.split()), validate=True))
+    except binascii.Error as exc:
+        raise bad("it is neither PEM nor base64") from exc
+
+
+def parse_der(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as exc:
+        raise bad("it is not an X.509 certificate") from exc
+
+
+def check(certificate: x509.Certificate, now: datetime) -> None:
+    """Raises: Invalid when it is expired, not valid yet, or its RSA key is weak."""
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise bad("it is expired or not valid yet")
+    key = certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
+        raise bad("RSA key is too weak (minimum of 2048bit)")
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

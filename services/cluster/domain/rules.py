@@ -1,0 +1,95 @@
+"""What may be changed, in words; pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Mapping
+
+import orjson
+
+from core.configkeys import others
+from core.configkeys.instance import PROFILE
+from core.configkeys.schema import without_empty
+from core.errors import Forbidden, Invalid
+from core.names import device_name
+from core.records import Instance, Profile
+
+_MAX_DEVICES = 64
+
+
+def reference(kind: str, project: str, name: str) -> str:
+    """Return how used_by names an object."""
+    return f"{kind}/{name}" + ("" if project == "default" else f"?project={project}")
+
+
+def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:
+    return [
+        reference("instances", i.project, i.name)
+        for i in instances
+        if i.project == profile.project and profile.name in i.profiles
+    ]
+
+
+def checked_profile(profile: Profile) -> Profile:
+    """Return *profile* without empty keys. Raises: Invalid."""
+    config = without_empty(profile.config)
+    PROFILE.check(config)
+    check_devices(profile.devices)
+    return Profile(profile.project, profile.name, profile.description, config, profile.devices)
+
+
+def check_devices(devices: Mapping[str, Mapping[str, str]]) -> None:
+    if len(devices) > _MAX_DEVICES:
+        raise Invalid("TOO_MANY_DEVICES", f"At most {_MAX_DEVICES} devices are allowed")
+    for name, options in devices.items():
+        device_name(name)
+        if not options.get("type"):
+            raise Invalid("NO_DEVICE_TYPE", f"Device {name!r} has no type; set one", about=name)
+
+
+def protect_default(kind: str, name: str, verb: str) -> None:
+    if name == "default":
+        raise Forbidden("DEFAULT_STAYS", f'The "default" {kind} cannot be {verb}', about=name)
+
+
+def hash_password(password: str, salt: bytes | None = None) -> str:
+    salt = salt or os.urandom(16)
+    digest = hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
+    return f"scrypt:{salt.hex()}:{digest.hex()}"
+
+
+def password_matches(password: str, stored: str) -> bool:
+    _, salt, _ = stored.split(":")
+    return hmac.compare_digest(hash_password(password, bytes.fromhex(salt)), stored)
+
+
+def token_secret(text: str) -> str:
+    """Return the secret inside a trust token, or an empty string when *text* is none."""
+    try:
+        token = orjson.loads(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        return ""
+    secret = token.get("secret", "") if isinstance(token, dict) else ""
+    return secret if isinstance(secret, str) else ""
+
+
+def shown_config(config: Mapping[str, str]) -> dict[str, str]:
+    return {k: "true" if k in others.SECRETS else v for k, v in config.items()}
+
+
+def new_server_config(
+    old: Mapping[str, str], new: Mapping[str, str], *, unchanged: Iterable[str], merge: bool
+) -> dict[str, str]:
+    """Return the configuration to store. Secrets are hashed; empty and default values are dropped."""
+    others.SERVER.check({k: v for k, v in new.items() if v})
+    config = dict(old) if merge else {k: old[k] for k in unchanged if k in old}
+    for name, value in new.items():
+        config[name] = hash_password(value) if value and name in others.SECRETS else value
+    return {k: v for k, v in config.items() if v and v != others.SERVER.keys.get(k, _NO_KEY).default}
+
+
+_NO_KEY = others.ConfigKey("")

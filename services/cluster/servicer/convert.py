@@ -1,0 +1,78 @@
+"""Records to messages and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from core.records import Certificate, Profile, Project, Warning
+from core.state.repository import Entry
+from protos.podium.cluster.v1 import cluster_pb2 as pb
+
+
+def devices_from(message: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    return {name: dict(device.options) for name, device in message.items()}
+
+
+def profile(entry: Entry[Profile], used_by: Iterable[str]) -> pb.Profile:
+    r = entry.record
+    message = pb.Profile(
+        project=r.project,
+        name=r.name,
+        description=r.description,
+        config=r.config,
+        used_by=used_by,
+        revision=entry.revision,
+    )
+    for name, options in r.devices.items():
+        message.devices[name].options.update(options)
+    return message
+
+
+def profile_from(message: pb.Profile) -> Profile:
+    return Profile(
+        message.project,
+        message.name,
+        message.description,
+        dict(message.config),
+        devices_from(message.devices),
+    )
+
+
+def project(entry: Entry[Project], used_by: Iterable[str]) -> pb.Project:
+    r = entry.record
+    return pb.Project(
+        name=r.name, description=r.description, config=r.config, used_by=used_by, revision=entry.revision
+    )
+
+
+def certificate(entry: Entry[Certificate]) -> pb.Certificate:
+    r = entry.record
+    return pb.Certificate(
+        fingerprint=r.fingerprint,
+        name=r.name,
+        type=r.type,
+        restricted=r.restricted,
+        projects=r.projects,
+        certificate=r.certificate,
+        revision=entry.revision,
+    )
+
+
+def warning(entry: Entry[Warning]) -> pb.Warning:
+    r = entry.record
+    message = pb.Warning(
+        id=r.id,
+        type=r.type,
+        severity=r.severity,
+        status=r.status,
+        member=r.member,
+        project=r.project,
+        subject=r.subject,
+        message=r.message,
+        count=r.count,
+        revision=entry.revision,
+    )
+    message.first_seen_at.FromSeconds(int(r.first_seen_at))
+    message.last_seen_at.FromSeconds(int(r.last_seen_at))
+    return message

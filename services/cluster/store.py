@@ -1,0 +1,56 @@
+"""The records this service writes, and the caches it answers from."""
+
+from __future__ import annotations
+
+from core.records import Certificate, Image, Instance, Network, Profile, Project, ServerConfig, Warning
+from core.state import keys
+from core.state.cache import Cache
+from core.state.repository import Repository
+from core.state.store import Store
+
+
+class ClusterStore:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.profiles = Repository(
+            store, Profile, lambda r: keys.profile(r.project, r.name), keys.PROFILES, noun="Profile"
+        )
+        self.projects = Repository(
+            store, Project, lambda r: keys.project(r.name), keys.PROJECTS, noun="Project"
+        )
+        self.certificates = Repository(
+            store,
+            Certificate,
+            lambda r: keys.certificate(r.fingerprint),
+            keys.CERTIFICATES,
+            noun="Certificate",
+        )
+        self.server = Repository(
+            store, ServerConfig, lambda r: keys.server_config(), keys.SERVER_CONFIG, noun="Server"
+        )
+        self.warnings = Repository(
+            store, Warning, lambda r: keys.warning(r.id), keys.WARNINGS, noun="Warning"
+        )
+        self.profile_cache = Cache(store, Profile, keys.PROFILES)
+        self.project_cache = Cache(store, Project, keys.PROJECTS)
+        self.certificate_cache = Cache(store, Certificate, keys.CERTIFICATES)
+        self.server_cache = Cache(store, ServerConfig, keys.SERVER_CONFIG)
+        self.warning_cache = Cache(store, Warning, keys.WARNINGS)
+        self.instances = Cache(store, Instance, keys.INSTANCES)
+        self.networks = Cache(store, Network, keys.NETWORKS)
+        self.images = Cache(store, Image, keys.IMAGES)
+
+    def caches(self) -> tuple[Cache[object], ...]:
+        found = [c for c in vars(self).values() if isinstance(c, Cache)]
+        return tuple(found)
+
+    async def start(self) -> None:
+        for cache in self.caches():
+            await cache.start()
+
+    async def stop(self) -> None:
+        for cache in self.caches():
+            await cache.stop()
+
+    def instance_records(self) -> list[Instance]:
+        return [entry.record for entry in self.instances.entries()]
