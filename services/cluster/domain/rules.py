@@ -13,7 +13,7 @@ import orjson
 
 from core.configkeys import others
 from core.configkeys.instance import PROFILE
-from core.configkeys.schema import without_empty
+from core.configkeys.schema import ConfigKey, without_empty
 from core.errors import Forbidden, Invalid
 from core.names import device_name
 from core.records import Instance, Profile
@@ -92,4 +92,4 @@ def new_server_config(
     return {k: v for k, v in config.items() if v and v != others.SERVER.keys.get(k, _NO_KEY).default}
 
 
-_NO_KEY = others.ConfigKey("")
+_NO_KEY = ConfigKey("")

@@ -75,9 +75,7 @@ class ProfileServicer(rpc.ProfileServiceServicer):
         return pb.GetProfileResponse(profile=self._shown(self._profiles.get(request.project, request.name)))
 
     async def ListProfiles(self, request: pb.ListProfilesRequest, context: Any) -> pb.ListProfilesResponse:
-        return pb.ListProfilesResponse(
-            profiles=[self._shown(e) for e in self._profiles.list(request.project)]
-        )
+        return pb.ListProfilesResponse(profiles=[self._shown(e) for e in self._profiles.all(request.project)])
 
     async def UpdateProfile(self, request: pb.UpdateProfileRequest, context: Any) -> pb.UpdateProfileResponse:
         entry = await self._profiles.update(
@@ -112,7 +110,7 @@ class ProjectServicer(rpc.ProjectServiceServicer):
         return pb.GetProjectResponse(project=self._shown(self._projects.get(request.name)))
 
     async def ListProjects(self, request: pb.ListProjectsRequest, context: Any) -> pb.ListProjectsResponse:
-        return pb.ListProjectsResponse(projects=[self._shown(e) for e in self._projects.list()])
+        return pb.ListProjectsResponse(projects=[self._shown(e) for e in self._projects.all()])
 
     async def UpdateProject(self, request: pb.UpdateProjectRequest, context: Any) -> pb.UpdateProjectResponse:
         p = request.project
@@ -173,7 +171,7 @@ class TrustServicer(rpc.TrustServiceServicer):
     async def ListCertificates(
         self, request: pb.ListCertificatesRequest, context: Any
     ) -> pb.ListCertificatesResponse:
-        return pb.ListCertificatesResponse(certificates=[convert.certificate(e) for e in self._trust.list()])
+        return pb.ListCertificatesResponse(certificates=[convert.certificate(e) for e in self._trust.all()])
 
     async def UpdateCertificate(
         self, request: pb.UpdateCertificateRequest, context: Any

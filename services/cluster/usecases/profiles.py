@@ -30,7 +30,7 @@ class Profiles:
             raise NotFound("NO_PROFILE", "Profile not found", about=name)
         return entry
 
-    def list(self, project: str) -> list[Entry[Profile]]:
+    def all(self, project: str) -> list[Entry[Profile]]:
         return self._store.profile_cache.entries(keys.profiles(project))
 
     def users(self, profile: Profile) -> list[str]:

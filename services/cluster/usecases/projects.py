@@ -29,7 +29,7 @@ class Projects:
             raise NotFound("NO_PROJECT", "Project not found", about=name)
         return entry
 
-    def list(self) -> list[Entry[Project]]:
+    def all(self) -> list[Entry[Project]]:
         return self._store.project_cache.entries()
 
     def users(self, name: str) -> list[str]:

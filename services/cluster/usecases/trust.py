@@ -30,12 +30,12 @@ class Trust:
         self._runner = runner
         self._server_fingerprint = server_fingerprint
 
-    def list(self) -> list[Entry[Certificate]]:
+    def all(self) -> list[Entry[Certificate]]:
         return self._store.certificate_cache.entries()
 
     def get(self, prefix: str) -> Entry[Certificate]:
         fingerprint_prefix(prefix)
-        found = [e for e in self.list() if e.record.fingerprint.startswith(prefix)]
+        found = [e for e in self.all() if e.record.fingerprint.startswith(prefix)]
         if len(found) > 1:
             raise Invalid("AMBIGUOUS", "More than one certificate matches; give more digits", about=prefix)
         if not found:

@@ -1,0 +1,7 @@
+"""python -m services.network"""
+
+from core.process import run_service
+from core.settings import Settings
+from services.network.app import main
+
+run_service(main, log_level=Settings.from_env().log_level)

@@ -1,0 +1,175 @@
+"""The gRPC face: convert, call, convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.errors import NotFound, Unsupported
+from core.records import Network, NicReservation
+from core.state.repository import Entry
+from protos.podium.network.v1 import network_pb2 as pb
+from protos.podium.network.v1 import network_pb2_grpc as rpc
+from services.network.domain.addresses import subnets_of
+from services.network.ports import Host, Link
+from services.network.store import NetworkStore
+from services.network.usecases.networks import Networks
+from services.network.usecases.nics import Nics, Owner, Wanted, check_nictype
+
+_TYPES = {"bridge": "bridge", "": "physical", "bond": "bond", "vlan": "vlan"}
+
+
+class NetworkServicer(rpc.NetworkServiceServicer):
+    def __init__(self, networks: Networks, store: NetworkStore, host: Host) -> None:
+        self._networks = networks
+        self._store = store
+        self._host = host
+
+    def _shown(self, entry: Entry[Network]) -> pb.Network:
+        r = entry.record
+        return pb.Network(
+            name=r.name,
+            project=r.project,
+            type=r.type,
+            description=r.description,
+            config=r.config,
+            managed=True,
+            status=r.status,
+            used_by=self._networks.users(r.name),
+            error=r.error,
+            revision=entry.revision,
+        )
+
+    async def CreateNetwork(self, request: pb.CreateNetworkRequest, context: Any) -> pb.CreateNetworkResponse:
+        wanted = Network(request.name, "default", request.type, request.description, dict(request.config))
+        return pb.CreateNetworkResponse(network=self._shown(await self._networks.create(wanted)))
+
+    async def GetNetwork(self, request: pb.GetNetworkRequest, context: Any) -> pb.GetNetworkResponse:
+        if entry := self._networks.find(request.name):
+            return pb.GetNetworkResponse(network=self._shown(entry))
+        return pb.GetNetworkResponse(network=_unmanaged(await self._link(request.name)))
+
+    async def ListNetworks(self, request: pb.ListNetworksRequest, context: Any) -> pb.ListNetworksResponse:
+        found = [self._shown(entry) for entry in self._networks.entries()]
+        managed = {network.name for network in found}
+        links = [
+            link for link in await self._host.links() if link.name not in managed and link.kind != "veth"
+        ]
+        found += [_unmanaged(link) for link in links]
+        return pb.ListNetworksResponse(networks=sorted(found, key=lambda n: n.name))
+
+    async def UpdateNetwork(self, request: pb.UpdateNetworkRequest, context: Any) -> pb.UpdateNetworkResponse:
+        entry = await self._networks.update(
+            request.name,
+            dict(request.config),
+            request.description,
+            merge=request.merge,
+            expected_revision=request.expected_revision,
+        )
+        return pb.UpdateNetworkResponse(network=self._shown(entry))
+
+    async def RenameNetwork(self, request: pb.RenameNetworkRequest, context: Any) -> pb.RenameNetworkResponse:
+        entry = await self._networks.rename(request.name, request.new_name)
+        return pb.RenameNetworkResponse(network=self._shown(entry))
+
+    async def DeleteNetwork(self, request: pb.DeleteNetworkRequest, context: Any) -> pb.DeleteNetworkResponse:
+        await self._networks.delete(request.name)
+        return pb.DeleteNetworkResponse()
+
+    async def GetNetworkState(
+        self, request: pb.GetNetworkStateRequest, context: Any
+    ) -> pb.GetNetworkStateResponse:
+        return pb.GetNetworkStateResponse(state=_state(await self._link(request.name)))
+
+    async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
+        network = self._networks.get(request.name).record
+        subnets = subnets_of(network.config)
+        own = [str(i.ip) for i in (subnets.ipv4, subnets.ipv6) if i]
+        leases = [pb.Lease(hostname=f"{network.name}.gw", address=a, type="gateway") for a in own]
+        for nic in self._store.nics_on(network.name):
+            leases += _leases(nic)
+        return pb.ListLeasesResponse(leases=leases)
+
+    async def _link(self, name: str) -> Link:
+        for link in await self._host.links():
+            if link.name == name:
+                return link
+        raise NotFound("NO_NETWORK", "Network not found", about=name)
+
+
+class NicServicer(rpc.NicServiceServicer):
+    def __init__(self, nics: Nics) -> None:
+        self._nics = nics
+
+    async def ReserveNics(self, request: pb.ReserveNicsRequest, context: Any) -> pb.ReserveNicsResponse:
+        wanted = [Wanted(n.device, dict(n.options), n.hwaddr) for n in request.nics]
+        for nic in wanted:
+            check_nictype(nic.options)
+        owner = Owner(request.instance_id, request.project, request.instance_name)
+        found = await self._nics.reserve(owner, wanted)
+        return pb.ReserveNicsResponse(nics=[_plan(nic) for nic in found])
+
+    async def ReleaseNics(self, request: pb.ReleaseNicsRequest, context: Any) -> pb.ReleaseNicsResponse:
+        await self._nics.release(request.instance_id)
+        return pb.ReleaseNicsResponse()
+
+    async def AttachNic(self, request: pb.AttachNicRequest, context: Any) -> pb.AttachNicResponse:
+        raise Unsupported("NO_HOTPLUG", "A NIC cannot be added while running yet; restart the instance")
+
+    async def DetachNic(self, request: pb.DetachNicRequest, context: Any) -> pb.DetachNicResponse:
+        raise Unsupported("NO_HOTPLUG", "A NIC cannot be removed while running yet; restart the instance")
+
+
+def _unmanaged(link: Link) -> pb.Network:
+    kind = "loopback" if link.is_loopback else _TYPES.get(link.kind, "unknown")
+    return pb.Network(name=link.name, type=kind)
+
+
+def _state(link: Link) -> pb.NetworkState:
+    state = pb.NetworkState(
+        hwaddr=link.hwaddr,
+        mtu=link.mtu,
+        is_up=link.is_up,
+        type="loopback" if link.is_loopback else "broadcast",
+        counters=pb.Counters(**link.counters),
+    )
+    for a in link.addresses:
+        state.addresses.add(family=a.family, address=a.address, prefix=a.prefix, scope=a.scope)
+    if link.kind == "bridge":
+        state.bridge.id = "8000." + link.hwaddr.replace(":", "")
+        state.bridge.upper_devices.extend(link.members)
+    return state
+
+
+def _leases(nic: NicReservation) -> list[pb.Lease]:
+    kind = "static" if nic.is_static else "dynamic"
+    return [
+        pb.Lease(
+            hostname=nic.instance_name,
+            hwaddr=nic.hwaddr,
+            address=a,
+            type=kind,
+            location="none",
+            project=nic.project,
+        )
+        for a in (nic.ipv4, nic.ipv6)
+        if a
+    ]
+
+
+def _plan(nic: NicReservation) -> pb.NicPlan:
+    plan = pb.NicPlan(
+        device=nic.device,
+        name=nic.name,
+        host_name=nic.host_name,
+        hwaddr=nic.hwaddr,
+        mtu=nic.mtu,
+        bridge=nic.bridge,
+        nictype=nic.nictype,
+    )
+    for family, address, prefix in (
+        ("inet", nic.ipv4, nic.ipv4_prefix),
+        ("inet6", nic.ipv6, nic.ipv6_prefix),
+    ):
+        if address:
+            plan.addresses.add(family=family, address=address, prefix=prefix, scope="global")
+    return plan

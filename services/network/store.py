@@ -1,0 +1,34 @@
+"""The records this service writes, and the caches it answers from."""
+
+from __future__ import annotations
+
+from core.records import AddressClaim, Network, NicReservation, Profile
+from core.state import keys
+from core.state.cache import Cache
+from core.state.store import Store
+
+
+class NetworkStore:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.networks = Cache(store, Network, keys.NETWORKS)
+        self.nics = Cache(store, NicReservation, keys.NICS)
+        self.addresses = Cache(store, AddressClaim, keys.ADDRESSES)
+        self.profiles = Cache(store, Profile, keys.PROFILES)
+
+    async def start(self) -> None:
+        for cache in (self.networks, self.nics, self.addresses, self.profiles):
+            await cache.start()
+
+    async def stop(self) -> None:
+        for cache in (self.networks, self.nics, self.addresses, self.profiles):
+            await cache.stop()
+
+    def nics_of(self, instance_id: str) -> list[NicReservation]:
+        return [entry.record for entry in self.nics.entries(keys.nics(instance_id))]
+
+    def nics_on(self, network: str) -> list[NicReservation]:
+        return [e.record for e in self.nics.entries() if e.record.network == network]
+
+    def taken_on(self, network: str) -> set[str]:
+        return {e.record.address for e in self.addresses.entries(keys.addresses(network))}

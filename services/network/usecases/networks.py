@@ -1,0 +1,184 @@
+"""Managed networks: create, change, delete, and keep them as recorded."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
+
+from core.configkeys.others import NETWORK
+from core.configkeys.schema import without_empty
+from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale, Unsupported, WrongState
+from core.events import Event
+from core.logs import get_logger
+from core.names import network_name
+from core.records import Network
+from core.rpc.identity import current_identity
+from core.state import keys
+from core.state.repository import Entry
+from core.state.store import Txn
+from services.network.domain import addresses
+from services.network.ports import Host
+from services.network.store import NetworkStore
+
+log = get_logger(__name__)
+_FAMILIES = ("ipv4", "ipv6")
+
+
+def event(action: str, name: str) -> Event:
+    return Event(action, "networks", "default", name, current_identity().as_dict())
+
+
+class Networks:
+    def __init__(self, store: NetworkStore, host: Host) -> None:
+        self._store = store
+        self._host = host
+        self._random = random.Random()  # noqa: S311 - addresses are no secret
+
+    def find(self, name: str) -> Entry[Network] | None:
+        return self._store.networks.get(keys.network(name))
+
+    def get(self, name: str) -> Entry[Network]:
+        entry = self.find(name)
+        if entry is None:
+            raise NotFound("NO_NETWORK", "Network not found", about=name)
+        return entry
+
+    def entries(self) -> list[Entry[Network]]:
+        return self._store.networks.entries()
+
+    def users(self, name: str) -> list[str]:
+        nics = {(n.project, n.instance_name) for n in self._store.nics_on(name)}
+        used = [("instances", project, instance) for project, instance in sorted(nics)]
+        for entry in self._store.profiles.entries():
+            devices = entry.record.devices.values()
+            if any(name in (d.get("network"), d.get("parent")) for d in devices if d.get("type") == "nic"):
+                used.append(("profiles", entry.record.project, entry.record.name))
+        return [f"{k}/{n}" + ("" if p == "default" else f"?project={p}") for k, p, n in used]
+
+    async def create(self, wanted: Network) -> Entry[Network]:
+        """Record as Pending, bring up, record as Created; take everything back when that fails."""
+        network_name(wanted.name)
+        if wanted.type not in ("", "bridge"):
+            raise Unsupported("NO_DRIVER", f"Network type {wanted.type!r} is not supported here; use bridge")
+        if self.find(wanted.name) or any(link.name == wanted.name for link in await self._host.links()):
+            raise AlreadyExists("EXISTS", "The network already exists", about=wanted.name)
+        network = replace(
+            wanted, type="bridge", status="Pending", config=await self._filled(wanted.config, {})
+        )
+        key = keys.network(network.name)
+        revision = await self._store.store.commit(Txn().absent(key).put(key, network))
+        self._store.networks.apply(key, network, revision)
+        try:
+            await self._host.ensure_up(network)
+        except PodiumError:
+            await self._forget(network.name)
+            raise
+        return await self._save(replace(network, status="Created"), "network-created")
+
+    async def update(
+        self, name: str, config: dict[str, str], description: str, *, merge: bool, expected_revision: int
+    ) -> Entry[Network]:
+        entry = self.get(name)
+        if expected_revision and entry.revision != expected_revision:
+            raise Stale("STALE", "The network was changed meanwhile; read it again", about=name)
+        old = entry.record
+        asked = {**old.config, **config} if merge else config
+        text = (description or old.description) if merge else description
+        new = replace(old, config=await self._filled(asked, old.config), description=text)
+        await self._host.ensure_up(new)
+        return await self._save(new, "network-updated")
+
+    async def rename(self, name: str, new_name: str) -> Entry[Network]:
+        network_name(new_name)
+        self._refuse_used(name)
+        old = self.get(name).record
+        if self.find(new_name):
+            raise AlreadyExists("EXISTS", "The network already exists", about=new_name)
+        await self._host.ensure_down(name)
+        new = replace(old, name=new_name)
+        txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
+        revision = await self._store.store.commit(txn.emit(event("network-renamed", new_name)))
+        self._store.networks.apply(keys.network(name), None, revision)
+        self._store.networks.apply(keys.network(new_name), new, revision)
+        await self._host.ensure_up(new)
+        return Entry(new, revision)
+
+    async def delete(self, name: str) -> None:
+        self.get(name)
+        self._refuse_used(name)
+        seen = self._store.nics.revision
+        key = keys.network(name)
+        txn = Txn().exists(key).prefix_unchanged(keys.NICS, seen).delete(key)
+        revision = await self._store.store.commit(txn.emit(event("network-deleted", name)))
+        self._store.networks.apply(key, None, revision)
+        await self._host.ensure_down(name)
+
+    async def reconcile(self) -> None:
+        """Bring every recorded network to what its record says; take back half-made ones."""
+        for entry in self.entries():
+            network = entry.record
+            if network.status == "Pending":
+                await self._host.ensure_down(network.name)
+                await self._forget(network.name)
+                continue
+            try:
+                await self._host.ensure_up(network)
+                for nic in self._store.nics_on(network.name):
+                    await self._host.write_nic(nic, NETWORK.get(network.config, "dns.domain"))
+                error = ""
+            except PodiumError as exc:
+                error = exc.message
+                log.error("network_not_up", network=network.name, error=error)
+            if error != network.error:
+                await self._save(replace(network, status="Errored" if error else "Created", error=error), "")
+
+    async def _filled(self, config: dict[str, str], old: dict[str, str]) -> dict[str, str]:
+        """Return *config* checked, with automatic addresses chosen. Raises: Invalid."""
+        filled = without_empty(config)
+        NETWORK.check(filled)
+        taken = await self._host.taken_subnets()
+        for family, free in zip(
+            _FAMILIES, (addresses.free_ipv4_subnet, addresses.free_ipv6_subnet), strict=True
+        ):
+            key = f"{family}.address"
+            if filled.get(key, "none" if old else "auto") != "auto":
+                continue
+            pool = taken[0] if family == "ipv4" else taken[1]
+            filled[key] = free(pool, self._random)  # type: ignore[operator]
+            filled.setdefault(f"{family}.nat", "true")
+        if not old:
+            _refuse_overlap(filled, taken)
+        return filled
+
+    async def _save(self, network: Network, action: str) -> Entry[Network]:
+        key = keys.network(network.name)
+        txn = Txn().exists(key).put(key, network)
+        if action:
+            txn.emit(event(action, network.name))
+        revision = await self._store.store.commit(txn)
+        self._store.networks.apply(key, network, revision)
+        return Entry(network, revision)
+
+    async def _forget(self, name: str) -> None:
+        await self._host.ensure_down(name)
+        key = keys.network(name)
+        self._store.networks.apply(key, None, await self._store.store.commit(Txn().delete(key)))
+
+    def _refuse_used(self, name: str) -> None:
+        if users := self.users(name):
+            raise WrongState(
+                "NETWORK_IN_USE", f"The network is currently in use by {', '.join(users[:3])}", about=name
+            )
+
+
+def _refuse_overlap(config: dict[str, str], taken: tuple[list[IPv4Network], list[IPv6Network]]) -> None:
+    subnets = addresses.subnets_of(config)
+    for own, others in ((subnets.ipv4, taken[0]), (subnets.ipv6, taken[1])):
+        for other in others:
+            if own and own.network.overlaps(other):  # type: ignore[arg-type]
+                raise Invalid(
+                    "SUBNET_TAKEN",
+                    f"{own.network} overlaps {other}, which this host uses already; choose another",
+                    about=str(own.network),
+                )
