@@ -145,7 +145,7 @@ class Networks:
             if filled.get(key, "none" if old else "auto") != "auto":
                 continue
             pool = taken[0] if family == "ipv4" else taken[1]
-            filled[key] = free(pool, self._random)  # type: ignore[operator]
+            filled[key] = free(pool, self._random)  # type: ignore[operator,unused-ignore]
             filled.setdefault(f"{family}.nat", "true")
         if not old:
             _refuse_overlap(filled, taken)

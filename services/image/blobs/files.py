@@ -1,0 +1,52 @@
+"""Blobs in a folder: staging/ID/PART, blobs/FINGERPRINT[.metadata|.rootfs], squashfs/FINGERPRINT.squashfs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+
+class FileBlobs:
+    """Implements ports.Blobs below *root*. Fingerprints are checked hex before they get here."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        for name in ("staging", "blobs", "squashfs"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+
+    def staging(self, id: str) -> Path:
+        folder = self._root / "staging" / id
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def drop_staging(self, id: str) -> None:
+        shutil.rmtree(self._root / "staging" / id, ignore_errors=True)
+
+    def staged(self) -> list[str]:
+        return [path.name for path in (self._root / "staging").iterdir()]
+
+    def keep(self, id: str, fingerprint: str, *, split: bool) -> None:
+        folder = self._root / "staging" / id
+        for part in ("metadata", "rootfs") if split else ("unified",):
+            source = folder / part
+            if source.exists():
+                source.rename(self.part(fingerprint, part))
+        made = folder / "made.squashfs"
+        if made.exists():
+            made.rename(self.squashfs(fingerprint))
+
+    def part(self, fingerprint: str, part: str) -> Path:
+        suffix = "" if part == "unified" else f".{part}"
+        return self._root / "blobs" / f"{fingerprint}{suffix}"
+
+    def squashfs(self, fingerprint: str) -> Path:
+        return self._root / "squashfs" / f"{fingerprint}.squashfs"
+
+    def fingerprints(self) -> set[str]:
+        names = [*(self._root / "blobs").iterdir(), *(self._root / "squashfs").iterdir()]
+        return {path.name.split(".", 1)[0] for path in names}
+
+    def remove(self, fingerprint: str) -> None:
+        for part in ("unified", "metadata", "rootfs"):
+            self.part(fingerprint, part).unlink(missing_ok=True)
+        self.squashfs(fingerprint).unlink(missing_ok=True)

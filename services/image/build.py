@@ -1,0 +1,143 @@
+"""Build a Debian image from the machine's configured package mirror: needs root, so it is a command.
+
+    python -m services.image.build debian 12 --output debian-12.tar.gz
+
+The result is an ordinary unified image and enters Podium by the ordinary upload. Builds are cached
+by a hash of their recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+_RELEASES = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
+_PACKAGES = (
+    "systemd-sysv",
+    "systemd-resolved",
+    "libnss-myhostname",
+    "dbus",
+    "iproute2",
+    "iputils-ping",
+    "netbase",
+    "procps",
+)
+_NETWORK = """[Match]
+Name=eth0
+
+[Network]
+DHCP=ipv4
+IPv6AcceptRA=yes
+
+[DHCPv4]
+UseDomains=true
+"""
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_CACHE = Path("/var/cache/podium/images")
+
+
+def recipe_hash(release: str, packages: tuple[str, ...]) -> str:
+    text = repr((release, packages, _NETWORK, platform.machine(), 3))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sources() -> list[str]:
+    """Return the machine's own package sources: the only place where a mirror is named."""
+    apt = Path("/etc/apt")
+    found = [*apt.glob("sources.list.d/*.sources"), *apt.glob("sources.list.d/*.list"), apt / "sources.list"]
+    return [str(path) for path in found if path.exists() and path.stat().st_size]
+
+
+def build(release: str, output: Path, packages: tuple[str, ...] = ()) -> None:
+    """Write the image to *output*, from the cache when the recipe was built before."""
+    name = _RELEASES.get(release, release)
+    wanted = _PACKAGES + packages
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    cached = _CACHE / f"debian-{name}-{recipe_hash(name, wanted)}.tar.gz"
+    if not cached.exists():
+        with tempfile.TemporaryDirectory(prefix="build-", dir=_CACHE) as work:
+            made = _build_in(Path(work), name, wanted)
+            made.rename(cached)
+    output.unlink(missing_ok=True)
+    shutil.copyfile(cached, output)
+
+
+def _build_in(work: Path, release: str, packages: tuple[str, ...]) -> Path:
+    root = work / "rootfs"
+    (work / "eth0.network").write_text(_NETWORK)
+    argv = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"]
+    argv += [f"--customize-hook=copy-in {work}/eth0.network /etc/systemd/network"]
+    argv += ["--customize-hook=chroot $1 systemctl enable systemd-networkd systemd-resolved"]
+    argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
+    argv += ["--dpkgopt=path-exclude=/usr/share/locale/*", release, str(root), *sources()]
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=1800)
+    _generalise(root)
+    _write_metadata(work, release)
+    made = work / "image.tar.gz"
+    with made.open("wb") as target:
+        tar = subprocess.Popen(
+            ["tar", "-C", str(work), "--numeric-owner", "--xattrs", "-cf", "-", "metadata.yaml", "rootfs"],
+            stdout=subprocess.PIPE,
+        )
+        subprocess.run(["pigz", "-6"], stdin=tar.stdout, stdout=target, check=True, timeout=600)
+        if tar.wait():
+            raise RuntimeError("tar failed")
+    return made
+
+
+def _generalise(root: Path) -> None:
+    """Take out what must differ between instances."""
+    (root / "etc" / "machine-id").write_text("")
+    (root / "etc" / "hostname").write_text("localhost\n")
+    for leftover in ("var/lib/dbus/machine-id", "etc/resolv.conf"):
+        (root / leftover).unlink(missing_ok=True)
+    os.symlink("../run/systemd/resolve/stub-resolv.conf", root / "etc" / "resolv.conf")
+    shutil.rmtree(root / "var" / "cache" / "apt" / "archives", ignore_errors=True)
+
+
+def _write_metadata(work: Path, release: str) -> None:
+    number = next((n for n, r in _RELEASES.items() if r == release), release)
+    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    now = time.gmtime()
+    metadata = {
+        "architecture": platform.machine(),
+        "creation_date": int(time.time()),
+        "properties": {
+            "os": "Debian",
+            "release": release,
+            "version": number,
+            "architecture": architecture,
+            "variant": "default",
+            "description": f"Debian {release} {architecture} ({time.strftime('%Y%m%d', now)})",
+            "serial": time.strftime("%Y%m%d_%H%M", now),
+        },
+    }
+    (work / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="services.image.build")
+    parser.add_argument("distribution", choices=["debian"])
+    parser.add_argument("release")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--package", action="append", default=[])
+    args = parser.parse_args()
+    if os.geteuid():
+        print("Building an image needs root; run it with sudo.", file=sys.stderr)
+        return 1
+    build(args.release, args.output, tuple(args.package))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,147 @@
+"""Archives to squashfs with squashfs-tools-ng: nothing is unpacked, nothing runs as root.
+
+A squashfs of a stranger is taken apart and made anew, since the kernel will mount the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from core.errors import Invalid, TooLate
+from services.image.formats import magic
+
+_MAX_BYTES = 64 << 30
+_MAX_CPU_S = 900
+_MAX_WALL_S = 900.0
+_WORKERS = 2
+
+
+def bad(why: str) -> Invalid:
+    return Invalid("BAD_ARCHIVE", f"The image is not usable: {why}")
+
+
+class SquashfsConverter:
+    """Implements ports.Converter; at most two conversions run at once."""
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(_WORKERS)
+
+    async def convert(self, source: Path, target: Path) -> None:
+        kind = magic.kind_of(await asyncio.to_thread(_head, source))
+        if not kind:
+            raise bad("it is neither a tarball nor a squashfs")
+        target.unlink(missing_ok=True)
+        async with self._slots:
+            await _pipeline(_reader(kind, source), _writer(target), source, kind)
+
+    async def read(self, squashfs: Path, name: str, limit: int) -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            "rdsquashfs",
+            "-c",
+            name,
+            str(squashfs),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        assert process.stdout
+        try:
+            data = await asyncio.wait_for(_read_up_to(process.stdout, limit), 30)
+        except TimeoutError:
+            process.kill()
+            raise TooLate("ARCHIVE_TIMEOUT", f"Reading {name} from the image took too long") from None
+        if len(data) > limit:
+            process.kill()
+            raise bad(f"{name} is larger than {limit} bytes")
+        if await process.wait():
+            raise bad(f"{name} is missing or not a regular file")
+        return data
+
+    async def is_directory(self, squashfs: Path, name: str) -> bool:
+        process = await asyncio.create_subprocess_exec(
+            "rdsquashfs",
+            "-s",
+            name,
+            str(squashfs),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        return process.returncode == 0 and b"directory" in output.splitlines()[1].lower()
+
+
+async def _read_up_to(stream: asyncio.StreamReader, limit: int) -> bytes:
+    data = b""
+    while len(data) <= limit and (chunk := await stream.read(1 << 16)):
+        data += chunk
+    return data
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)
+
+
+def _bounded(*argv: str) -> list[str]:
+    return ["prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", "--", *argv]
+
+
+def _reader(kind: str, source: Path) -> list[str]:
+    if kind == "squashfs":
+        return _bounded("sqfs2tar", str(source))
+    if kind == "tar":
+        return ["cat"]
+    return _bounded(*magic.decompressor(kind))
+
+
+def _writer(target: Path) -> list[str]:
+    return _bounded("tar2sqfs", "-q", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", str(target))
+
+
+async def _pipeline(reader: list[str], writer: list[str], source: Path, kind: str) -> None:
+    pipe = asyncio.subprocess.PIPE
+    with source.open("rb") as file:
+        first = await asyncio.create_subprocess_exec(
+            *reader, stdin=file, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, limit=1 << 20
+        )
+    second = await asyncio.create_subprocess_exec(
+        *writer, stdin=pipe, stdout=asyncio.subprocess.DEVNULL, stderr=pipe
+    )
+    try:
+        async with asyncio.timeout(_MAX_WALL_S):
+            _, error = await asyncio.gather(_pump(first, second), _read_all(second))
+            codes = await first.wait(), await second.wait()
+    except TimeoutError:
+        raise TooLate("ARCHIVE_TIMEOUT", "The image took too long to read; it was refused") from None
+    finally:
+        for process in (first, second):
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    if any(codes):
+        why = error.decode(errors="replace").strip().splitlines()[:1] or [f"the {kind} data is damaged"]
+        raise bad(why[0][:200])
+
+
+async def _read_all(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stderr
+    return await _read_up_to(process.stderr, 1 << 16)
+
+
+async def _pump(first: asyncio.subprocess.Process, second: asyncio.subprocess.Process) -> None:
+    """Copy with a bound on what comes out, so that a bomb cannot fill the disk."""
+    assert first.stdout and second.stdin
+    total = 0
+    try:
+        while chunk := await first.stdout.read(1 << 20):
+            total += len(chunk)
+            if total > _MAX_BYTES:
+                raise bad("it holds more than 64 GiB")
+            second.stdin.write(chunk)
+            await second.stdin.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        return
+    finally:
+        second.stdin.close()

@@ -1,0 +1,179 @@
+"""The gRPC face: convert, call, convert."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from core.errors import Invalid, Unsupported
+from core.operations.runner import Runner
+from core.operations.servicer import answer
+from core.records import Alias, Image
+from core.state import keys
+from core.state.repository import Entry
+from protos.podium.image.v1 import image_pb2 as pb
+from protos.podium.image.v1 import image_pb2_grpc as rpc
+from services.image.store import ImageStore
+from services.image.usecases.images import Images
+from services.image.usecases.imports import Header, Imports
+
+_CHUNK = 1 << 20
+_PARTS = {
+    pb.IMAGE_PART_UNIFIED: "unified",
+    pb.IMAGE_PART_METADATA: "metadata",
+    pb.IMAGE_PART_ROOTFS: "rootfs",
+}
+_PART_NUMBERS = {name: number for number, name in _PARTS.items()}
+
+
+class ImageServicer(rpc.ImageServiceServicer):
+    def __init__(self, store: ImageStore, images: Images, imports: Imports, runner: Runner) -> None:
+        self._store = store
+        self._images = images
+        self._imports = imports
+        self._runner = runner
+
+    async def UploadImage(
+        self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Any
+    ) -> pb.UploadImageResponse:
+        first = await anext(aiter(request_iterator), None)
+        if first is None or not first.HasField("header"):
+            raise Invalid("NO_HEADER", "An upload begins with its header")
+        h = first.header
+        header = Header(
+            h.project,
+            h.filename,
+            h.public,
+            dict(h.properties),
+            h.expected_fingerprint,
+            tuple(a.name for a in h.aliases),
+        )
+        operation = await self._imports.receive(str(uuid.uuid4()), header, _chunks(request_iterator))
+        return pb.UploadImageResponse(operation=answer(self._runner, operation))
+
+    async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
+        ref = request.image
+        prefix = ref.fingerprint
+        if ref.WhichOneof("ref") == "alias":
+            prefix = self._store.alias(request.project, ref.alias).record.target
+        return pb.GetImageResponse(image=self._shown(self._store.image(request.project, prefix)))
+
+    async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
+        entries = self._store.images.entries(keys.images(request.project))
+        shown = [self._shown(e) for e in entries if e.record.public or not request.public_only]
+        return pb.ListImagesResponse(images=sorted(shown, key=lambda i: i.uploaded_at.ToNanoseconds()))
+
+    async def UpdateImage(self, request: pb.UpdateImageRequest, context: Any) -> pb.UpdateImageResponse:
+        wanted = Image(
+            fingerprint=request.fingerprint,
+            properties=dict(request.properties),
+            public=request.public,
+            auto_update=request.auto_update,
+            profiles=tuple(request.profiles),
+            expires_at=request.expires_at.ToNanoseconds() / 1e9,
+        )
+        entry = await self._images.update(
+            request.project, wanted, expected_revision=request.expected_revision
+        )
+        return pb.UpdateImageResponse(image=self._shown(entry))
+
+    async def DeleteImage(self, request: pb.DeleteImageRequest, context: Any) -> pb.DeleteImageResponse:
+        operation = await self._images.delete(request.project, request.fingerprint)
+        return pb.DeleteImageResponse(operation=answer(self._runner, operation))
+
+    async def ExportImage(
+        self, request: pb.ExportImageRequest, context: Any
+    ) -> AsyncIterator[pb.ExportImageResponse]:
+        image = self._store.image(request.project, request.fingerprint).record
+        for part, path, filename in await asyncio.to_thread(self._images.files, image):
+            header = pb.ExportHeader(
+                part=_PART_NUMBERS[part], filename=filename, size_bytes=path.stat().st_size
+            )
+            yield pb.ExportImageResponse(header=header)
+            with path.open("rb") as file:
+                while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                    yield pb.ExportImageResponse(chunk=chunk)
+
+    async def PrepareImage(self, request: pb.PrepareImageRequest, context: Any) -> pb.PrepareImageResponse:
+        image = self._store.image(request.project, request.fingerprint).record
+        return pb.PrepareImageResponse(
+            squashfs_path=str(self._images.prepared(image)),
+            rootfs_dir="" if image.split else "rootfs",
+            metadata_json=orjson.dumps(image.metadata).decode(),
+        )
+
+    async def BuildImage(self, request: pb.BuildImageRequest, context: Any) -> pb.BuildImageResponse:
+        raise Unsupported(
+            "BUILD_NEEDS_ROOT", "Build with `podium image build` on the host, which imports the result"
+        )
+
+    async def CreateAlias(self, request: pb.CreateAliasRequest, context: Any) -> pb.CreateAliasResponse:
+        entry = await self._images.create_alias(_alias_from(request.alias))
+        return pb.CreateAliasResponse(alias=_alias(entry))
+
+    async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.GetAliasResponse:
+        return pb.GetAliasResponse(alias=_alias(self._store.alias(request.project, request.name)))
+
+    async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
+        entries = self._store.aliases.entries(keys.aliases(request.project))
+        return pb.ListAliasesResponse(aliases=[_alias(e) for e in entries])
+
+    async def UpdateAlias(self, request: pb.UpdateAliasRequest, context: Any) -> pb.UpdateAliasResponse:
+        entry = await self._images.update_alias(
+            _alias_from(request.alias), expected_revision=request.expected_revision
+        )
+        return pb.UpdateAliasResponse(alias=_alias(entry))
+
+    async def RenameAlias(self, request: pb.RenameAliasRequest, context: Any) -> pb.RenameAliasResponse:
+        entry = await self._images.rename_alias(request.project, request.name, request.new_name)
+        return pb.RenameAliasResponse(alias=_alias(entry))
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.DeleteAliasResponse:
+        await self._images.delete_alias(request.project, request.name)
+        return pb.DeleteAliasResponse()
+
+    def _shown(self, entry: Entry[Image]) -> pb.Image:
+        r = entry.record
+        message = pb.Image(
+            project=r.project,
+            fingerprint=r.fingerprint,
+            properties=r.properties,
+            public=r.public,
+            auto_update=r.auto_update,
+            cached=r.cached,
+            architecture=r.architecture,
+            filename=r.filename,
+            size_bytes=r.size_bytes,
+            split=r.split,
+            profiles=r.profiles,
+            aliases=[_alias(a) for a in self._store.aliases_of(r.project, r.fingerprint)],
+            revision=entry.revision,
+        )
+        for name in ("created_at", "expires_at", "last_used_at", "uploaded_at"):
+            if value := getattr(r, name):
+                getattr(message, name).FromNanoseconds(int(value * 1e9))
+        return message
+
+
+async def _chunks(requests: AsyncIterator[pb.UploadImageRequest]) -> AsyncIterator[tuple[str, bytes]]:
+    part = "unified"
+    async for request in requests:
+        if request.WhichOneof("message") == "part":
+            part = _PARTS.get(request.part, "unified")
+        else:
+            yield part, request.chunk
+
+
+def _alias(entry: Entry[Alias]) -> pb.Alias:
+    r = entry.record
+    return pb.Alias(
+        name=r.name, description=r.description, target=r.target, project=r.project, revision=entry.revision
+    )
+
+
+def _alias_from(message: pb.Alias) -> Alias:
+    return Alias(message.project, message.name, message.description, message.target)

@@ -1,0 +1,144 @@
+"""Images and aliases once they are here: change, delete, export, prepare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from core.errors import AlreadyExists, Internal, Invalid, Stale
+from core.events import Event
+from core.names import alias_name
+from core.operations.operation import Context, Operation, Step, Story
+from core.operations.runner import Runner
+from core.records import Alias, Image
+from core.rpc.identity import current_identity
+from core.state import keys
+from core.state.repository import Entry
+from core.state.store import Txn
+from services.image.formats import magic
+from services.image.ports import Blobs
+from services.image.store import ImageStore
+
+_DELETE = "image.delete"
+
+
+def event(action: str, kind: str, project: str, name: str) -> Event:
+    return Event(action, kind, project, name, current_identity().as_dict())
+
+
+class Images:
+    def __init__(self, store: ImageStore, blobs: Blobs, runner: Runner) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._runner = runner
+        runner.register(Story(_DELETE, "Deleting image", (Step("remove_blobs", self._remove_blobs),)))
+
+    async def update(self, project: str, wanted: Image, *, expected_revision: int) -> Entry[Image]:
+        entry = self._store.image(project, wanted.fingerprint)
+        if expected_revision and expected_revision != entry.revision:
+            raise Stale("STALE", "The image was changed meanwhile; read it again", about=wanted.fingerprint)
+        new = replace(
+            entry.record,
+            properties=wanted.properties,
+            public=wanted.public,
+            auto_update=wanted.auto_update,
+            profiles=wanted.profiles or ("default",),
+            expires_at=wanted.expires_at or entry.record.expires_at,
+        )
+        key = keys.image(project, new.fingerprint)
+        txn = Txn().unchanged(key, entry.revision).put(key, new)
+        revision = await self._store.store.commit(
+            txn.emit(event("image-updated", "images", project, new.fingerprint))
+        )
+        self._store.images.apply(key, new, revision)
+        return Entry(new, revision)
+
+    async def delete(self, project: str, prefix: str) -> Operation:
+        """The record and its aliases go in the accepting transaction, the blobs after it."""
+        image = self._store.image(project, prefix).record
+        key = keys.image(project, image.fingerprint)
+        aliases = [
+            keys.alias(project, e.record.name) for e in self._store.aliases_of(project, image.fingerprint)
+        ]
+        txn = Txn().exists(key).delete(key).emit(event("image-deleted", "images", project, image.fingerprint))
+        for alias in aliases:
+            txn.delete(alias)
+        operation = await self._runner.accept(
+            _DELETE, project=project, input={"fingerprint": image.fingerprint}, txn=txn
+        )
+        revision = self._runner.revisions[operation.id]
+        self._store.images.apply(key, None, revision)
+        for alias in aliases:
+            self._store.aliases.apply(alias, None, revision)
+        return operation
+
+    async def _remove_blobs(self, ctx: Context) -> None:
+        fingerprint = ctx.input["fingerprint"]
+        if not self._store.is_used(fingerprint):
+            self._blobs.remove(fingerprint)
+
+    def files(self, image: Image) -> list[tuple[str, Path, str]]:
+        """Return (part, path, suggested file name) of every file of an image."""
+        parts = ("metadata", "rootfs") if image.split else ("unified",)
+        found = []
+        for part in parts:
+            path = self._blobs.part(image.fingerprint, part)
+            with path.open("rb") as file:
+                stem = f"meta-{image.fingerprint}" if part == "metadata" else image.fingerprint
+                found.append((part, path, stem + magic.extension(file.read(512))))
+        return found
+
+    def prepared(self, image: Image) -> Path:
+        path = self._blobs.squashfs(image.fingerprint)
+        if not path.exists():
+            raise Internal(
+                "IMAGE_BROKEN", f"The files of image {image.fingerprint[:12]} are gone; import it again"
+            )
+        return path
+
+    async def create_alias(self, alias: Alias) -> Entry[Alias]:
+        alias_name(alias.name)
+        target = self._store.image(alias.project, alias.target).record.fingerprint
+        record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)
+        txn = Txn().absent(key).exists(keys.image(alias.project, target)).put(key, record)
+        try:
+            return await self._save_alias(txn, "image-alias-created", record)
+        except Stale as exc:
+            raise AlreadyExists("EXISTS", f'Alias "{alias.name}" already exists', about=alias.name) from exc
+
+    async def update_alias(self, alias: Alias, *, expected_revision: int) -> Entry[Alias]:
+        entry = self._store.alias(alias.project, alias.name)
+        if expected_revision and expected_revision != entry.revision:
+            raise Stale("STALE", "The alias was changed meanwhile; read it again", about=alias.name)
+        target = self._store.image(alias.project, alias.target or entry.record.target).record.fingerprint
+        record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)
+        txn = Txn().unchanged(key, entry.revision).put(key, record)
+        return await self._save_alias(txn, "image-alias-updated", record)
+
+    async def rename_alias(self, project: str, name: str, new_name: str) -> Entry[Alias]:
+        alias_name(new_name)
+        entry = self._store.alias(project, name)
+        if new_name == name:
+            raise Invalid("SAME_NAME", "The new name is the old one", about=name)
+        record = replace(entry.record, name=new_name)
+        old_key, key = keys.alias(project, name), keys.alias(project, new_name)
+        txn = Txn().unchanged(old_key, entry.revision).absent(key).delete(old_key).put(key, record)
+        try:
+            saved = await self._save_alias(txn, "image-alias-renamed", record)
+        except Stale as exc:
+            raise AlreadyExists("EXISTS", f'Alias "{new_name}" already exists', about=new_name) from exc
+        self._store.aliases.apply(old_key, None, saved.revision)
+        return saved
+
+    async def delete_alias(self, project: str, name: str) -> None:
+        key = keys.alias(project, name)
+        self._store.alias(project, name)
+        txn = Txn().exists(key).delete(key).emit(event("image-alias-deleted", "aliases", project, name))
+        self._store.aliases.apply(key, None, await self._store.store.commit(txn))
+
+    async def _save_alias(self, txn: Txn, action: str, record: Alias) -> Entry[Alias]:
+        revision = await self._store.store.commit(
+            txn.emit(event(action, "aliases", record.project, record.name))
+        )
+        self._store.aliases.apply(keys.alias(record.project, record.name), record, revision)
+        return Entry(record, revision)
