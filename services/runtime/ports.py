@@ -1,0 +1,257 @@
+"""What the use cases need from the host: engine, storage, root file systems, cgroups, guests' files.
+
+Implemented by engine/, storage/ and kernel/; fakes serve the unit tests. Everything named ensure_ may
+be repeated; everything that blocks runs in a thread inside the implementation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class NicPlan:
+    """A NIC as the network service decided it."""
+
+    device: str
+    name: str
+    host_name: str
+    hwaddr: str
+    mtu: int
+    bridge: str
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A host path bound into the instance at start."""
+
+    source: str
+    path: str
+    read_only: bool = False
+    optional: bool = False
+    is_file: bool = False
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """All the engine needs to start an instance. Values are checked again when rendered.
+
+    limits: cgroup files by logical name, see Cgroups.plan. environment and sysctls: name to value.
+    """
+
+    id: str
+    hostname: str
+    rootfs: Path
+    idmap_base: int
+    idmap_size: int = 65536
+    nics: tuple[NicPlan, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    sysctls: dict[str, str] = field(default_factory=dict)
+    rlimits: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
+    nesting: bool = False
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """How an instance ended: target is "stop" or "reboot"; time in unix seconds."""
+
+    target: str
+    time: float
+
+
+@dataclass(frozen=True)
+class ExecPlan:
+    """A command to run inside. env is the whole environment of it."""
+
+    command: tuple[str, ...]
+    env: dict[str, str]
+    uid: int = 0
+    gid: int = 0
+    cwd: str = "/"
+
+
+class Engine(Protocol):
+    """Starts instances and finds them again; each is owned by a monitor process of its own."""
+
+    version: str
+
+    async def start(self, plan: EnginePlan) -> int:
+        """Start and return the host pid of its init. Idempotent: a running one is returned.
+
+        Raises: WrongState with the engine's own words.
+        """
+        ...
+
+    def pid(self, id: str) -> int:
+        """Return the host pid of init; 0 when it does not run. Cheap."""
+        ...
+
+    def running(self) -> set[str]:
+        """Return the ids of all instances whose monitor lives."""
+        ...
+
+    async def kill(self, id: str) -> None:
+        """Kill at once and wait until the monitor is gone. Idempotent."""
+        ...
+
+    async def shutdown(self, id: str) -> None:
+        """Ask init to power off; does not wait."""
+        ...
+
+    async def wait_exit(self, id: str) -> ExitRecord:
+        """Return when the monitor is gone (at once when it does not run)."""
+        ...
+
+    def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool) -> list[str]:
+        """Return the host command that runs *plan* inside, confined as init is.
+
+        With *terminal* its stdio must be a terminal; it becomes the controlling one.
+        """
+        ...
+
+    def console_argv(self, id: str) -> list[str]:
+        """Return the host command that attaches its terminal to the console."""
+        ...
+
+    def folder(self, id: str) -> Path:
+        """Return <state>/instances/ID: lxc.conf, console.log, lxc.log, rootfs/ (mount point), logs/."""
+        ...
+
+    async def remove(self, id: str) -> None:
+        """Remove the folder and what else the engine keeps of a stopped instance. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True)
+class PoolSpace:
+    used: int
+    total: int
+    inodes_used: int = 0
+    inodes_total: int = 0
+
+
+class StorageDriver(Protocol):
+    """One kind of pool. A volume is a folder that holds upper/ and work/ of an overlay.
+
+    Drivers keep volumes; they never mount root file systems.
+    """
+
+    name: str
+    version: str
+
+    async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
+        """Make the pool and return its config with source (and size) filled in. Undone by delete_pool."""
+        ...
+
+    async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
+        """Make the pool usable, as after a reboot."""
+        ...
+
+    async def delete_pool(self, pool: str, config: dict[str, str]) -> None: ...
+
+    async def space(self, pool: str) -> PoolSpace: ...
+
+    async def ensure_volume(self, pool: str, id: str, *, size: int = 0) -> Path:
+        """Return the volume's folder with upper/ and work/ in it; *size* in bytes, 0 for no bound."""
+        ...
+
+    async def set_quota(self, pool: str, id: str, size: int) -> None: ...
+
+    async def delete_volume(self, pool: str, id: str) -> None: ...
+
+    async def usage(self, pool: str, id: str) -> int:
+        """Return bytes used by the volume; -1 when only a walk would tell."""
+        ...
+
+    async def volumes(self, pool: str) -> list[str]: ...
+
+
+class RootFs(Protocol):
+    """Images and root file systems as mounts in the host's mount namespace."""
+
+    async def ensure_image(self, fingerprint: str, squashfs: Path, rootfs_dir: str) -> Path:
+        """Mount the image once, read-only, and return the folder that is the lower layer."""
+        ...
+
+    async def drop_image(self, fingerprint: str) -> None:
+        """Unmount an image that nothing uses; busy ones stay."""
+        ...
+
+    async def seed(self, volume: Path, files: dict[str, str]) -> None:
+        """Write files (path below the root to text) into the upper layer, owned by the guest's root."""
+        ...
+
+    async def ensure_mounted(
+        self, id: str, lower: Path | None, volume: Path, idmap_base: int, idmap_size: int
+    ) -> Path:
+        """Mount overlay(lower, volume) id-mapped at instances/ID/rootfs and return that path."""
+        ...
+
+    async def ensure_unmounted(self, id: str) -> None: ...
+
+    def is_mounted(self, id: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Figures of a cgroup; bytes and nanoseconds."""
+
+    memory: int = 0
+    memory_peak: int = 0
+    memory_limit: int = 0
+    swap: int = 0
+    swap_peak: int = 0
+    cpu_ns: int = 0
+    per_cpu_ns: tuple[int, ...] = ()
+    processes: int = 0
+    memory_stat: dict[str, int] = field(default_factory=dict)
+
+
+class Cgroups(Protocol):
+    """Limits and figures of instances, cgroup v1, hybrid or v2."""
+
+    def plan(self, config: dict[str, str]) -> dict[str, str]:
+        """Return engine lines (controller.file to value) for limits.* keys. Raises: Invalid, Unsupported."""
+        ...
+
+    def apply(self, id: str, config: dict[str, str]) -> None:
+        """Write the same to a running instance's cgroup."""
+        ...
+
+    def usage(self, id: str, *, detailed: bool = False) -> Usage: ...
+
+    def freeze(self, id: str) -> None: ...
+
+    def thaw(self, id: str) -> None: ...
+
+    def is_frozen(self, id: str) -> bool: ...
+
+    def remove(self, id: str) -> None:
+        """Remove leftovers of an instance that is gone. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True)
+class GuestAddress:
+    family: str
+    address: str
+    prefix: int
+    scope: str
+
+
+@dataclass(frozen=True)
+class GuestInterface:
+    name: str
+    addresses: tuple[GuestAddress, ...]
+    counters: dict[str, int]
+    """Keys as in network.proto Counters: bytes_received, bytes_sent, packets_..., errors_..."""
+
+
+class Guests(Protocol):
+    """What /proc tells of a guest's network without entering it."""
+
+    def interfaces(self, pid: int) -> list[GuestInterface]: ...
