@@ -1,0 +1,121 @@
+"""The liblxc configuration of an instance. Pure.
+
+Every value is checked as it is written: one line break in one of them would be a line of its own
+(CVE-2026-23953), so control characters are refused here, whoever checked before.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from core.errors import Invalid
+from services.runtime.ports import EnginePlan, Mount, NicPlan
+
+_DROPPED = "mac_admin mac_override sys_time sys_module sys_rawio"
+_DEVICES = "c *:* m|b *:* m|c 1:3 rwm|c 1:5 rwm|c 1:7 rwm|c 1:8 rwm|c 1:9 rwm|c 5:0 rwm|c 5:1 rwm|c 5:2 rwm|c 136:* rwm|c 10:200 rwm|c 10:229 rwm"
+_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
+_ENTRIES = (
+    ("/dev/fuse", "dev/fuse", "bind,create=file,optional"),
+    ("/dev/net/tun", "dev/net/tun", "bind,create=file,optional"),
+    ("/sys/fs/fuse/connections", "sys/fs/fuse/connections", "rbind,create=dir,optional"),
+    ("/sys/kernel/debug", "sys/kernel/debug", "rbind,create=dir,optional"),
+    ("/sys/kernel/security", "sys/kernel/security", "rbind,create=dir,optional"),
+    ("/sys/kernel/tracing", "sys/kernel/tracing", "rbind,create=dir,optional"),
+)
+_LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime")
+
+
+def value(text: str) -> str:
+    """Return *text* if it fits on one line. Raises: Invalid."""
+    if any(ord(c) < 32 or c in "\x7f\x85\u2028\u2029" for c in text):
+        raise Invalid("BAD_VALUE", "A value must not contain line breaks or control characters")
+    return text
+
+
+def name(text: str) -> str:
+    """Return *text* if it may be part of a key. Raises: Invalid."""
+    if not _NAME.fullmatch(text):
+        raise Invalid("BAD_NAME", f"Invalid name {text[:64]!r}", about=text[:64])
+    return text
+
+
+def _path(text: str) -> str:
+    """Return a path for lxc.mount.entry, which is split at blanks as fstab is."""
+    return value(text).replace("\\", "\\134").replace(" ", "\\040").replace("#", "\\043")
+
+
+def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: bool, lxcfs: Path | None) -> str:
+    """Return the whole configuration file."""
+    lines = [
+        f"lxc.log.file = {folder}/lxc.log",
+        "lxc.log.level = warn",
+        "lxc.console.buffer.size = auto",
+        "lxc.console.size = auto",
+        f"lxc.console.logfile = {folder}/console.log",
+        "lxc.mount.auto = proc:rw sys:rw cgroup:mixed",
+        "lxc.autodev = 1",
+        "lxc.pty.max = 1024",
+        "lxc.tty.max = 0",
+        "lxc.arch = linux64",
+        f"lxc.uts.name = {value(plan.hostname)}",
+        "lxc.apparmor.profile = unconfined" if not plan.nesting else "lxc.apparmor.profile = unconfined",
+        f"lxc.seccomp.profile = {seccomp}",
+        f"lxc.cap.drop = {_DROPPED}",
+        f"lxc.idmap = u 0 {plan.idmap_base} {plan.idmap_size}",
+        f"lxc.idmap = g 0 {plan.idmap_base} {plan.idmap_size}",
+        f"lxc.cgroup.dir.container = podium/{name(plan.id)}",
+        f"lxc.cgroup.dir.monitor = podium.monitor/{name(plan.id)}",
+        "lxc.init.cmd = /sbin/init",
+        f"lxc.rootfs.path = dir:{plan.rootfs}",
+        f"lxc.hook.post-stop = {hook}",
+        "lxc.hook.version = 1",
+    ]
+    lines += [f"lxc.mount.entry = {s} {t} none {o} 0 0" for s, t, o in _ENTRIES]
+    lines += _lxcfs_lines(lxcfs) if lxcfs else []
+    lines += _device_rules(v2=v2)
+    lines += [_mount_line(mount) for mount in plan.mounts]
+    lines += _nic_lines(plan.nics)
+    lines += [f"lxc.environment = {name(k)}={value(v)}" for k, v in sorted(plan.environment.items())]
+    lines += [f"lxc.sysctl.{name(k)} = {value(v)}" for k, v in sorted(plan.sysctls.items())]
+    lines += [f"lxc.prlimit.{name(k)} = {value(v)}" for k, v in sorted(plan.rlimits.items())]
+    prefix = "lxc.cgroup2" if v2 else "lxc.cgroup"
+    lines += [f"{prefix}.{name(k)} = {value(v)}" for k, v in plan.limits.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _device_rules(*, v2: bool) -> list[str]:
+    prefix = "lxc.cgroup2" if v2 else "lxc.cgroup"
+    return [
+        f"{prefix}.devices.deny = a",
+        *(f"{prefix}.devices.allow = {rule}" for rule in _DEVICES.split("|")),
+    ]
+
+
+def _lxcfs_lines(folder: Path) -> list[str]:
+    return [f"lxc.mount.entry = {folder}/proc/{file} proc/{file} none bind,optional 0 0" for file in _LXCFS]
+
+
+def _mount_line(mount: Mount) -> str:
+    options = ["bind", "create=file" if mount.is_file else "create=dir"]
+    options += ["ro"] if mount.read_only else []
+    options += ["optional"] if mount.optional else []
+    target = _path(mount.path.lstrip("/"))
+    return f"lxc.mount.entry = {_path(mount.source)} {target} none {','.join(options)} 0 0"
+
+
+def _nic_lines(nics: tuple[NicPlan, ...]) -> list[str]:
+    if not nics:
+        return ["lxc.net.0.type = empty"]
+    lines = []
+    for i, nic in enumerate(nics):
+        lines += [
+            f"lxc.net.{i}.type = veth",
+            f"lxc.net.{i}.link = {name(nic.bridge)}",
+            f"lxc.net.{i}.name = {name(nic.name)}",
+            f"lxc.net.{i}.flags = up",
+            f"lxc.net.{i}.veth.pair = {name(nic.host_name)}",
+            f"lxc.net.{i}.hwaddr = {value(nic.hwaddr)}",
+            f"lxc.net.{i}.mtu = {int(nic.mtu)}",
+        ]
+    return lines

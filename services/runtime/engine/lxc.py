@@ -1,0 +1,207 @@
+"""liblxc by its command line: one monitor of 1.5 MB per instance owns init, console and exit.
+
+No state is kept here. A monitor is found by its pid file and believed only if its own title names
+the instance; so any process can pick up where another was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from core.errors import NotFound, WrongState
+from services.runtime.engine import config
+from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
+
+_START_TIMEOUT_S = 60.0
+_HERE = Path(__file__).resolve().parent
+_LXCFS = Path("/var/lib/lxcfs")
+# systemd takes SIGRTMIN+3 as "power off" (systemd(1), SIGNALS); other inits get SIGPWR.
+_POWEROFF_SYSTEMD = signal.SIGRTMIN + 3
+
+
+class LxcEngine:
+    """Implements ports.Engine below <state>/instances."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._root = state_dir / "instances"
+        self._helpers = state_dir / "engine"
+        self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+        self._install_helpers()
+        self.version = _version()
+
+    def folder(self, id: str) -> Path:
+        return self._root / id
+
+    async def start(self, plan: EnginePlan) -> int:
+        if pid := self.pid(plan.id):
+            return pid
+        folder = await asyncio.to_thread(self._prepare, plan)
+        argv = ["lxc-start", "-d", "-n", plan.id, "-P", str(self._root), "-f", str(folder / "lxc.conf")]
+        argv += ["-p", str(folder / "monitor.pid")]
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            code = await asyncio.wait_for(process.wait(), _START_TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+            code = -1
+        pid = self.pid(plan.id)
+        if code or not pid:
+            raise await asyncio.to_thread(_start_failed, folder)
+        return pid
+
+    def pid(self, id: str) -> int:
+        monitor = self._monitor(id)
+        if not monitor:
+            return 0
+        try:
+            children = Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()
+        except OSError:
+            return 0
+        return int(children[0]) if children else 0
+
+    def running(self) -> set[str]:
+        if not self._root.exists():
+            return set()
+        return {folder.name for folder in self._root.iterdir() if self._monitor(folder.name)}
+
+    async def kill(self, id: str) -> None:
+        if pid := self.pid(id):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            await asyncio.wait_for(self.wait_exit(id), 10)
+        except TimeoutError:
+            if monitor := self._monitor(id):
+                os.kill(monitor, signal.SIGKILL)
+
+    async def shutdown(self, id: str) -> None:
+        pid = self.pid(id)
+        if not pid:
+            raise WrongState("NOT_RUNNING", "The instance is not running", about=id)
+        os.kill(pid, _POWEROFF_SYSTEMD if _is_systemd(pid) else signal.SIGPWR)
+
+    async def wait_exit(self, id: str) -> ExitRecord:
+        monitor = self._monitor(id)
+        if monitor:
+            await _wait_gone(monitor)
+        return await asyncio.to_thread(_exit_record, self.folder(id) / "exit")
+
+    def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool) -> list[str]:
+        argv = ["setsid", "-c"] if terminal else []
+        argv += ["lxc-attach", "-n", id, "-P", str(self._root), "-f", str(self.folder(id) / "lxc.conf")]
+        argv += ["-q", "-o", str(self.folder(id) / "attach.log"), "--clear-env"]
+        for name, value in plan.env.items():
+            argv += ["-v", f"{config.name(name)}={value}"]
+        argv += ["-u", str(plan.uid), "-g", str(plan.gid), "--"]
+        if plan.cwd in ("", "/"):
+            return [*argv, *plan.command]
+        # lxc-attach has no option for the folder; the shell changes it and replaces itself.
+        enter = 'cd "$0" 2>/dev/null; exec "$@"'
+        return [*argv, "/bin/sh", "-c", enter, plan.cwd, *plan.command]
+
+    def console_argv(self, id: str) -> list[str]:
+        return ["setsid", "-c", "lxc-console", "-n", id, "-P", str(self._root), "-t", "0", "-e", "-1"]
+
+    async def remove(self, id: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self.folder(id), ignore_errors=True)
+
+    def _install_helpers(self) -> None:
+        """Copy hook and policy to a place that outlives the checkout; liblxc needs them at stop."""
+        self._helpers.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name in ("post-stop", "seccomp.policy"):
+            target = self._helpers / name
+            new = self._helpers / f"{name}.new"
+            shutil.copyfile(_HERE / name, new)
+            new.chmod(0o755)
+            new.rename(target)
+
+    def _prepare(self, plan: EnginePlan) -> Path:
+        folder = self.folder(plan.id)
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        text = config.render(
+            plan,
+            folder,
+            seccomp=self._helpers / "seccomp.policy",
+            hook=self._helpers / "post-stop",
+            v2=self._v2,
+            lxcfs=_LXCFS if (_LXCFS / "proc").exists() else None,
+        )
+        fd = os.open(folder / "lxc.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+        for stale in ("exit", "monitor.pid", "lxc.log", "console.log"):
+            (folder / stale).unlink(missing_ok=True)
+        return folder
+
+    def _monitor(self, id: str) -> int:
+        """Return the monitor's pid, or 0. Its title is "[lxc monitor] PATH NAME"."""
+        try:
+            pid = int((self.folder(id) / "monitor.pid").read_text())
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (OSError, ValueError):
+            return 0
+        return pid if "monitor" in title and f"{self._root} {id}" in title else 0
+
+
+def _version() -> str:
+    done = subprocess.run(["lxc-start", "--version"], capture_output=True, text=True, timeout=10, check=False)
+    if done.returncode:
+        raise NotFound("NO_ENGINE", "lxc-start was not found; install Debian's package lxc")
+    return done.stdout.strip()
+
+
+def _is_systemd(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "systemd"
+    except OSError:
+        return True
+
+
+async def _wait_gone(pid: int) -> None:
+    """Return when process *pid* has ended, whoever its parent is."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(fd, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def _exit_record(path: Path) -> ExitRecord:
+    try:
+        target, at = path.read_text().split()
+        return ExitRecord(target if target in ("stop", "reboot") else "stop", float(at))
+    except (OSError, ValueError):
+        return ExitRecord("stop", time.time())
+
+
+def _start_failed(folder: Path) -> WrongState:
+    try:
+        lines = (folder / "lxc.log").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    errors = [line.split(" - ", 1)[-1] for line in lines if " ERROR " in line]
+    why = errors[0] if errors else "the engine gave no reason"
+    hint = ""
+    if "inotify" in why:
+        hint = "; raise fs.inotify.max_user_instances"
+    return WrongState("START_FAILED", f"The instance did not start: {why[:300]}{hint}")

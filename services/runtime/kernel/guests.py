@@ -1,0 +1,101 @@
+"""A guest's addresses and counters from /proc/<pid>/net: read from outside, nothing is entered."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from pathlib import Path
+
+from services.runtime.ports import GuestAddress, GuestInterface
+
+_V6_SCOPES = {0x00: "global", 0x10: "local", 0x20: "link", 0x40: "global"}
+# Columns of /proc/net/dev. Source: net/core/net-procfs.c, dev_seq_printf_stats.
+_COLUMNS = {
+    "bytes_received": 0,
+    "packets_received": 1,
+    "errors_received": 2,
+    "packets_dropped_inbound": 3,
+    "bytes_sent": 8,
+    "packets_sent": 9,
+    "errors_sent": 10,
+    "packets_dropped_outbound": 11,
+}
+
+
+class ProcGuests:
+    """Implements ports.Guests."""
+
+    def interfaces(self, pid: int) -> list[GuestInterface]:
+        folder = Path(f"/proc/{pid}/net")
+        try:
+            dev = (folder / "dev").read_text()
+            v6 = _ipv6(folder)
+            v4 = ipv4_addresses((folder / "fib_trie").read_text(), (folder / "route").read_text())
+        except OSError:
+            return []
+        found = []
+        for name, counters in parse_dev(dev).items():
+            addresses = tuple(v4.get(name, ())) + tuple(v6.get(name, ()))
+            found.append(GuestInterface(name, addresses, counters))
+        return found
+
+
+def parse_dev(text: str) -> dict[str, dict[str, int]]:
+    rows = (line.split(":", 1) for line in text.splitlines()[2:] if ":" in line)
+    return {
+        name.strip(): {key: int(values.split()[column]) for key, column in _COLUMNS.items()}
+        for name, values in rows
+    }
+
+
+def ipv4_addresses(trie: str, routes: str) -> dict[str, list[GuestAddress]]:
+    """Return IPv4 addresses by interface: local /32 entries of the trie, placed by connected routes."""
+    networks = _connected(routes)
+    found: dict[str, list[GuestAddress]] = {"lo": [GuestAddress("inet", "127.0.0.1", 8, "local")]}
+    for address in sorted(_locals(trie)):
+        number = _number(address)
+        for name, net, mask in networks:
+            if number & mask == net:
+                entry = GuestAddress("inet", address, bin(mask).count("1"), "global")
+                found.setdefault(name, []).append(entry)
+                break
+    return found
+
+
+def _locals(trie: str) -> set[str]:
+    found, candidate = set(), ""
+    for line in trie.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            candidate = words[1]
+        elif words[:2] == ["/32", "host"] and words[2] == "LOCAL" and not candidate.startswith("127."):
+            found.add(candidate)
+    return found
+
+
+def _connected(routes: str) -> list[tuple[str, int, int]]:
+    found = []
+    for line in routes.splitlines()[1:]:
+        words = line.split()
+        gateway, mask = words[2], int.from_bytes(bytes.fromhex(words[7]), "little")
+        if gateway == "00000000" and mask:
+            found.append((words[0], int.from_bytes(bytes.fromhex(words[1]), "little"), mask))
+    # The longest prefix first, so that an address lands on the narrowest network that holds it.
+    return sorted(found, key=lambda row: -row[2])
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(bytes(int(part) for part in address.split(".")), "big")
+
+
+def _ipv6(folder: Path) -> dict[str, list[GuestAddress]]:
+    try:
+        text = (folder / "if_inet6").read_text()
+    except FileNotFoundError:
+        return {}
+    found: dict[str, list[GuestAddress]] = {}
+    for line in text.splitlines():
+        raw, _, prefix, scope, _, name = line.split()
+        address = str(IPv6Address(bytes.fromhex(raw)))
+        entry = GuestAddress("inet6", address, int(prefix, 16), _V6_SCOPES.get(int(scope, 16), "global"))
+        found.setdefault(name, []).append(entry)
+    return found

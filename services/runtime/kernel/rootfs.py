@@ -1,0 +1,116 @@
+"""Images and root file systems as mounts. No unpacking, no chown: overlays over a squashfs, id-mapped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+from core.errors import Invalid, WrongState
+from services.runtime.kernel import mountapi
+
+_MOUNT_TIMEOUT_S = 30
+
+
+class LinuxRootFs:
+    """Implements ports.RootFs below *state_dir*."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._images = state_dir / "mounted"
+        self._instances = state_dir / "instances"
+        self._image_lock = asyncio.Lock()
+        for folder in (self._images, self._instances):
+            # 0711: the container's own ids must pass to their root, nobody may list.
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            folder.chmod(0o711)
+
+    async def ensure_image(self, fingerprint: str, squashfs: Path, rootfs_dir: str) -> Path:
+        target = self._images / fingerprint
+        async with self._image_lock:
+            await asyncio.to_thread(_mount_image, squashfs, target)
+        lower = target / rootfs_dir if rootfs_dir else target
+        if not stat.S_ISDIR(os.lstat(lower).st_mode):
+            raise Invalid("NO_ROOTFS", f"The rootfs of image {fingerprint[:12]} is not a folder")
+        return lower
+
+    async def drop_image(self, fingerprint: str) -> None:
+        async with self._image_lock:
+            await asyncio.to_thread(_unmount_image, self._images / fingerprint)
+
+    async def seed(self, volume: Path, files: dict[str, str]) -> None:
+        await asyncio.to_thread(_seed, volume / "upper", files)
+
+    async def ensure_mounted(
+        self, id: str, lower: Path | None, volume: Path, idmap_base: int, idmap_size: int
+    ) -> Path:
+        return await asyncio.to_thread(self._mount, id, lower, volume, idmap_base, idmap_size)
+
+    async def ensure_unmounted(self, id: str) -> None:
+        await asyncio.to_thread(mountapi.unmount, self._instances / id / "rootfs")
+
+    def is_mounted(self, id: str) -> bool:
+        return mountapi.is_mount(self._instances / id / "rootfs")
+
+    def _mount(self, id: str, lower: Path | None, volume: Path, base: int, size: int) -> Path:
+        target = self._instances / id / "rootfs"
+        target.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if mountapi.is_mount(target):
+            return target
+        if lower is None:
+            lower = volume / "empty"
+            lower.mkdir(exist_ok=True)
+        os.chmod(volume / "upper", stat.S_IMODE(os.lstat(lower).st_mode))
+        userns = mountapi.user_namespace(base, size)
+        try:
+            mountapi.mount_overlay(lower, volume, target, userns)
+        finally:
+            os.close(userns)
+        return target
+
+
+def _mount_image(squashfs: Path, target: Path) -> None:
+    target.mkdir(mode=0o711, exist_ok=True)
+    if mountapi.is_mount(target):
+        return
+    # nodev would also hold for the overlay above; guests may not make devices anyway.
+    argv = ["mount", "-t", "squashfs", "-o", "loop,ro,nodev", str(squashfs), str(target)]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=_MOUNT_TIMEOUT_S, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        raise WrongState("IMAGE_NOT_MOUNTED", f"The image could not be mounted: {done.stderr.strip()[:200]}")
+
+
+def _unmount_image(target: Path) -> None:
+    if mountapi.is_mount(target):
+        subprocess.run(["umount", str(target)], capture_output=True, timeout=_MOUNT_TIMEOUT_S, check=False)
+    if target.exists() and not mountapi.is_mount(target):
+        target.rmdir()
+
+
+def _seed(upper: Path, files: dict[str, str]) -> None:
+    """Write into the upper layer; no link of the image can be in it yet, and none is followed."""
+    for path, text in files.items():
+        folder = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        *parents, name = [part for part in path.split("/") if part]
+        for part in parents:
+            folder = _enter(folder, part)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(name, flags, 0o644, dir_fd=folder), "w") as file:
+                file.write(text)
+        finally:
+            os.close(folder)
+
+
+def _enter(folder: int, name: str) -> int:
+    try:
+        os.mkdir(name, 0o755, dir_fd=folder)
+    except FileExistsError:
+        pass
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)

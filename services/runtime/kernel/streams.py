@@ -1,0 +1,90 @@
+"""Descriptors read and written from the event loop: in big pieces, and no faster than the other side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import termios
+
+_PIECE = 1 << 18
+_PIPE_SIZE = 1 << 20
+
+
+def big_pipe() -> tuple[int, int]:
+    """Return a pipe (read, write) that holds 1 MiB, or what the host allows."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return read, write
+
+
+def resize(fd: int, width: int, height: int) -> None:
+    """Set the size of the terminal behind *fd*; programs on it get SIGWINCH."""
+    if 0 < width < 65536 and 0 < height < 65536:
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+class Reader:
+    """The output of a process. After finish() it ends as soon as nothing is left to read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._finishing = asyncio.Event()
+        os.set_blocking(fd, False)
+
+    def finish(self) -> None:
+        """The process is gone; grandchildren that keep the descriptor open are not waited for."""
+        self._finishing.set()
+
+    async def read(self) -> bytes:
+        """Return the next bytes; none at the end."""
+        while True:
+            try:
+                return os.read(self._fd, _PIECE)
+            except BlockingIOError:
+                if self._finishing.is_set():
+                    return b""
+            except OSError as exc:
+                if exc.errno == errno.EIO:  # a terminal whose other side is closed
+                    return b""
+                raise
+            await self._readable()
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self._fd, ready.set)
+        waits = [asyncio.ensure_future(ready.wait()), asyncio.ensure_future(self._finishing.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            loop.remove_reader(self._fd)
+            for wait in waits:
+                wait.cancel()
+
+
+async def write_all(fd: int, data: bytes) -> bool:
+    """Write *data* to a non-blocking descriptor; say whether the other side still took it."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            await _writable(fd)
+        except OSError:
+            return False
+    return True
+
+
+async def _writable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(fd)

@@ -1,0 +1,206 @@
+"""Driver "btrfs": a volume is a subvolume that holds the overlay's layers; its qgroup is the quota.
+
+The pool is a loop file that we make, an existing block device, or a folder on an existing btrfs.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+from core.errors import Invalid, WrongState
+from core.units import parse_bytes
+from services.runtime.ports import PoolSpace
+from services.runtime.storage.dir import make_volume, space_of
+
+_SUBVOL_CREATE, _SNAP_DESTROY = 0x5000940E, 0x5000940F
+_NAME_BYTES = 4088
+_GIB = 1 << 30
+_CONTAINERS = "containers"
+
+
+class BtrfsDriver:
+    """Implements ports.StorageDriver in <state>/pools/POOL, loop files in <state>/disks."""
+
+    name = "btrfs"
+
+    def __init__(self, state_dir: Path) -> None:
+        self._pools = state_dir / "pools"
+        self._disks = state_dir / "disks"
+        for folder, mode in ((self._pools, 0o711), (self._disks, 0o700)):
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+            folder.chmod(mode)
+        self.version = _version()
+
+    def folder(self, pool: str) -> Path:
+        return self._pools / pool
+
+    async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
+        filled = dict(config)
+        if not config.get("source"):
+            filled["source"] = str(self._disks / f"{pool}.img")
+            size = parse_bytes(config["size"]) if config.get("size") else _default_size(self._disks)
+            filled["size"] = config.get("size") or f"{size // _GIB}GiB"
+            await asyncio.to_thread(_make_loop_file, Path(filled["source"]), size)
+        await self.ensure_open(pool, filled)
+        await _btrfs("quota", "enable", str(self.folder(pool)))
+        return filled
+
+    async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(self._open, pool, Path(config["source"]))
+
+    async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
+        for id in await self.volumes(pool):
+            await self.delete_volume(pool, id)
+        await asyncio.to_thread(self._close, pool, config)
+
+    async def space(self, pool: str) -> PoolSpace:
+        return await asyncio.to_thread(space_of, self.folder(pool))
+
+    async def ensure_volume(self, pool: str, id: str, *, size: int = 0) -> Path:
+        volume = self._volume(pool, id)
+        await asyncio.to_thread(_ensure_subvolume, volume)
+        if size:
+            await self.set_quota(pool, id, size)
+        return await asyncio.to_thread(make_volume, volume)
+
+    async def set_quota(self, pool: str, id: str, size: int) -> None:
+        await _btrfs("qgroup", "limit", str(size) if size else "none", str(self._volume(pool, id)))
+
+    async def delete_volume(self, pool: str, id: str) -> None:
+        await asyncio.to_thread(_remove_subvolume, self._volume(pool, id))
+
+    async def usage(self, pool: str, id: str) -> int:
+        output = await _btrfs("qgroup", "show", "--raw", "-f", str(self._volume(pool, id)))
+        match = re.search(r"^0/\d+\s+(\d+)\s+(\d+)", output, re.M)
+        return int(match[2]) if match else -1
+
+    async def volumes(self, pool: str) -> list[str]:
+        folder = self.folder(pool) / _CONTAINERS
+        return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+    def _volume(self, pool: str, id: str) -> Path:
+        return self.folder(pool) / _CONTAINERS / id
+
+    def _open(self, pool: str, source: Path) -> None:
+        target = self.folder(pool)
+        target.mkdir(mode=0o711, exist_ok=True)
+        if not os.path.ismount(target):
+            options = ["-o", "loop"] if source.is_file() else []
+            if source.is_dir():
+                options = ["--bind"]
+            _run(["mount", *options, str(source), str(target)])
+        if _fstype(target) != "btrfs":
+            _run(["umount", str(target)])
+            raise Invalid("NOT_BTRFS", f"{source} holds no btrfs; make one or leave source out", about=pool)
+        (target / _CONTAINERS).mkdir(mode=0o711, exist_ok=True)
+        for folder in (target, target / _CONTAINERS):
+            folder.chmod(0o711)
+
+    def _close(self, pool: str, config: dict[str, str]) -> None:
+        target = self.folder(pool)
+        if os.path.ismount(target):
+            with contextlib.suppress(OSError):
+                (target / _CONTAINERS).rmdir()
+            _run(["umount", str(target)])
+        shutil.rmtree(target, ignore_errors=True)
+        own = self._disks / f"{pool}.img"
+        if config.get("source", str(own)) == str(own):
+            own.unlink(missing_ok=True)
+
+
+def unavailable_because() -> str:
+    """Return why this host cannot run the driver; empty when it can."""
+    if not shutil.which("mkfs.btrfs"):
+        return "btrfs-progs is not installed"
+    filesystems = Path("/proc/filesystems").read_text().split()
+    return "" if "btrfs" in filesystems else "the kernel has no btrfs"
+
+
+def _version() -> str:
+    done = subprocess.run(["btrfs", "--version"], capture_output=True, text=True, timeout=10, check=False)
+    match = re.search(r"v([0-9.]+)", done.stdout)
+    return match[1] if match else ""
+
+
+def _default_size(folder: Path) -> int:
+    free = shutil.disk_usage(folder).free
+    return min(max(free // 5, 5 * _GIB), 30 * _GIB) // _GIB * _GIB
+
+
+def _make_loop_file(path: Path, size: int) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+    try:
+        _run(["mkfs.btrfs", "-q", str(path)])
+    except WrongState:
+        path.unlink()
+        raise
+
+
+def _fstype(path: Path) -> str:
+    return _run(["stat", "-f", "-c", "%T", str(path)]).strip()
+
+
+def _run(argv: list[str]) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise WrongState("STORAGE_FAILED", f"{argv[0]} failed: {done.stderr.strip()[:300]}", about=argv[0])
+    return done.stdout
+
+
+async def _btrfs(*args: str) -> str:
+    return await asyncio.to_thread(_run, ["btrfs", *args])
+
+
+def _subvolume_ioctl(parent: Path, request: int, name: str) -> None:
+    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, request, struct.pack(f"q{_NAME_BYTES}s", 0, name.encode()))
+    finally:
+        os.close(fd)
+
+
+def _ensure_subvolume(path: Path) -> None:
+    if not path.exists():
+        _subvolume_ioctl(path.parent, _SUBVOL_CREATE, path.name)
+        path.chmod(0o711)
+
+
+def _remove_subvolume(path: Path) -> None:
+    if not path.exists():
+        return
+    qgroup = _subvolume_id(path)
+    try:
+        _subvolume_ioctl(path.parent, _SNAP_DESTROY, path.name)
+    except OSError:
+        # Guests may make subvolumes inside theirs; then only the tool finds all of them.
+        _run(["btrfs", "subvolume", "delete", str(path)])
+    if qgroup:
+        subprocess.run(
+            ["btrfs", "qgroup", "destroy", f"0/{qgroup}", str(path.parent)], capture_output=True, check=False
+        )
+
+
+def _subvolume_id(path: Path) -> int:
+    """Return the id by BTRFS_IOC_INO_LOOKUP; it names the qgroup."""
+    buffer = array.array("B", struct.pack("QQ", 0, 256) + bytes(4080))
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, 0xD0009412, buffer)
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+    return int(struct.unpack_from("Q", buffer)[0])
