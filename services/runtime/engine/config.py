@@ -13,7 +13,15 @@ from core.errors import Invalid
 from services.runtime.ports import EnginePlan, Mount, NicPlan
 
 _DROPPED = "mac_admin mac_override sys_time sys_module sys_rawio"
-_DEVICES = "c *:* m|b *:* m|c 1:3 rwm|c 1:5 rwm|c 1:7 rwm|c 1:8 rwm|c 1:9 rwm|c 5:0 rwm|c 5:1 rwm|c 5:2 rwm|c 136:* rwm|c 10:200 rwm|c 10:229 rwm"
+_DEVICES = (
+    "c *:* m",
+    "b *:* m",
+    *(f"c 1:{minor} rwm" for minor in (3, 5, 7, 8, 9)),
+    *(f"c 5:{minor} rwm" for minor in (0, 1, 2)),
+    "c 136:* rwm",
+    "c 10:200 rwm",
+    "c 10:229 rwm",
+)
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 _ENTRIES = (
     ("/dev/fuse", "dev/fuse", "bind,create=file,optional"),
@@ -59,7 +67,7 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         "lxc.tty.max = 0",
         "lxc.arch = linux64",
         f"lxc.uts.name = {value(plan.hostname)}",
-        "lxc.apparmor.profile = unconfined" if not plan.nesting else "lxc.apparmor.profile = unconfined",
+        "lxc.apparmor.profile = unconfined",
         f"lxc.seccomp.profile = {seccomp}",
         f"lxc.cap.drop = {_DROPPED}",
         f"lxc.idmap = u 0 {plan.idmap_base} {plan.idmap_size}",
@@ -88,7 +96,7 @@ def _device_rules(*, v2: bool) -> list[str]:
     prefix = "lxc.cgroup2" if v2 else "lxc.cgroup"
     return [
         f"{prefix}.devices.deny = a",
-        *(f"{prefix}.devices.allow = {rule}" for rule in _DEVICES.split("|")),
+        *(f"{prefix}.devices.allow = {rule}" for rule in _DEVICES),
     ]
 
 

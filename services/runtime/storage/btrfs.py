@@ -167,7 +167,8 @@ async def _btrfs(*args: str) -> str:
 def _subvolume_ioctl(parent: Path, request: int, name: str) -> None:
     fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, request, struct.pack(f"q{_NAME_BYTES}s", 0, name.encode()))
+        # A bytearray: as plain bytes the argument may have 1024 at most.
+        fcntl.ioctl(fd, request, bytearray(struct.pack(f"q{_NAME_BYTES}s", 0, name.encode())))
     finally:
         os.close(fd)
 
