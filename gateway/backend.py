@@ -1,0 +1,118 @@
+"""What handlers work with: stubs of the services, and the few prefixes this process follows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from core.errors import NotFound
+from core.events import EventBatch
+from core.operations.convert import from_proto
+from core.operations.operation import Operation
+from core.records import Certificate, Project
+from core.rpc.client import channel
+from core.settings import Settings
+from core.state import keys
+from core.state.cache import Cache
+from core.state.repository import Entry, entry_of
+from core.state.store import Store
+from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
+from protos.podium.common.v1 import common_pb2_grpc as common
+from protos.podium.image.v1 import image_pb2_grpc as image
+from protos.podium.network.v1 import network_pb2_grpc as network
+from protos.podium.runtime.v1 import exec_pb2_grpc, files_pb2_grpc, instance_pb2_grpc, storage_pb2_grpc
+
+
+class Backend:
+    """Stubs are typed Any: grpc's generated ones do not know the asynchronous channel's face."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        lines = {name: channel(settings, name) for name in ("cluster", "image", "runtime", "network")}
+        self._lines = lines
+        self.server: Any = cluster.ServerServiceStub(lines["cluster"])
+        self.profiles: Any = cluster.ProfileServiceStub(lines["cluster"])
+        self.projects: Any = cluster.ProjectServiceStub(lines["cluster"])
+        self.trust: Any = cluster.TrustServiceStub(lines["cluster"])
+        self.images: Any = image.ImageServiceStub(lines["image"])
+        self.networks: Any = network.NetworkServiceStub(lines["network"])
+        self.instances: Any = instance_pb2_grpc.InstanceServiceStub(lines["runtime"])
+        self.exec: Any = exec_pb2_grpc.ExecServiceStub(lines["runtime"])
+        self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
+        self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
+        self.operation_services: dict[str, Any] = {
+            name: common.OperationServiceStub(line) for name, line in lines.items()
+        }
+        self.operations: Cache[Operation] = Cache(store, Operation, keys.OPERATIONS)
+        self.events: Cache[EventBatch] = Cache(store, EventBatch, keys.EVENTS)
+        self.certificates: Cache[Certificate] = Cache(store, Certificate, keys.CERTIFICATES)
+        self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    async def start(self) -> None:
+        for cache in (self.operations, self.events, self.certificates, self.project_cache):
+            await cache.start()
+        self.operations.on_change(self._wake)
+
+    async def stop(self) -> None:
+        for cache in (self.operations, self.events, self.certificates, self.project_cache):
+            await cache.stop()
+        for line in self._lines.values():
+            await line.close()
+
+    # --- operations ------------------------------------------------------------------------------
+
+    def accepted(self, message: Any) -> Operation:
+        """Take an operation from an answer into the cache, so that the next GET finds it."""
+        operation = from_proto(message)
+        key = keys.operation(operation.id)
+        self.operations.apply(key, operation, message.revision)
+        entry = self.operations.get(key)
+        return entry.record if entry else operation
+
+    async def operation(self, id: str) -> Operation:
+        """Raises: NotFound. Asks the state itself only for what this process has not seen yet."""
+        entry: Entry[Operation] | None = self.operations.get(keys.operation(id))
+        if entry is None:
+            kv = await self.store.get(keys.operation(id))
+            if kv is None:
+                raise NotFound("NO_OPERATION", "Operation not found", about=id)
+            entry = entry_of(Operation, kv)
+        return entry.record
+
+    async def wait(self, id: str, timeout_s: float | None) -> Operation:
+        """Return the operation when it is final, or as it is after *timeout_s*."""
+        changed = asyncio.Event()
+        self._waiters.setdefault(id, set()).add(changed)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    while not (await self.operation(id)).is_final:
+                        changed.clear()
+                        await changed.wait()
+            return await self.operation(id)
+        finally:
+            self._waiters[id].discard(changed)
+            if not self._waiters[id]:
+                self._waiters.pop(id)
+
+    def _wake(self, key: str, entry: Entry[Operation] | None) -> None:
+        id = key.rsplit("/", 1)[-1]
+        for changed in self._waiters.get(id, ()):
+            changed.set()
+
+    # --- projects --------------------------------------------------------------------------------
+
+    def effective_project(self, project: str, feature: str) -> str:
+        """Return *project*, or "default" when it shares that kind of object with it."""
+        entry = self.project_cache.get(keys.project(project))
+        if entry is None:
+            raise NotFound("NO_PROJECT", "Project not found", about=project)
+        own = entry.record.config.get(f"features.{feature}", "false").lower() in ("true", "1", "yes", "on")
+        return project if own else "default"
+
+
+Handler = Callable[..., Any]

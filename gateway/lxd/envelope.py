@@ -1,0 +1,72 @@
+"""The three replies of LXD's API: sync, async, error. Every one has the same seven keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from core.errors import PodiumError
+from core.operations.operation import Operation
+from gateway.lxd.views.operations import operation_json, operation_url
+
+
+def _reply(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> web.Response:
+    data = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return web.Response(body=data, status=status, headers=headers, content_type="application/json")
+
+
+def sync(metadata: Any, *, etag: str = "") -> web.Response:
+    return _reply(_sync_body(metadata), 200, {"ETag": f'"{etag}"'} if etag else None)
+
+
+def empty() -> web.Response:
+    return sync({})
+
+
+def created(location: str) -> web.Response:
+    return _reply(_sync_body(None), 201, {"Location": location})
+
+
+def _sync_body(metadata: Any) -> dict[str, Any]:
+    return {
+        "type": "sync",
+        "status": "Success",
+        "status_code": 200,
+        "operation": "",
+        "error_code": 0,
+        "error": "",
+        "metadata": metadata,
+    }
+
+
+def accepted(operation: Operation) -> web.Response:
+    url = operation_url(operation.id)
+    body = {
+        "type": "async",
+        "status": "Operation created",
+        "status_code": 100,
+        "operation": url,
+        "error_code": 0,
+        "error": "",
+        "metadata": operation_json(operation),
+    }
+    return _reply(body, 202, {"Location": url})
+
+
+def error(code: int, message: str) -> web.Response:
+    body = {
+        "type": "error",
+        "status": "",
+        "status_code": 0,
+        "operation": "",
+        "error_code": code,
+        "error": message,
+        "metadata": None,
+    }
+    return _reply(body, code, {"X-Content-Type-Options": "nosniff"})
+
+
+def failure(exc: PodiumError) -> web.Response:
+    return error(exc.kind.http, exc.message)

@@ -1,0 +1,119 @@
+"""Reading requests: body, project, recursion, names. Parsed once, at the door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from core.errors import Invalid
+from gateway.backend import Backend
+
+BACKEND = web.AppKey("backend", Backend)
+_MAX_JSON = 16 << 20
+
+
+def backend(request: web.Request) -> Backend:
+    return request.app[BACKEND]
+
+
+def project(request: web.Request) -> str:
+    return request.query.get("project") or "default"
+
+
+def recursion(request: web.Request) -> int:
+    try:
+        return int(request.query.get("recursion", "0"))
+    except ValueError:
+        return 0
+
+
+def name(request: web.Request, part: str = "name") -> str:
+    return request.match_info[part]
+
+
+async def body(request: web.Request) -> dict[str, Any]:
+    """Return the JSON object in the body, whatever Content-Type says. Raises: Invalid."""
+    data = await request.read()
+    return parse_object(data)
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    if len(data) > _MAX_JSON:
+        raise Invalid("BODY_TOO_LARGE", "The body is larger than 16 MiB")
+    try:
+        parsed = orjson.loads(data)
+    except ValueError as exc:
+        raise Invalid("BAD_JSON", f"The body is not JSON: {exc}") from None
+    if not isinstance(parsed, dict):
+        raise Invalid("BAD_JSON", "The body must be a JSON object")
+    return parsed
+
+
+def text(data: dict[str, Any], field: str) -> str:
+    value = data.get(field)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Invalid("BAD_TYPE", f"{field} must be a string", about=field)
+    return value
+
+
+def flag(data: dict[str, Any], field: str) -> bool:
+    value = data.get(field)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise Invalid("BAD_TYPE", f"{field} must be true or false", about=field)
+    return value
+
+
+def number(data: dict[str, Any], field: str) -> int:
+    value = data.get(field)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > 1 << 31:
+        raise Invalid("BAD_TYPE", f"{field} must be an integer", about=field)
+    return value
+
+
+def texts(data: dict[str, Any], field: str) -> list[str]:
+    value = data.get(field)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise Invalid("BAD_TYPE", f"{field} must be a list of strings", about=field)
+    return value
+
+
+def text_map(data: dict[str, Any], field: str) -> dict[str, str]:
+    """Return a map of strings; null values are dropped, numbers and booleans refused."""
+    value = data.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Invalid("BAD_TYPE", f"{field} must be an object", about=field)
+    for key, item in value.items():
+        if item is not None and not isinstance(item, str):
+            raise Invalid("BAD_TYPE", f"{field}.{key[:80]} must be a string", about=field)
+    return {key: item for key, item in value.items() if item is not None}
+
+
+def object_of(data: dict[str, Any], field: str) -> dict[str, Any]:
+    value = data.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Invalid("BAD_TYPE", f"{field} must be an object", about=field)
+    return value
+
+
+def device_map(data: dict[str, Any]) -> dict[str, dict[str, str]]:
+    devices = object_of(data, "devices")
+    return {key[:255]: text_map(devices, key) for key in devices}
+
+
+def put_devices(target: Any, devices: dict[str, dict[str, str]]) -> None:
+    for key, options in devices.items():
+        target[key].options.update(options)

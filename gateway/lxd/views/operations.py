@@ -1,0 +1,49 @@
+"""Operation records as LXD shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.operations.operation import Operation
+from gateway.lxd.codes import OPERATION, time_text
+
+_CLASSES = {"task": "task", "channel": "websocket", "token": "token"}
+
+
+def operation_url(id: str) -> str:
+    return f"/1.0/operations/{id}"
+
+
+def operation_json(operation: Operation) -> dict[str, Any]:
+    status, code = OPERATION[operation.state]
+    return {
+        "id": operation.id,
+        "class": _CLASSES[operation.op_class],
+        "description": operation.description,
+        "created_at": time_text(operation.created_at),
+        "updated_at": time_text(operation.updated_at),
+        "status": status,
+        "status_code": code,
+        "resources": _resources(operation),
+        "metadata": operation.metadata or None,
+        "may_cancel": operation.may_cancel,
+        "err": _error(operation),
+        "location": "none",
+    }
+
+
+def _error(operation: Operation) -> str:
+    if operation.state == "cancelled":
+        return operation.error_message or "Operation cancelled"
+    return operation.error_message
+
+
+def _resources(operation: Operation) -> dict[str, list[str]] | None:
+    suffix = "" if operation.project in ("", "default") else f"?project={operation.project}"
+    found = {
+        kind: [f"/1.0/{kind}/{name}{suffix}" for name in names] for kind, names in operation.resources.items()
+    }
+    if "instances" in operation.resources and operation.kind == "instance.create":
+        names = operation.resources["instances"]
+        found["containers"] = [f"/1.0/containers/{name}{suffix}" for name in names]
+    return found or None

@@ -1,0 +1,159 @@
+"""Images, profiles, projects, networks, pools and certificates as LXD shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.lxd.codes import EPOCH, NEVER, stamp_text
+from gateway.lxd.views.instances import addresses_json, counters_json, devices_json
+
+
+def used_by(references: Iterable[str]) -> list[str]:
+    return [f"/1.0/{reference}" for reference in references]
+
+
+def image_json(i: Any) -> dict[str, Any]:
+    return {
+        "auto_update": i.auto_update,
+        "properties": dict(i.properties),
+        "public": i.public,
+        "expires_at": stamp_text(i, "expires_at"),
+        "profiles": list(i.profiles),
+        "aliases": [{"name": a.name, "description": a.description} for a in i.aliases],
+        "architecture": i.architecture,
+        "cached": i.cached,
+        "filename": i.filename,
+        "fingerprint": i.fingerprint,
+        "size": i.size_bytes,
+        "type": "container",
+        "created_at": stamp_text(i, "created_at"),
+        "last_used_at": stamp_text(i, "last_used_at", NEVER),
+        "uploaded_at": stamp_text(i, "uploaded_at", EPOCH),
+    }
+
+
+def alias_json(a: Any) -> dict[str, Any]:
+    return {"name": a.name, "description": a.description, "target": a.target, "type": "container"}
+
+
+def profile_json(p: Any) -> dict[str, Any]:
+    return {
+        "config": dict(p.config),
+        "description": p.description,
+        "devices": devices_json(p.devices),
+        "name": p.name,
+        "used_by": used_by(p.used_by),
+    }
+
+
+def project_json(p: Any) -> dict[str, Any]:
+    return {
+        "config": dict(p.config),
+        "description": p.description,
+        "name": p.name,
+        "used_by": used_by(p.used_by),
+    }
+
+
+def network_json(n: Any) -> dict[str, Any]:
+    return {
+        "config": dict(n.config),
+        "description": n.description,
+        "name": n.name,
+        "type": n.type,
+        "used_by": used_by(n.used_by),
+        "managed": n.managed,
+        "status": n.status,
+        "locations": ["none"] if n.managed else None,
+    }
+
+
+def network_state_json(s: Any) -> dict[str, Any]:
+    bridge = None
+    if s.HasField("bridge"):
+        bridge = {
+            "id": s.bridge.id,
+            "stp": s.bridge.stp,
+            "forward_delay": s.bridge.forward_delay_ms,
+            "vlan_default": s.bridge.vlan_default,
+            "vlan_filtering": s.bridge.vlan_filtering,
+            "upper_devices": list(s.bridge.upper_devices),
+        }
+    counters = counters_json(s.counters)
+    shown = ("bytes_received", "bytes_sent", "packets_received", "packets_sent")
+    return {
+        "addresses": addresses_json(s.addresses),
+        "counters": {name: counters[name] for name in shown},
+        "hwaddr": s.hwaddr,
+        "mtu": s.mtu,
+        "state": "up" if s.is_up else "down",
+        "type": s.type,
+        "bond": None,
+        "bridge": bridge,
+        "vlan": None,
+        "ovn": None,
+    }
+
+
+def lease_json(lease: Any) -> dict[str, Any]:
+    return {
+        "hostname": lease.hostname,
+        "hwaddr": lease.hwaddr,
+        "address": lease.address,
+        "type": lease.type,
+        "location": lease.location,
+    }
+
+
+def pool_json(p: Any) -> dict[str, Any]:
+    return {
+        "config": dict(p.config),
+        "description": p.description,
+        "name": p.name,
+        "driver": p.driver,
+        "used_by": used_by(p.used_by),
+        "status": p.status,
+        "locations": ["none"],
+    }
+
+
+def volume_json(v: Any) -> dict[str, Any]:
+    return {
+        "config": dict(v.config),
+        "description": v.description,
+        "name": v.name,
+        "type": v.type,
+        "used_by": used_by(v.used_by),
+        "location": "none",
+        "content_type": "filesystem",
+        "project": v.project,
+        "created_at": NEVER,
+    }
+
+
+def certificate_json(c: Any) -> dict[str, Any]:
+    return {
+        "name": c.name,
+        "type": c.type,
+        "restricted": c.restricted,
+        "projects": list(c.projects),
+        "certificate": c.certificate,
+        "fingerprint": c.fingerprint,
+    }
+
+
+def warning_json(w: Any) -> dict[str, Any]:
+    return {
+        "status": w.status,
+        "uuid": w.id,
+        "location": "none",
+        "project": w.project,
+        "type": w.type,
+        "count": w.count,
+        "first_seen_at": stamp_text(w, "first_seen_at"),
+        "last_seen_at": stamp_text(w, "last_seen_at"),
+        "last_message": w.message,
+        "severity": w.severity,
+        "entity_url": w.subject,
+    }
