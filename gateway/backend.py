@@ -51,6 +51,7 @@ class Backend:
         self.certificates: Cache[Certificate] = Cache(store, Certificate, keys.CERTIFICATES)
         self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
         self._waiters: dict[str, set[asyncio.Event]] = {}
+        self.listeners: set[Any] = set()
 
     async def start(self) -> None:
         for cache in (self.operations, self.events, self.certificates, self.project_cache):

@@ -1,5 +1,21 @@
-"""The names in api_extensions: what the stock client tests for, and nothing we do not answer."""
+"""The names in api_extensions: what the stock client tests for before it uses a feature."""
 
-NAMES = tuple(
-    ["api_filtering", "backup_override_name", "certificate_token", "certificate_update", "cluster_internal_copy", "cluster_migration_inconsistent_copy", "clustering", "clustering_edit_roles", "clustering_evacuation", "clustering_failure_domains", "clustering_groups", "clustering_join", "clustering_join_token", "clustering_update_cert", "console", "container_backup", "container_backup_override_pool", "container_copy_project", "container_edit_metadata", "container_exec_recording", "container_exec_user_group_cwd", "container_full", "container_incremental_copy", "container_only_migration", "container_push", "container_push_target", "container_snapshot_stateful_migration", "custom_volume_backup", "custom_volume_refresh", "directory_manipulation", "file_append", "file_delete", "file_symlinks", "image_compression_algorithm", "image_create_aliases", "image_force_refresh", "images_push_relay", "instance_all_projects", "instance_allow_inconsistent_copy", "instance_bulk_state_change", "instance_get_full", "instance_nic_network", "instance_pool_move", "instance_project_move", "instances", "metrics", "network", "network_acl", "network_acl_log", "network_dns", "network_dns_records", "network_forward", "network_leases", "network_peer", "network_state", "project_usage", "projects", "resources", "resources_v2", "snapshot_expiry", "snapshot_expiry_creation", "storage", "storage_api_local_volume_handling", "storage_api_project", "storage_api_remote_volume_handling", "storage_api_volume_rename", "storage_api_volume_snapshots", "storage_driver_ceph", "storage_volume_project_move", "storage_volume_state", "storage_volumes_all_projects", "warnings", "etag", "patch", "event_lifecycle", "event_location", "event_project", "operation_description", "image_types", "usedby_consistency", "certificate_project"]
-)
+_TEXT = """
+api_filtering backup_override_name certificate_token certificate_update cluster_internal_copy
+cluster_migration_inconsistent_copy clustering clustering_edit_roles clustering_evacuation
+clustering_failure_domains clustering_groups clustering_join clustering_join_token clustering_update_cert
+console container_backup container_backup_override_pool container_copy_project container_edit_metadata
+container_exec_recording container_exec_user_group_cwd container_full container_incremental_copy
+container_only_migration container_push container_push_target container_snapshot_stateful_migration
+custom_volume_backup custom_volume_refresh directory_manipulation file_append file_delete file_symlinks
+image_compression_algorithm image_create_aliases image_force_refresh images_push_relay
+instance_all_projects instance_allow_inconsistent_copy instance_bulk_state_change instance_get_full
+instance_nic_network instance_pool_move instance_project_move instances metrics network network_acl
+network_acl_log network_dns network_dns_records network_forward network_leases network_peer network_state
+project_usage projects resources resources_v2 snapshot_expiry snapshot_expiry_creation storage
+storage_api_local_volume_handling storage_api_project storage_api_remote_volume_handling
+storage_api_volume_rename storage_api_volume_snapshots storage_driver_ceph storage_volume_project_move
+storage_volume_state storage_volumes_all_projects warnings etag patch event_lifecycle event_location
+event_project operation_description image_types usedby_consistency certificate_project
+"""
+NAMES = tuple(_TEXT.split())

@@ -1,0 +1,183 @@
+"""Exec, console and logs, and the websockets that carry their channels."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from core.errors import Invalid, PodiumError
+from gateway.lxd import envelope
+from gateway.lxd import request as req
+from protos.podium.runtime.v1 import exec_pb2 as pb
+
+_KEEPALIVE_S = 10.0
+_MAX_FRAME = 4 << 20
+
+
+async def post_exec(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    command = req.texts(data, "command")
+    if not command or any("\0" in word for word in command):
+        raise Invalid("NO_COMMAND", "command must be a non-empty list of strings")
+    backend = req.backend(request)
+    reply = await backend.exec.StartExec(
+        pb.StartExecRequest(
+            project=req.project(request),
+            name=req.name(request),
+            command=command,
+            environment=req.text_map(data, "environment"),
+            interactive=req.flag(data, "interactive"),
+            width=max(0, req.number(data, "width")),
+            height=max(0, req.number(data, "height")),
+            user=max(0, req.number(data, "user")),
+            group=max(0, req.number(data, "group")),
+            cwd=req.text(data, "cwd"),
+            record_output=req.flag(data, "record-output"),
+            wait_for_channels=req.flag(data, "wait-for-websocket"),
+        )
+    )
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def post_console(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    if (req.text(data, "type") or "console") != "console":
+        raise Invalid("NO_VGA", "Containers have no VGA console; use type console")
+    backend = req.backend(request)
+    reply = await backend.exec.StartConsole(
+        pb.StartConsoleRequest(
+            project=req.project(request),
+            name=req.name(request),
+            width=max(0, req.number(data, "width")),
+            height=max(0, req.number(data, "height")),
+        )
+    )
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def get_console(request: web.Request) -> web.StreamResponse:
+    chunks = req.backend(request).exec.GetConsoleLog(
+        pb.GetConsoleLogRequest(project=req.project(request), name=req.name(request))
+    )
+    return web.Response(
+        body=b"".join([c.chunk async for c in chunks]), content_type="application/octet-stream"
+    )
+
+
+async def delete_console(request: web.Request) -> web.Response:
+    await req.backend(request).exec.ClearConsoleLog(
+        pb.ClearConsoleLogRequest(project=req.project(request), name=req.name(request))
+    )
+    return envelope.empty()
+
+
+async def list_logs(request: web.Request) -> web.Response:
+    reply = await req.backend(request).exec.ListLogs(
+        pb.ListLogsRequest(project=req.project(request), name=req.name(request))
+    )
+    return envelope.sync([f"/1.0/instances/{req.name(request)}/logs/{file}" for file in reply.files])
+
+
+async def get_log(request: web.Request) -> web.Response:
+    chunks = req.backend(request).exec.ReadLog(
+        pb.ReadLogRequest(
+            project=req.project(request), name=req.name(request), file=req.name(request, "file")
+        )
+    )
+    return web.Response(
+        body=b"".join([c.chunk async for c in chunks]), content_type="application/octet-stream"
+    )
+
+
+async def delete_log(request: web.Request) -> web.Response:
+    await req.backend(request).exec.DeleteLog(
+        pb.DeleteLogRequest(
+            project=req.project(request), name=req.name(request), file=req.name(request, "file")
+        )
+    )
+    return envelope.empty()
+
+
+async def channel(request: web.Request) -> web.StreamResponse:
+    """Carry one websocket over one ConnectChannel stream; backpressure goes through both."""
+    opened = pb.ConnectChannelRequest(
+        open=pb.ChannelOpen(operation_id=req.name(request), secret=request.query.get("secret", ""))
+    )
+    incoming: asyncio.Queue[pb.ConnectChannelRequest | None] = asyncio.Queue(4)
+    await incoming.put(opened)
+    replies = req.backend(request).exec.ConnectChannel(_drain(incoming))
+    first = await anext(replies)  # a wrong secret fails here, before the upgrade
+    socket = web.WebSocketResponse(max_msg_size=_MAX_FRAME, autoping=True, compress=False)
+    if not socket.can_prepare(request).ok:
+        raise Invalid("NO_WEBSOCKET", "Bad Request")
+    await socket.prepare(request)
+    is_control = first.opened.channel == "control"
+    reader = asyncio.create_task(_read(socket, incoming, is_control=is_control))
+    pinger = asyncio.create_task(_ping(socket))
+    try:
+        await _write(socket, replies)
+    finally:
+        for task in (reader, pinger):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        with contextlib.suppress(Exception):
+            await replies.aclose()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(socket.close(), 1)
+    return socket
+
+
+async def _drain(
+    incoming: asyncio.Queue[pb.ConnectChannelRequest | None],
+) -> AsyncIterator[pb.ConnectChannelRequest]:
+    while (message := await incoming.get()) is not None:
+        yield message
+
+
+async def _read(socket: web.WebSocketResponse, incoming: Any, *, is_control: bool) -> None:
+    async for message in socket:
+        if message.type == WSMsgType.BINARY and not is_control:
+            await incoming.put(pb.ConnectChannelRequest(data=message.data))
+        elif message.type == WSMsgType.TEXT and not is_control:
+            await incoming.put(pb.ConnectChannelRequest(end=pb.EndOfData()))
+        elif is_control and (order := _control(message.data)):
+            await incoming.put(order)
+    await incoming.put(None)
+
+
+def _control(data: Any) -> pb.ConnectChannelRequest | None:
+    """Return the order in a control message; unknown and broken ones are ignored, as LXD does."""
+    try:
+        order = orjson.loads(data)
+        if order["command"] == "signal":
+            return pb.ConnectChannelRequest(signal=signal.Signals(int(order["signal"])))
+        if order["command"] == "window-resize":
+            width, height = int(order["args"]["width"]), int(order["args"]["height"])
+            return pb.ConnectChannelRequest(resize=pb.Resize(width=width, height=height))
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+async def _write(socket: web.WebSocketResponse, replies: AsyncIterator[Any]) -> None:
+    try:
+        async for reply in replies:
+            if reply.WhichOneof("message") == "data":
+                await socket.send_bytes(reply.data)
+            else:
+                await socket.send_str("")
+    except (ConnectionError, PodiumError):
+        return
+
+
+async def _ping(socket: web.WebSocketResponse) -> None:
+    while not socket.closed:
+        await socket.ping(b"keepalive")
+        await asyncio.sleep(_KEEPALIVE_S)

@@ -1,0 +1,267 @@
+"""Images and aliases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+from aiohttp import BodyPartReader, web
+
+from core.errors import Invalid, NotFound, Unsupported
+from gateway.lxd import envelope, etag, filters
+from gateway.lxd import request as req
+from gateway.lxd.views.others import alias_json, image_json
+from protos.podium.image.v1 import image_pb2 as pb
+
+_CHUNK = 1 << 20
+_JSON_LIMIT = 1 << 20
+
+
+def _project(request: web.Request) -> str:
+    return req.backend(request).effective_project(req.project(request), "images")
+
+
+async def list_images(request: web.Request) -> web.Response:
+    text = request.query.get("filter", "")
+    holds = filters.parse(text) if text.strip() else None
+    caller = request["caller"]
+    public = not caller.trusted or (
+        caller.projects is not None and req.project(request) not in caller.projects
+    )
+    reply = await req.backend(request).images.ListImages(
+        pb.ListImagesRequest(project=_project(request), public_only=public)
+    )
+    shown = [image_json(i) for i in reply.images]
+    shown = [i for i in shown if holds is None or holds(i)]
+    if req.recursion(request):
+        return envelope.sync(shown)
+    return envelope.sync([f"/1.0/images/{i['fingerprint']}" for i in shown])
+
+
+async def _image(request: web.Request) -> Any:
+    reply = await req.backend(request).images.GetImage(
+        pb.GetImageRequest(project=_project(request), image=pb.ImageRef(fingerprint=req.name(request)))
+    )
+    if not request["caller"].trusted and not reply.image.public:
+        raise NotFound("NO_IMAGE", "Image not found")
+    return reply.image
+
+
+def _tag(image: Any) -> str:
+    return etag.of(image.public, image.auto_update, dict(image.properties))
+
+
+async def get_image(request: web.Request) -> web.Response:
+    image = await _image(request)
+    return envelope.sync(image_json(image), etag=_tag(image))
+
+
+async def put_image(request: web.Request) -> web.Response:
+    return await _change(request, merge=False)
+
+
+async def patch_image(request: web.Request) -> web.Response:
+    return await _change(request, merge=True)
+
+
+async def _change(request: web.Request, *, merge: bool) -> web.Response:
+    data, image = await req.body(request), await _image(request)
+    etag.check(request, _tag(image))
+    properties = req.text_map(data, "properties")
+    if merge:
+        properties = {**image.properties, **properties}
+    await req.backend(request).images.UpdateImage(
+        pb.UpdateImageRequest(
+            project=_project(request),
+            fingerprint=image.fingerprint,
+            properties={k: v for k, v in properties.items() if v},
+            public=req.flag(data, "public") if "public" in data else merge and image.public,
+            auto_update=req.flag(data, "auto_update")
+            if "auto_update" in data
+            else merge and image.auto_update,
+            profiles=req.texts(data, "profiles") or (image.profiles if merge else []),
+            expected_revision=image.revision,
+        )
+    )
+    return envelope.empty()
+
+
+async def delete_image(request: web.Request) -> web.Response:
+    backend = req.backend(request)
+    reply = await backend.images.DeleteImage(
+        pb.DeleteImageRequest(project=_project(request), fingerprint=req.name(request))
+    )
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def post_image(request: web.Request) -> web.Response:
+    """Receive an image; JSON bodies (publish, pull, by URL) are told apart by trying to read them."""
+    first = b""
+    if not request.content_type.startswith("multipart/"):
+        first = await request.content.readany()
+        if first.lstrip()[:1] == b"{":
+            rest = await request.content.read(_JSON_LIMIT)
+            req.parse_object(first + rest)
+            raise Unsupported(
+                "NO_SOURCES", "Only uploads are supported yet; publish and copies from servers are not"
+            )
+    header = pb.UploadHeader(
+        project=_project(request),
+        filename=request.headers.get("X-LXD-filename", ""),
+        public=request.headers.get("X-LXD-public", "") in ("1", "true"),
+        properties=_properties(request),
+        expected_fingerprint=request.headers.get("X-LXD-fingerprint", ""),
+    )
+    backend = req.backend(request)
+    parts = (
+        _multipart(request)
+        if not first and request.content_type.startswith("multipart/")
+        else _raw(request, first)
+    )
+    reply = await backend.images.UploadImage(_upload(header, parts))
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+def _properties(request: web.Request) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in request.headers.getall("X-LXD-properties", []):
+        found.update(parse_qsl(value))
+    return found
+
+
+async def _upload(
+    header: pb.UploadHeader, parts: AsyncIterator[pb.UploadImageRequest]
+) -> AsyncIterator[pb.UploadImageRequest]:
+    yield pb.UploadImageRequest(header=header)
+    async for message in parts:
+        yield message
+
+
+async def _raw(request: web.Request, first: bytes) -> AsyncIterator[pb.UploadImageRequest]:
+    yield pb.UploadImageRequest(part=pb.IMAGE_PART_UNIFIED)
+    if first:
+        yield pb.UploadImageRequest(chunk=first)
+    async for chunk in request.content.iter_chunked(_CHUNK):
+        yield pb.UploadImageRequest(chunk=chunk)
+
+
+async def _multipart(request: web.Request) -> AsyncIterator[pb.UploadImageRequest]:
+    numbers = {"metadata": pb.IMAGE_PART_METADATA, "rootfs": pb.IMAGE_PART_ROOTFS}
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader) or part.name not in numbers:
+            raise Invalid("BAD_PART", "An image has the parts metadata and rootfs, in this order")
+        yield pb.UploadImageRequest(part=numbers[part.name])
+        while chunk := await part.read_chunk(_CHUNK):
+            yield pb.UploadImageRequest(chunk=chunk)
+
+
+async def export_image(request: web.Request) -> web.StreamResponse:
+    image = await _image(request)
+    stream = req.backend(request).images.ExportImage(
+        pb.ExportImageRequest(project=_project(request), fingerprint=image.fingerprint)
+    )
+    if image.split:
+        return await _export_split(request, stream, image)
+    header = (await anext(stream)).header
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "application/octet-stream",
+            "Content-Disposition": f"inline;filename={header.filename}",
+            "Content-Length": str(header.size_bytes),
+        }
+    )
+    await response.prepare(request)
+    async for message in stream:
+        await response.write(message.chunk)
+    await response.write_eof()
+    return response
+
+
+async def _export_split(request: web.Request, stream: AsyncIterator[Any], image: Any) -> web.StreamResponse:
+    boundary = f"podium-{image.fingerprint[:32]}"
+    response = web.StreamResponse(headers={"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    names = {pb.IMAGE_PART_METADATA: "metadata", pb.IMAGE_PART_ROOTFS: "rootfs"}
+    lead = ""
+    async for message in stream:
+        if message.HasField("header"):
+            h = message.header
+            head = f'{lead}--{boundary}\r\nContent-Disposition: form-data; name="{names[h.part]}"; '
+            head += f'filename="{h.filename}"\r\nContent-Type: application/octet-stream\r\n\r\n'
+            await response.write(head.encode())
+            lead = "\r\n"
+        else:
+            await response.write(message.chunk)
+    await response.write(f"\r\n--{boundary}--\r\n".encode())
+    await response.write_eof()
+    return response
+
+
+async def list_aliases(request: web.Request) -> web.Response:
+    reply = await req.backend(request).images.ListAliases(pb.ListAliasesRequest(project=_project(request)))
+    if req.recursion(request):
+        return envelope.sync([alias_json(a) for a in reply.aliases])
+    return envelope.sync([f"/1.0/images/aliases/{quote(a.name, safe='')}" for a in reply.aliases])
+
+
+async def post_alias(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    alias = pb.Alias(
+        project=_project(request),
+        name=req.text(data, "name"),
+        description=req.text(data, "description"),
+        target=req.text(data, "target"),
+    )
+    await req.backend(request).images.CreateAlias(pb.CreateAliasRequest(alias=alias))
+    return envelope.created(f"/1.0/images/aliases/{quote(alias.name, safe='')}")
+
+
+async def _alias(request: web.Request) -> Any:
+    reply = await req.backend(request).images.GetAlias(
+        pb.GetAliasRequest(project=_project(request), name=req.name(request))
+    )
+    return reply.alias
+
+
+async def get_alias(request: web.Request) -> web.Response:
+    alias = await _alias(request)
+    if not request["caller"].trusted:
+        image = await req.backend(request).images.GetImage(
+            pb.GetImageRequest(project=_project(request), image=pb.ImageRef(fingerprint=alias.target))
+        )
+        if not image.image.public:
+            raise NotFound("NO_ALIAS", "Image alias not found")
+    return envelope.sync(alias_json(alias), etag=etag.of(alias_json(alias)))
+
+
+async def put_alias(request: web.Request) -> web.Response:
+    data, alias = await req.body(request), await _alias(request)
+    etag.check(request, etag.of(alias_json(alias)))
+    patching = request.method == "PATCH"
+    changed = pb.Alias(
+        project=alias.project,
+        name=alias.name,
+        description=req.text(data, "description") or (alias.description if patching else ""),
+        target=req.text(data, "target") or alias.target,
+    )
+    await req.backend(request).images.UpdateAlias(
+        pb.UpdateAliasRequest(alias=changed, expected_revision=alias.revision)
+    )
+    return envelope.empty()
+
+
+async def rename_alias(request: web.Request) -> web.Response:
+    new_name = req.text(await req.body(request), "name")
+    await req.backend(request).images.RenameAlias(
+        pb.RenameAliasRequest(project=_project(request), name=req.name(request), new_name=new_name)
+    )
+    return envelope.created(f"/1.0/images/aliases/{quote(new_name, safe='')}")
+
+
+async def delete_alias(request: web.Request) -> web.Response:
+    await req.backend(request).images.DeleteAlias(
+        pb.DeleteAliasRequest(project=_project(request), name=req.name(request))
+    )
+    return envelope.empty()

@@ -1,0 +1,244 @@
+"""/1.0/instances and its aliases /1.0/containers and /1.0/virtual-machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from core.errors import Invalid, PodiumError, Stale, Unsupported, error_of
+from gateway.lxd import envelope, etag, filters
+from gateway.lxd import request as req
+from gateway.lxd.views.instances import full_json, instance_json, state_json
+from protos.podium.runtime.v1 import instance_pb2 as pb
+
+_ACTIONS = {
+    "start": pb.STATE_ACTION_START,
+    "stop": pb.STATE_ACTION_STOP,
+    "restart": pb.STATE_ACTION_RESTART,
+    "freeze": pb.STATE_ACTION_FREEZE,
+    "unfreeze": pb.STATE_ACTION_UNFREEZE,
+}
+_RETRIES = 4
+
+
+def _prefix(request: web.Request) -> str:
+    return "/1.0/" + request.path.split("/")[2]
+
+
+async def list_instances(request: web.Request) -> web.Response:
+    everywhere = request.query.get("all-projects") == "true"
+    if everywhere and request.query.get("project"):
+        raise Invalid("PROJECT_AND_ALL", "Cannot specify a project when requesting all projects")
+    text = request.query.get("filter", "")
+    holds = filters.parse(text) if text.strip() else None
+    if "virtual-machine" in (request.query.get("instance-type"), _prefix(request)[5:-1]):
+        return envelope.sync([])
+    depth = req.recursion(request)
+    view = pb.INSTANCE_VIEW_FULL if depth >= 2 else pb.INSTANCE_VIEW_SPEC
+    if depth == 0 and holds is None:
+        view = pb.INSTANCE_VIEW_NAME
+    reply = await req.backend(request).instances.ListInstances(
+        pb.ListInstancesRequest(project=req.project(request), all_projects=everywhere, view=view)
+    )
+    show = full_json if depth >= 2 else instance_json
+    found: list[Any] = list(reply.instances)
+    if holds is not None:
+        found = [i for i in found if holds(show(i))]
+    if depth == 0:
+        return envelope.sync([_url(request, i) for i in found])
+    return envelope.sync([show(i) for i in found])
+
+
+def _url(request: web.Request, instance: Any) -> str:
+    suffix = "" if instance.project == "default" else f"?project={instance.project}"
+    return f"{_prefix(request)}/{instance.name}{suffix}"
+
+
+async def _get(request: web.Request, view: Any) -> Any:
+    if _prefix(request) == "/1.0/virtual-machines":
+        view = pb.INSTANCE_VIEW_SPEC
+    reply = await req.backend(request).instances.GetInstance(
+        pb.GetInstanceRequest(project=req.project(request), name=req.name(request), view=view)
+    )
+    return reply.instance
+
+
+def etag_of(i: Any) -> str:
+    """Return the tag over what a PUT may change; volatile keys change by themselves and stay out."""
+    config = {k: v for k, v in i.config.items() if not k.startswith("volatile.")}
+    devices = {name: dict(d.options) for name, d in i.devices.items()}
+    return etag.of(i.architecture, config, devices, i.ephemeral, list(i.profiles), i.description)
+
+
+async def get_instance(request: web.Request) -> web.Response:
+    full = req.recursion(request) >= 1
+    instance = await _get(request, pb.INSTANCE_VIEW_FULL if full else pb.INSTANCE_VIEW_SPEC)
+    return envelope.sync(full_json(instance) if full else instance_json(instance), etag=etag_of(instance))
+
+
+async def get_state(request: web.Request) -> web.Response:
+    return envelope.sync(state_json(await _get(request, pb.INSTANCE_VIEW_FULL)))
+
+
+async def create_instance(request: web.Request) -> web.Response:
+    if request.content_type == "application/octet-stream":
+        raise Unsupported("NO_BACKUPS", "Importing backups is not supported yet")
+    data = await req.body(request)
+    if (req.text(data, "type") or "container") != "container":
+        raise Unsupported("NO_VMS", "Virtual machines are not supported; use type container")
+    if request.query.get("target"):
+        raise Invalid("NOT_CLUSTERED", "Target only allowed when clustered")
+    message = pb.CreateInstanceRequest(
+        project=req.project(request),
+        name=req.text(data, "name"),
+        description=req.text(data, "description"),
+        architecture=req.text(data, "architecture"),
+        ephemeral=req.flag(data, "ephemeral"),
+        config=req.text_map(data, "config"),
+        source=_source(req.object_of(data, "source")),
+        start=req.flag(data, "start"),
+    )
+    if data.get("profiles") is not None:
+        message.profiles.names.extend(req.texts(data, "profiles"))
+        message.profiles.SetInParent()
+    req.put_devices(message.devices, req.device_map(data))
+    backend = req.backend(request)
+    reply = await backend.instances.CreateInstance(message)
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+def _source(source: dict[str, Any]) -> pb.InstanceSource:
+    kind = req.text(source, "type")
+    if kind == "none":
+        return pb.InstanceSource(empty=True)
+    if kind in ("copy", "migration"):
+        raise Unsupported("NO_COPY", f"Creating an instance by {kind} is not supported yet")
+    if kind != "image":
+        raise Invalid("BAD_SOURCE", f"Unknown source type {kind[:40]}", about="source.type")
+    if req.text(source, "server"):
+        raise Unsupported("NO_REMOTE_IMAGES", "Images of other servers must be imported first")
+    if value := req.text(source, "fingerprint"):
+        return pb.InstanceSource(image_fingerprint=value)
+    if value := req.text(source, "alias"):
+        return pb.InstanceSource(image_alias=value)
+    if properties := req.text_map(source, "properties"):
+        return pb.InstanceSource(image_properties=pb.PropertyMatch(properties=properties))
+    raise Invalid("NO_IMAGE", "Must specify one of alias, fingerprint or properties for init from image")
+
+
+async def _update(request: web.Request, *, merge: bool) -> Any:
+    """Send the change on the version whose ETag was compared; again when only volatile keys moved."""
+    data = await req.body(request)
+    if data.get("restore"):
+        raise Unsupported("NO_SNAPSHOTS", "Snapshots are not supported yet")
+    backend = req.backend(request)
+    for _ in range(_RETRIES):
+        current = await _get(request, pb.INSTANCE_VIEW_SPEC)
+        etag.check(request, etag_of(current))
+        message = pb.UpdateInstanceRequest(
+            project=req.project(request),
+            name=req.name(request),
+            description=req.text(data, "description"),
+            architecture=req.text(data, "architecture"),
+            config=req.text_map(data, "config"),
+            merge=merge,
+            expected_revision=current.revision,
+        )
+        if not merge or data.get("ephemeral") is not None:
+            message.ephemeral = req.flag(data, "ephemeral")
+        if data.get("profiles") is not None or not merge:
+            message.profiles.names.extend(req.texts(data, "profiles"))
+            message.profiles.SetInParent()
+        req.put_devices(message.devices, req.device_map(data))
+        try:
+            reply = await backend.instances.UpdateInstance(message)
+        except Stale:
+            continue
+        return backend.accepted(reply.operation)
+    raise Stale("STALE", "The instance changes too often right now; read it again")
+
+
+async def put_instance(request: web.Request) -> web.Response:
+    return envelope.accepted(await _update(request, merge=False))
+
+
+async def patch_instance(request: web.Request) -> web.Response:
+    operation = await _update(request, merge=True)
+    final = await req.backend(request).wait(operation.id, 60)
+    if error := final.error():
+        raise _plain(error)
+    return envelope.empty()
+
+
+def _plain(error: PodiumError) -> PodiumError:
+    return error_of(error.kind, error.reason, error.message, error.about)
+
+
+async def post_instance(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    if req.flag(data, "migration") or request.query.get("target"):
+        raise Unsupported("NO_MIGRATION", "Moving instances is not supported yet")
+    backend = req.backend(request)
+    reply = await backend.instances.RenameInstance(
+        pb.RenameInstanceRequest(
+            project=req.project(request), name=req.name(request), new_name=req.text(data, "name")
+        )
+    )
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def delete_instance(request: web.Request) -> web.Response:
+    backend = req.backend(request)
+    reply = await backend.instances.DeleteInstance(
+        pb.DeleteInstanceRequest(project=req.project(request), name=req.name(request))
+    )
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+def _action(data: dict[str, Any]) -> Any:
+    action = req.text(data, "action")
+    if action not in _ACTIONS:
+        raise Invalid("BAD_ACTION", f"Unknown action: '{action[:40]}'", about="action")
+    if req.flag(data, "stateful"):
+        raise Unsupported("NO_STATEFUL", "Saving running state is not supported; leave stateful out")
+    return _ACTIONS[action]
+
+
+async def put_state(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    backend = req.backend(request)
+    reply = await backend.instances.ChangeInstanceState(
+        pb.ChangeInstanceStateRequest(
+            project=req.project(request),
+            name=req.name(request),
+            action=_action(data),
+            timeout_s=req.number(data, "timeout"),
+            force=req.flag(data, "force"),
+        )
+    )
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def put_all_states(request: web.Request) -> web.Response:
+    data = req.object_of(await req.body(request), "state")
+    backend = req.backend(request)
+    reply = await backend.instances.ChangeAllInstanceStates(
+        pb.ChangeAllInstanceStatesRequest(
+            project=req.project(request),
+            action=_action(data),
+            timeout_s=req.number(data, "timeout"),
+            force=req.flag(data, "force"),
+        )
+    )
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def empty_list(request: web.Request) -> web.Response:
+    """Snapshots and backups: none exist yet; the instance must."""
+    await _get(request, pb.INSTANCE_VIEW_SPEC)
+    return envelope.sync([])
+
+
+async def not_yet(request: web.Request) -> web.Response:
+    raise Unsupported("NOT_YET", "Podium does not support this yet; see the documentation for what it does")
