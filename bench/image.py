@@ -14,8 +14,10 @@ import time
 from pathlib import Path
 
 CACHE = Path("/var/cache/podium/bench")
+# networkd waits for udev wherever /sys is writable, as it is in LXD's containers.
 PACKAGES = (
     "systemd",
+    "udev",
     "systemd-sysv",
     "dbus",
     "iproute2",

@@ -33,7 +33,8 @@ from bench.image import ensure_image
 ALIAS = "debian/12"
 BRIDGE = "lxdbr9"
 # LXD's search for a free subnet fails on hosts whose routes it cannot read, so it is told one.
-ADDRESS = "10.179.9.1/24"
+ADDRESSES = {BRIDGE: "10.179.9.1/24"}
+OTHER_ADDRESS = "10.179.8.1/24"
 
 PRESEED = """
 config: {{}}
@@ -80,7 +81,7 @@ def start_daemon(side: Side) -> subprocess.Popen[bytes]:
 
 
 def configure(side: Side, bridge: str, size: str) -> None:
-    text = PRESEED.format(bridge=bridge, size=size, address=ADDRESS)
+    text = PRESEED.format(bridge=bridge, size=size, address=ADDRESSES.get(bridge, OTHER_ADDRESS))
     run("lxd", "init", "--preseed", env=side.env(), stdin=text, timeout_s=180)
 
 
@@ -132,6 +133,16 @@ def sweep(side: Side, bridge: str) -> None:
         attempt("losetup", "-d", device)
     if Path(f"/sys/class/net/{bridge}").exists():
         attempt("ip", "link", "delete", bridge)
+    drop_empty_table()
+
+
+def drop_empty_table() -> None:
+    """LXD leaves its nft table behind; take it away unless another LXD still has chains in it."""
+    shown = subprocess.run(
+        ["nft", "list", "table", "inet", "lxd"], capture_output=True, text=True, timeout=30
+    )
+    if shown.returncode == 0 and "chain" not in shown.stdout:
+        attempt("nft", "delete", "table", "inet", "lxd")
 
 
 def loops_below(folder: Path) -> list[str]:
