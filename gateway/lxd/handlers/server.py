@@ -216,7 +216,7 @@ async def resources(request: web.Request) -> web.Response:
                 "chassis": None,
                 "motherboard": None,
             },
-        }  # fmt: skip
+        }
     )
 
 

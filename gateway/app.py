@@ -1,0 +1,62 @@
+"""Wire the gateway; the only file that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+
+from aiohttp import web
+
+from core.logs import get_logger
+from core.metrics import start_metrics
+from core.settings import Settings
+from core.state.etcd import EtcdStore
+from gateway.backend import Backend
+from gateway.tls import server_context
+from gateway.web import application, runner_of, split_address
+
+log = get_logger(__name__)
+
+
+async def main() -> None:
+    settings = Settings.from_env()
+    start_metrics(settings.metrics_port("gateway"))
+    store = EtcdStore(settings.etcd_endpoint, member=settings.member, service="gateway")
+    backend = Backend(settings, store)
+    await backend.start()
+    runner = runner_of(application(backend))
+    await runner.setup()
+    await _listen_unix(runner, settings)
+    await _listen_https(runner, settings)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+        await backend.stop()
+        await store.close()
+
+
+async def _listen_unix(runner: web.AppRunner, settings: Settings) -> None:
+    path = settings.socket_path
+    path.unlink(missing_ok=True)
+    await web.UnixSite(runner, str(path)).start()
+    os.chmod(path, 0o660)
+    try:
+        shutil.chown(path, group=settings.group)
+    except (LookupError, PermissionError):
+        log.debug("socket_group_kept", path=str(path))
+    log.info("gateway_started", socket=str(path))
+
+
+async def _listen_https(runner: web.AppRunner, settings: Settings) -> None:
+    """A port that is taken is said, not fatal: the unix socket still serves."""
+    if not settings.https_address:
+        return
+    host, port = split_address(settings.https_address)
+    folder = settings.state_dir / "tls"
+    try:
+        context = server_context(folder / "server.crt", folder / "server.key")
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
+    except (OSError, RuntimeError) as exc:
+        log.warning("https_not_listening", address=settings.https_address, error=str(exc))

@@ -1,0 +1,117 @@
+"""The file API of instances."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from core.errors import Invalid
+from gateway.lxd import envelope
+from gateway.lxd import request as req
+from protos.podium.runtime.v1 import files_pb2 as pb
+
+_CHUNK = 1 << 20
+_TYPES = {
+    "file": pb.FILE_TYPE_FILE,
+    "directory": pb.FILE_TYPE_DIRECTORY,
+    "symlink": pb.FILE_TYPE_SYMLINK,
+}
+_NAMES = {number: name for name, number in _TYPES.items()}
+
+
+def _ref(request: web.Request) -> pb.FileRef:
+    path = request.query.get("path", "")
+    if not path:
+        raise Invalid("NO_PATH", "Missing path argument")
+    return pb.FileRef(project=req.project(request), name=req.name(request), path=path)
+
+
+def _headers(info: Any) -> dict[str, str]:
+    at = datetime.fromtimestamp(info.modified_at.ToSeconds(), UTC)
+    return {
+        "X-LXD-uid": str(info.uid),
+        "X-LXD-gid": str(info.gid),
+        "X-LXD-mode": f"{info.mode:04o}",
+        "X-LXD-type": _NAMES.get(info.type, "file"),
+        "X-LXD-modified": at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
+    }
+
+
+async def head_file(request: web.Request) -> web.Response:
+    reply = await req.backend(request).files.StatFile(pb.StatFileRequest(file=_ref(request)))
+    return web.Response(headers=_headers(reply.info), content_type="application/json")
+
+
+async def get_file(request: web.Request) -> web.StreamResponse:
+    stream = req.backend(request).files.ReadFile(pb.ReadFileRequest(file=_ref(request)))
+    info = (await anext(stream)).info
+    headers = _headers(info)
+    if info.type == pb.FILE_TYPE_DIRECTORY:
+        response = envelope.sync(list(info.entries))
+        response.headers.update(headers)
+        return response
+    if info.type == pb.FILE_TYPE_SYMLINK:
+        return web.Response(
+            body=info.target.encode(), headers=headers, content_type="application/octet-stream"
+        )
+    leaf = re.sub(r"[^A-Za-z0-9._-]", "_", request.query["path"].rsplit("/", 1)[-1])
+    sent = web.StreamResponse(
+        headers={
+            **headers,
+            "Content-Type": "application/octet-stream",
+            "Content-Disposition": f"inline;filename={leaf}",
+        }
+    )
+    await sent.prepare(request)
+    async for message in stream:
+        await sent.write(message.chunk)
+    await sent.write_eof()
+    return sent
+
+
+async def post_file(request: web.Request) -> web.Response:
+    kind = request.headers.get("X-LXD-type", "file")
+    how = request.headers.get("X-LXD-write", "overwrite")
+    if kind not in _TYPES:
+        raise Invalid("BAD_TYPE", f"Bad file type: {kind[:40]}")
+    if how not in ("overwrite", "append"):
+        raise Invalid("BAD_MODE", f"Bad file write mode: {how[:40]}")
+    header = pb.WriteHeader(file=_ref(request), type=_TYPES[kind], append=how == "append")
+    for field in ("uid", "gid"):
+        if (value := _number(request.headers.get(f"X-LXD-{field}"), 10, field)) is not None:
+            setattr(header, field, value)
+    mode = request.headers.get("X-LXD-mode", "")
+    if (bits := _number(mode or None, 8 if mode.startswith("0") else 10, "mode")) is not None:
+        header.mode = bits & 0o7777
+    if kind == "symlink":
+        header.target = (await request.read()).decode(errors="surrogateescape")
+    await req.backend(request).files.WriteFile(_writing(request, header))
+    return envelope.empty()
+
+
+def _number(text: str | None, base: int, what: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        value = int(text, base)
+    except ValueError:
+        raise Invalid("BAD_NUMBER", f"X-LXD-{what} must be a number, not {text[:20]!r}") from None
+    if not 0 <= value < 1 << 32:
+        raise Invalid("BAD_NUMBER", f"X-LXD-{what} is out of range")
+    return value
+
+
+async def _writing(request: web.Request, header: pb.WriteHeader) -> AsyncIterator[pb.WriteFileRequest]:
+    yield pb.WriteFileRequest(header=header)
+    if header.type == pb.FILE_TYPE_FILE:
+        async for chunk in request.content.iter_chunked(_CHUNK):
+            yield pb.WriteFileRequest(chunk=chunk)
+
+
+async def delete_file(request: web.Request) -> web.Response:
+    await req.backend(request).files.DeleteFile(pb.DeleteFileRequest(file=_ref(request)))
+    return envelope.empty()

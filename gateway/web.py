@@ -1,0 +1,87 @@
+"""The aiohttp application: routes, and one middleware that knows callers and errors."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from core.errors import Invalid, PodiumError, internal
+from core.logs import get_logger, request_id
+from core.metrics import REQUESTS
+from core.rpc.identity import set_identity
+from gateway import auth
+from gateway.backend import Backend, Handler
+from gateway.lxd import envelope
+from gateway.lxd import request as req
+from gateway.lxd.handlers.operations import broadcast_events, broadcast_operation
+from gateway.lxd.routes import table
+
+log = get_logger(__name__)
+
+
+def application(backend: Backend) -> web.Application:
+    app = web.Application(middlewares=[_guard], client_max_size=32 << 20)
+    app[req.BACKEND] = backend
+    for method, path, access, handler in table():
+        app.router.add_route(method, path, _checked(handler, access))
+    backend.operations.on_change(lambda key, entry: broadcast_operation(backend.listeners, entry))
+    backend.events.on_change(lambda key, entry: broadcast_events(backend.listeners, entry))
+    return app
+
+
+def _checked(handler: Handler, access: str) -> Handler:
+    async def run(request: web.Request) -> web.StreamResponse:
+        auth.require(request["caller"], access, req.project(request))
+        result: web.StreamResponse = await handler(request)
+        return result
+
+    return run
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Name the caller, run the handler, and turn whatever it raises into LXD's error envelope."""
+    request_id.set(uuid.uuid4().hex[:16])
+    try:
+        response = await _answered(request, handler)
+    except web.HTTPNotFound:
+        response = envelope.error(404, "not found")
+    except web.HTTPMethodNotAllowed:
+        response = envelope.error(501, "not implemented")
+    except web.HTTPRequestEntityTooLarge:
+        response = envelope.error(413, "The body is larger than 32 MiB")
+    except PodiumError as exc:
+        response = envelope.failure(exc)
+    except (ConnectionError, web.HTTPException):
+        raise
+    except Exception:
+        log.exception("request_crashed", method=request.method, path=request.path[:200])
+        response = envelope.failure(internal())
+    REQUESTS.labels(request.method, str(response.status)).inc()
+    return response
+
+
+async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
+    if request.method == "OPTIONS":
+        return web.Response()
+    caller = auth.caller_of(request, request.app[req.BACKEND])
+    request["caller"] = caller
+    set_identity(caller.identity)
+    if "\0" in request.path or len(request.path_qs) > 16384:
+        raise Invalid("BAD_URL", "The URL is too long or contains NUL")
+    if caller.trusted and request.query.get("project"):
+        request.app[req.BACKEND].effective_project(req.project(request), "images")
+    answer: web.StreamResponse = await handler(request)
+    return answer
+
+
+def split_address(address: str) -> tuple[str | None, int]:
+    """Return host (None for all) and port of "[::]:8443", ":8443" or "127.0.0.1:8443"."""
+    host, _, port = address.rpartition(":")
+    return (host.strip("[]") or None), int(port)
+
+
+runner_of = partial(web.AppRunner, access_log=None, handle_signals=False, shutdown_timeout=2)
