@@ -1,0 +1,49 @@
+# The two commands a newcomer needs are `make up` and `make test`.
+# Debian's Python: the unprivileged services must be able to run it.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.PHONY: up down purge test lint stubs lock bench
+
+$(VENV)/.runtime: requirements.txt
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	@touch $@
+
+stubs: $(VENV)/.runtime
+	@$(PY) tools/gen_protos.py 2>/dev/null
+
+packages: $(VENV)/.runtime
+	@$(PY) -c 'from deploy.host import ensure_packages; names = ensure_packages(); names and print("==> Installed", *names)'
+
+up: packages stubs
+	@$(PY) -m deploy.up
+
+down: $(VENV)/.runtime
+	@$(PY) -m deploy.down
+
+purge: $(VENV)/.runtime
+	@$(PY) -m deploy.purge
+
+test: packages stubs $(VENV)/.dev
+	@$(PY) -m pytest
+
+lint: stubs $(VENV)/.dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy core services gateway deploy tools
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/buf lint
+
+bench: packages stubs $(VENV)/.dev
+	@$(PY) -m bench
+
+lock:
+	uv pip compile -q --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
+	uv pip compile -q --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt

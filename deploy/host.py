@@ -1,0 +1,104 @@
+"""Make a host ready: packages, user, folders, kernel settings. Everything may be repeated."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from core.settings import Settings
+from deploy.privileges import ROOT, USER
+
+# What caps a host, and to what it is raised. 128 inotify instances stop it at about 20 containers.
+SYSCTLS = {
+    "fs/inotify/max_user_instances": 1048576,
+    "fs/inotify/max_user_watches": 1048576,
+    "kernel/keys/maxkeys": 2000,
+    "kernel/keys/maxbytes": 2000000,
+    "net/ipv4/ip_forward": 1,
+    "net/ipv6/conf/all/forwarding": 1,
+    "net/ipv4/neigh/default/gc_thresh3": 8192,
+}
+_SHARED = ("run", "etcd", "images", "networks")
+
+
+def ensure_packages() -> list[str]:
+    """Install what is missing and return its names."""
+    wanted = (ROOT / "deploy" / "packages.txt").read_text().split()
+    done = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    have = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
+    missing = [name for name in wanted if name not in have]
+    if missing:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        _keep_services_off()
+        subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
+        argv = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+        subprocess.run(argv, check=True, env=environment, stdout=subprocess.DEVNULL)
+    return missing
+
+
+def _keep_services_off() -> None:
+    """Debian's etcd and lxc would start services of their own; mask them where systemd would."""
+    if shutil.which("systemctl") and Path("/run/systemd/system").exists():
+        units = ["etcd.service", "lxc-net.service"]
+        subprocess.run(["systemctl", "mask", *units], capture_output=True, check=False)
+
+
+def ensure_user(group: str) -> None:
+    try:
+        grp.getgrnam(group)
+    except KeyError:
+        subprocess.run(["groupadd", "--system", group], check=True)
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        argv = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
+        subprocess.run([*argv, "--shell", "/usr/sbin/nologin", "--gid", group, USER], check=True)
+
+
+def ensure_folders(settings: Settings) -> None:
+    """Make the state folder. Sticky: podium's processes may add to it, not replace root's folders."""
+    state = settings.state_dir
+    state.mkdir(parents=True, exist_ok=True)
+    shutil.chown(state, "root", settings.group)
+    state.chmod(0o1771)
+    for name in _SHARED:
+        (state / name).mkdir(exist_ok=True)
+        shutil.chown(state / name, USER, settings.group)
+        (state / name).chmod(0o700 if name == "etcd" else 0o770)
+    (state / "logs").mkdir(mode=0o750, exist_ok=True)
+
+
+def ensure_sysctls() -> None:
+    for name, value in SYSCTLS.items():
+        path = Path("/proc/sys") / name
+        try:
+            if int(path.read_text()) < value:
+                path.write_text(str(value))
+        except (OSError, ValueError):
+            print(f"warning: {name.replace('/', '.')} could not be raised to {value}")
+
+
+def check_readable() -> None:
+    """Stop with a sentence when user podium cannot read this checkout."""
+    argv = ["setpriv", f"--reuid={USER}", "--clear-groups", f"--regid={USER}", "--"]
+    import sys
+
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import core.errors, grpc"
+    done = subprocess.run(
+        [*argv, sys.executable, "-c", code, str(ROOT)], capture_output=True, check=False, cwd="/"
+    )
+    if done.returncode:
+        raise SystemExit(
+            f"User {USER} cannot read {ROOT} or its Python.\n"
+            "The services run unprivileged and need to.\n"
+            f"Clone into a folder that others may read, for example /opt, and try again."
+        )

@@ -1,0 +1,38 @@
+"""Who runs what: argv and environment of a process that gives up what it does not need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from core.settings import Settings
+
+USER = "podium"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def confined(argv: list[str], caps: tuple[str, ...] | None, group: str) -> list[str]:
+    """Return *argv* run as user podium with just *caps*; as it is for None (root)."""
+    if caps is None or os.geteuid():
+        return argv
+    prefix = ["setpriv", f"--reuid={USER}", f"--regid={group}", "--init-groups", "--no-new-privs"]
+    if caps:
+        wanted = ",".join(f"+{cap}" for cap in caps)
+        prefix += [f"--inh-caps={wanted}", f"--ambient-caps={wanted}"]
+    else:
+        prefix += ["--inh-caps=-all", "--bounding-set=-all"]
+    return [*prefix, *argv]
+
+
+def python_environment(settings: Settings) -> dict[str, str]:
+    """Return a small environment: where the code and the state are, and nothing of the caller's."""
+    kept = {k: v for k, v in os.environ.items() if k.startswith("PODIUM_")}
+    return {
+        **kept,
+        "PODIUM_DIR": str(settings.state_dir),
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "GRPC_ENABLE_FORK_SUPPORT": "false",
+        "LANG": "C.UTF-8",
+    }

@@ -1,0 +1,117 @@
+"""`make purge`: remove every trace of a member: containers, mounts, bridges, nft tables, cgroups, state.
+
+Works from what lies on the host, not from etcd, so it also cleans up after a broken member.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from core.settings import Settings
+from deploy.down import stop
+
+
+def _run(*argv: str) -> None:
+    subprocess.run(argv, capture_output=True, check=False, timeout=60)
+
+
+def kill_monitors(state: Path) -> None:
+    """Kill the init of every container of this member; their monitors end by themselves."""
+    marks = (f"[lxc monitor] {state}/instances", f"--pid-file={state}/networks/")
+    for _ in range(100):
+        found = [pid for pid in _pids() if any(mark in _title(pid) for mark in marks)]
+        if not found:
+            return
+        for pid in found:
+            children = _children(pid) if "monitor" in _title(pid) else []
+            for victim in children or [pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def unmount_below(state: Path) -> None:
+    """Unmount the deepest first; loop devices go with their mounts."""
+    for _ in range(5):
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+        targets = [line.split()[1].encode().decode("unicode_escape") for line in lines]
+        ours = sorted((t for t in targets if t.startswith(f"{state}/")), key=len, reverse=True)
+        if not ours:
+            return
+        for target in ours:
+            _run("umount", target)
+
+
+def remove_networks(state: Path) -> None:
+    folder = state / "networks"
+    for path in folder.iterdir() if folder.exists() else ():
+        if not re.fullmatch(r"[-_A-Za-z0-9.]{2,15}", path.name):
+            continue
+        _run("ip", "link", "delete", path.name)
+        table = "podium_" + "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in path.name)
+        _run("nft", "delete", "table", "inet", table)
+
+
+def remove_cgroups(ids: list[str]) -> None:
+    for parent in [*Path("/sys/fs/cgroup").glob("*/podium*"), *Path("/sys/fs/cgroup").glob("podium*")]:
+        for id in ids:
+            for path, _, _ in os.walk(parent / id, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def purge(settings: Settings) -> None:
+    state = settings.state_dir
+    if not (state / "run").exists():
+        return
+    stop(settings)
+    instances = state / "instances"
+    ids = [p.name for p in instances.iterdir()] if instances.exists() else []
+    kill_monitors(state)
+    remove_networks(state)
+    unmount_below(state)
+    remove_cgroups(ids)
+    left = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f" {state}/" in line]
+    if left:
+        raise SystemExit(
+            f"Something is still mounted below {state}; nothing was deleted:\n" + "\n".join(left)
+        )
+    shutil.rmtree(state)
+
+
+def main() -> int:
+    settings = Settings.from_env()
+    purge(settings)
+    print(f"Nothing of Podium is left in {settings.state_dir}.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,221 @@
+"""Keep a member's processes running: start, restart with back-off, stop in order. Needs no systemd.
+
+    python -m deploy.supervisor [--foreground]
+
+Containers belong to their lxc monitors and DHCP to dnsmasq, both in sessions of their own: stopping
+or killing the supervisor touches neither. `run/supervisor.json` always tells which pid is what.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.settings import Settings
+from deploy.privileges import confined, python_environment
+
+_BACKOFF_S = (0.2, 5.0)
+_STABLE_S = 10.0
+_STOP_S = 10.0
+_LOG_LIMIT = 32 << 20
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run. caps: None for root, else the ambient capabilities of user podium."""
+
+    name: str
+    argv: tuple[str, ...]
+    caps: tuple[str, ...] | None = ()
+
+
+def programs(settings: Settings) -> list[Program]:
+    """Return the processes of a member in the order they start."""
+    network = ("net_admin", "net_bind_service", "net_raw")
+    return [
+        Program("etcd", _etcd_argv(settings)),
+        Program("cluster", ("-m", "services.cluster")),
+        Program("image", ("-m", "services.image")),
+        Program("network", ("-m", "services.network"), network),
+        Program("runtime", ("-m", "services.runtime"), None),
+        Program("gateway", ("-m", "gateway")),
+    ]
+
+
+def _etcd_argv(settings: Settings) -> tuple[str, ...]:
+    host, port = settings.etcd_endpoint.rsplit(":", 1)
+    client, peer = f"http://{host}:{port}", f"http://{host}:{int(port) + 1}"
+    return (
+        "etcd",
+        f"--data-dir={settings.state_dir / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--auto-compaction-retention=1h",
+        "--quota-backend-bytes=4294967296",
+        "--logger=zap",
+        "--log-level=warn",
+    )
+
+
+class Supervisor:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = False
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        tasks = [asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[:1]]
+        try:
+            await self._bootstrap(stop)
+            if not stop.is_set():
+                tasks += [
+                    asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[1:]
+                ]
+            await stop.wait()
+        finally:
+            self._stopping = True
+            await self._stop_all()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _bootstrap(self, stop: asyncio.Event) -> None:
+        """Wait for etcd, then make certificates and defaults; they are there already but once."""
+        url = f"http://{self._settings.etcd_endpoint}/health"
+        while not stop.is_set() and not await asyncio.to_thread(_is_healthy, url):
+            await asyncio.sleep(0.1)
+        if stop.is_set():
+            return
+        with self._log("bootstrap") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "services.cluster.bootstrap", stdout=log, stderr=log
+            )
+        if await process.wait():
+            raise SystemExit("bootstrap failed; see logs/bootstrap.log")
+
+    async def _keep(self, program: Program) -> None:
+        pause_s = _BACKOFF_S[0]
+        while not self._stopping:
+            began = time.monotonic()
+            await self._run_once(program)
+            if time.monotonic() - began > _STABLE_S:
+                pause_s = _BACKOFF_S[0]
+            if not self._stopping:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _BACKOFF_S[1])
+
+    async def _run_once(self, program: Program) -> None:
+        argv = list(program.argv)
+        if program.name != "etcd":
+            argv.insert(0, sys.executable)
+        with self._log(program.name) as log:
+            process = await asyncio.create_subprocess_exec(
+                *confined(argv, program.caps, self._settings.group),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=python_environment(self._settings),
+                cwd="/",
+            )
+        self._running[program.name] = process
+        self._tell()
+        await process.wait()
+        self._running.pop(program.name, None)
+        self._tell()
+
+    async def _stop_all(self) -> None:
+        for program in reversed(programs(self._settings)):
+            process = self._running.get(program.name)
+            if process is None:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_S)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+
+    def _tell(self) -> None:
+        path = self._settings.run_dir / "supervisor.json"
+        body = {"supervisor": os.getpid(), "processes": {n: p.pid for n, p in self._running.items()}}
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(body))
+        new.rename(path)
+
+    def _log(self, name: str) -> contextlib.AbstractContextManager[int]:
+        path = self._settings.state_dir / "logs" / f"{name}.log"
+        if path.exists() and path.stat().st_size > _LOG_LIMIT:
+            path.rename(path.with_suffix(".log.1"))
+        return _descriptor(path)
+
+
+@contextlib.contextmanager
+def _descriptor(path: Path):  # type: ignore[no-untyped-def]
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as reply:  # noqa: S310 - our own loopback etcd
+            return bool(json.load(reply).get("health") == "true")
+    except (OSError, ValueError):
+        return False
+
+
+def find_running(settings: Settings) -> int:
+    """Return the pid of this member's supervisor, or 0."""
+    try:
+        pid = int(json.loads((settings.run_dir / "supervisor.json").read_text())["supervisor"])
+        cmdline = Path(f"/proc/{pid}/cmdline").read_bytes()
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except (OSError, ValueError, KeyError):
+        return 0
+    ours = f"PODIUM_DIR={settings.state_dir}".encode() in environ.split(b"\0")
+    return pid if ours and b"deploy.supervisor" in cmdline else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="deploy.supervisor")
+    parser.add_argument("--foreground", action="store_true")
+    args = parser.parse_args()
+    settings = Settings.from_env()
+    if find_running(settings):
+        return 0
+    if not args.foreground and os.fork():
+        return 0
+    if not args.foreground:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        with _descriptor(settings.state_dir / "logs" / "supervisor.log") as fd:
+            null = os.open("/dev/null", os.O_RDONLY)
+            for source, target in ((null, 0), (fd, 1), (fd, 2)):
+                os.dup2(source, target)
+    asyncio.run(Supervisor(settings).run())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
