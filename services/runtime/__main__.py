@@ -1,0 +1,7 @@
+"""python -m services.runtime"""
+
+from core.process import run_service
+from core.settings import Settings
+from services.runtime.app import main
+
+run_service(main, log_level=Settings.from_env().log_level)

@@ -1,0 +1,79 @@
+"""The other services this one calls, as the use cases want them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.rpc.client import channel
+from core.settings import Settings
+from protos.podium.image.v1 import image_pb2 as image
+from protos.podium.image.v1 import image_pb2_grpc as image_rpc
+from protos.podium.network.v1 import network_pb2 as network
+from protos.podium.network.v1 import network_pb2_grpc as network_rpc
+from services.runtime.ports import NicPlan
+from services.runtime.usecases.peers import FoundImage, PreparedImage
+
+_PREPARE_S = 600.0
+
+
+class ImageClient:
+    """Implements usecases.peers.Images."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._channel = channel(settings, "image")
+        self._stub: Any = image_rpc.ImageServiceStub(self._channel)
+
+    async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
+        ref = image.ImageRef(alias=alias) if alias else image.ImageRef(fingerprint=fingerprint)
+        answer = await self._stub.GetImage(image.GetImageRequest(project=project, image=ref))
+        return _found(answer.image)
+
+    async def match(self, project: str, properties: Mapping[str, str]) -> FoundImage | None:
+        answer = await self._stub.ListImages(image.ListImagesRequest(project=project))
+        fits = [i for i in answer.images if all(i.properties.get(k) == v for k, v in properties.items())]
+        newest = max(fits, key=lambda i: i.uploaded_at.ToNanoseconds(), default=None)
+        return _found(newest) if newest else None
+
+    async def prepare(self, project: str, fingerprint: str) -> PreparedImage:
+        request = image.PrepareImageRequest(project=project, fingerprint=fingerprint)
+        answer = await self._stub.PrepareImage(request, timeout=_PREPARE_S)
+        return PreparedImage(Path(answer.squashfs_path), answer.rootfs_dir)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def _found(message: Any) -> FoundImage:
+    return FoundImage(
+        message.fingerprint, message.architecture, dict(message.properties), tuple(message.profiles)
+    )
+
+
+class NetworkClient:
+    """Implements usecases.peers.Networks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._channel = channel(settings, "network")
+        self._stub: Any = network_rpc.NicServiceStub(self._channel)
+
+    async def reserve(
+        self,
+        id: str,
+        project: str,
+        name: str,
+        nics: Mapping[str, Mapping[str, str]],
+        hwaddrs: Mapping[str, str],
+    ) -> tuple[NicPlan, ...]:
+        request = network.ReserveNicsRequest(instance_id=id, project=project, instance_name=name)
+        for device, options in nics.items():
+            request.nics.add(device=device, options=options, hwaddr=hwaddrs.get(device, ""))
+        answer = await self._stub.ReserveNics(request)
+        return tuple(NicPlan(n.device, n.name, n.host_name, n.hwaddr, n.mtu, n.bridge) for n in answer.nics)
+
+    async def release(self, id: str) -> None:
+        await self._stub.ReleaseNics(network.ReleaseNicsRequest(instance_id=id))
+
+    async def close(self) -> None:
+        await self._channel.close()

@@ -1,0 +1,52 @@
+"""The life of an instance as a table: (state, event) -> state. Pure."""
+
+from __future__ import annotations
+
+from core.errors import WrongState
+
+CREATING, STOPPED, STARTING, RUNNING = "creating", "stopped", "starting", "running"
+FROZEN, STOPPING, DELETING, ERROR = "frozen", "stopping", "deleting", "error"
+UP = frozenset({RUNNING, FROZEN})
+
+_TABLE = {
+    (STOPPED, "start"): STARTING,
+    (ERROR, "start"): STARTING,
+    (RUNNING, "stop"): STOPPING,
+    (FROZEN, "stop"): STOPPING,
+    (ERROR, "stop"): STOPPING,
+    (RUNNING, "restart"): STOPPING,
+    (FROZEN, "restart"): STOPPING,
+    (RUNNING, "exit"): STOPPING,
+    (FROZEN, "exit"): STOPPING,
+    (RUNNING, "freeze"): RUNNING,
+    (FROZEN, "unfreeze"): FROZEN,
+    (STOPPED, "delete"): DELETING,
+    (ERROR, "delete"): DELETING,
+    (STOPPED, "rename"): STOPPED,
+    (STOPPED, "update"): STOPPED,
+    (RUNNING, "update"): RUNNING,
+    (FROZEN, "update"): FROZEN,
+}
+_WHY = {
+    (RUNNING, "start"): "The instance is already running",
+    (FROZEN, "start"): "The instance is frozen; unfreeze it",
+    (STOPPED, "stop"): "The instance is already stopped",
+    (STOPPED, "restart"): "The instance is not running",
+    (STOPPED, "freeze"): "The instance is not running",
+    (FROZEN, "freeze"): "The instance is already frozen",
+    (RUNNING, "unfreeze"): "The instance is not frozen",
+    (STOPPED, "unfreeze"): "The instance is not running",
+    (RUNNING, "delete"): "Instance is running",
+    (FROZEN, "delete"): "Instance is running",
+    (RUNNING, "rename"): "Renaming of running instance not allowed",
+    (FROZEN, "rename"): "Renaming of running instance not allowed",
+}
+
+
+def after(state: str, event: str, name: str) -> str:
+    """Return the state an event leads to. Raises: WrongState, saying why not."""
+    found = _TABLE.get((state, event))
+    if found is None:
+        why = _WHY.get((state, event), f"The instance is {state}; it cannot {event} now")
+        raise WrongState("WRONG_STATE", why, about=name)
+    return found

@@ -1,0 +1,112 @@
+"""Records and figures as messages. Hand-written, because lists of instances are made by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.records import Instance, InstanceObserved
+from protos.podium.runtime.v1 import instance_pb2 as pb
+from services.runtime.domain.expand import Expanded
+from services.runtime.usecases.figures import Figures
+
+STATUS = {
+    "creating": pb.INSTANCE_STATUS_CREATING,
+    "stopped": pb.INSTANCE_STATUS_STOPPED,
+    "starting": pb.INSTANCE_STATUS_STARTING,
+    "running": pb.INSTANCE_STATUS_RUNNING,
+    "frozen": pb.INSTANCE_STATUS_FROZEN,
+    "stopping": pb.INSTANCE_STATUS_STOPPING,
+    "deleting": pb.INSTANCE_STATUS_DELETING,
+    "error": pb.INSTANCE_STATUS_ERROR,
+}
+_STAT = ("cache", "rss", "mapped_file", "dirty", "writeback", "active_anon", "active_file", "inactive_anon")
+
+
+def instance(record: Instance, observed: InstanceObserved, expanded: Expanded, revision: int) -> pb.Instance:
+    message = pb.Instance(
+        id=record.id,
+        project=record.project,
+        name=record.name,
+        description=record.description,
+        architecture=record.architecture,
+        ephemeral=record.ephemeral,
+        profiles=record.profiles,
+        config={**record.config, **observed.volatile},
+        expanded_config={**expanded.config, **observed.volatile},
+        status=STATUS[observed.status],
+        status_message=observed.message,
+        member=record.member,
+        revision=revision,
+    )
+    for name, options in record.devices.items():
+        message.devices[name].options.update(options)
+    for name, options in expanded.devices.items():
+        message.expanded_devices[name].options.update(options)
+    message.created_at.FromNanoseconds(int(record.created_at * 1e9))
+    if observed.last_used_at:
+        message.last_used_at.FromNanoseconds(int(observed.last_used_at * 1e9))
+    return message
+
+
+def state(figures: Figures, disk_bytes: int, devices: dict[str, Any]) -> pb.InstanceState:
+    usage = figures.usage
+    message = pb.InstanceState(
+        status=STATUS[figures.observed.status],
+        pid=figures.observed.pid,
+        processes=usage.processes,
+        cpu_usage_ns=usage.cpu_ns,
+        memory=pb.MemoryState(
+            usage_bytes=usage.memory,
+            usage_peak_bytes=usage.memory_peak,
+            swap_usage_bytes=usage.swap,
+            swap_usage_peak_bytes=usage.swap_peak,
+            total_bytes=usage.memory_limit,
+        ),
+    )
+    for name, device in devices.items():
+        if disk_bytes >= 0 and device.options.get("type") == "disk" and device.options.get("path") == "/":
+            message.disk_usage_bytes[name] = disk_bytes
+    for found in figures.interfaces:
+        _interface(message.network[found.name], found, figures.observed.volatile)
+    return message
+
+
+def _interface(message: pb.InterfaceState, found: Any, volatile: dict[str, str]) -> None:
+    for a in found.addresses:
+        message.addresses.add(family=a.family, address=a.address, prefix=a.prefix, scope=a.scope)
+    for name, value in found.counters.items():
+        setattr(message.counters, name, value)
+    is_loopback = found.name == "lo"
+    device = next(
+        (k.split(".")[1] for k, v in volatile.items() if k.endswith(".name") and v == found.name), found.name
+    )
+    message.hwaddr = volatile.get(f"volatile.{device}.hwaddr", "")
+    message.host_name = volatile.get(f"volatile.{device}.host_name", "")
+    message.mtu = 65536 if is_loopback else 1500
+    message.is_up = is_loopback or bool(found.addresses)
+    message.type = "loopback" if is_loopback else "broadcast"
+
+
+def metrics(figures: Figures) -> pb.InstanceMetrics:
+    message = pb.InstanceMetrics(project=figures.instance.project, name=figures.instance.name)
+    usage = figures.usage
+
+    def add(name: str, value: float, *labels: str) -> None:
+        message.samples.add(name=name, value=value, labels=labels)
+
+    for cpu, used in enumerate(usage.per_cpu_ns):
+        add("cpu_seconds_total", used / 1e9, "cpu", str(cpu), "mode", "user")
+    add("procs_total", usage.processes)
+    add("memory_MemTotal_bytes", usage.memory_limit)
+    add("memory_MemFree_bytes", max(0, usage.memory_limit - usage.memory))
+    add("memory_MemAvailable_bytes", max(0, usage.memory_limit - usage.memory))
+    for key in _STAT:
+        if key in usage.memory_stat:
+            add(f"memory_{key}_bytes", usage.memory_stat[key])
+    for found in figures.interfaces:
+        counters = found.counters
+        add("network_receive_bytes_total", counters.get("bytes_received", 0), "device", found.name)
+        add("network_receive_packets_total", counters.get("packets_received", 0), "device", found.name)
+        add("network_transmit_bytes_total", counters.get("bytes_sent", 0), "device", found.name)
+        add("network_transmit_packets_total", counters.get("packets_sent", 0), "device", found.name)
+    return message

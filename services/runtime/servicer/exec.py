@@ -1,0 +1,174 @@
+"""The gRPC face of commands, consoles and logs: convert, call, convert."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from core.errors import Invalid, NotFound
+from core.operations.runner import Runner
+from core.operations.servicer import answer
+from protos.podium.runtime.v1 import exec_pb2 as pb
+from protos.podium.runtime.v1 import exec_pb2_grpc as rpc
+from services.runtime.domain.target import Target
+from services.runtime.usecases.exec import Command, Execs, Session
+
+_CHUNK = 1 << 20
+Requests = AsyncIterator[pb.ConnectChannelRequest]
+
+
+class ExecServicer(rpc.ExecServiceServicer):
+    def __init__(self, execs: Execs, find: Callable[[str, str], Target], runner: Runner) -> None:
+        self._execs = execs
+        self._find = find
+        self._runner = runner
+
+    async def StartExec(self, request: pb.StartExecRequest, context: Any) -> pb.StartExecResponse:
+        command = Command(
+            argv=list(request.command),
+            environment=dict(request.environment),
+            interactive=request.interactive and request.wait_for_channels,
+            width=request.width,
+            height=request.height,
+            user=request.user,
+            group=request.group,
+            cwd=request.cwd,
+            record=request.record_output and not request.wait_for_channels,
+            channels=request.wait_for_channels,
+        )
+        operation = await self._execs.start(request.project, request.name, command)
+        return pb.StartExecResponse(operation=answer(self._runner, operation))
+
+    async def StartConsole(self, request: pb.StartConsoleRequest, context: Any) -> pb.StartConsoleResponse:
+        operation = await self._execs.console(request.project, request.name, request.width, request.height)
+        return pb.StartConsoleResponse(operation=answer(self._runner, operation))
+
+    async def ConnectChannel(
+        self, request_iterator: Requests, context: Any
+    ) -> AsyncIterator[pb.ConnectChannelResponse]:
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None or not first.HasField("open"):
+            raise Invalid("NO_OPEN", "A channel begins with open")
+        session = self._execs.session(first.open.operation_id)
+        name = session.connect(first.open.secret)
+        yield pb.ConnectChannelResponse(opened=pb.ChannelOpened(channel=name))
+        carry = _control if name == "control" else _data
+        async for message in carry(session, name, requests):
+            yield message
+
+    async def GetConsoleLog(
+        self, request: pb.GetConsoleLogRequest, context: Any
+    ) -> AsyncIterator[pb.GetConsoleLogResponse]:
+        path = self._find(request.project, request.name).folder / "console.log"
+        if not path.exists():
+            return
+        async for chunk in _chunks(path):
+            yield pb.GetConsoleLogResponse(chunk=chunk)
+
+    async def ClearConsoleLog(
+        self, request: pb.ClearConsoleLogRequest, context: Any
+    ) -> pb.ClearConsoleLogResponse:
+        path = self._find(request.project, request.name).folder / "console.log"
+        if path.exists():
+            path.write_bytes(b"")
+        return pb.ClearConsoleLogResponse()
+
+    async def ListLogs(self, request: pb.ListLogsRequest, context: Any) -> pb.ListLogsResponse:
+        logs = self._logs(request.project, request.name)
+        files = sorted(p.name for p in logs.iterdir() if p.is_file()) if logs.is_dir() else []
+        return pb.ListLogsResponse(files=files)
+
+    async def ReadLog(self, request: pb.ReadLogRequest, context: Any) -> AsyncIterator[pb.ReadLogResponse]:
+        async for chunk in _chunks(self._log(request.project, request.name, request.file)):
+            yield pb.ReadLogResponse(chunk=chunk)
+
+    async def DeleteLog(self, request: pb.DeleteLogRequest, context: Any) -> pb.DeleteLogResponse:
+        path = self._log(request.project, request.name, request.file)
+        if not path.name.startswith("exec_"):
+            raise Invalid("NOT_DELETABLE", "Only the output of commands can be deleted", about=path.name)
+        path.unlink(missing_ok=True)
+        return pb.DeleteLogResponse()
+
+    def _logs(self, project: str, name: str) -> Path:
+        return self._find(project, name).logs
+
+    def _log(self, project: str, name: str, file: str) -> Path:
+        path = self._logs(project, name) / file
+        if "/" in file or file in ("", ".", "..") or not path.is_file():
+            raise NotFound("NO_LOG", "Log file not found", about=file)
+        return path
+
+
+async def _control(
+    session: Session, name: str, requests: Requests
+) -> AsyncIterator[pb.ConnectChannelResponse]:
+    """Obey until the command ends; a client that goes away takes its command along."""
+    obey = asyncio.create_task(_obey(session, requests))
+    ended = asyncio.create_task(session.ended.wait())
+    try:
+        await asyncio.wait([obey, ended], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not session.ended.is_set():
+            session.kill()
+        for task in (obey, ended):
+            task.cancel()
+    return
+    yield  # makes this a generator: the control channel never sends
+
+
+async def _obey(session: Session, requests: Requests) -> None:
+    async for request in requests:
+        await session.started.wait()
+        if request.HasField("resize"):
+            session.resize(request.resize.width, request.resize.height)
+        elif request.HasField("signal"):
+            session.signal(request.signal)
+
+
+async def _data(session: Session, name: str, requests: Requests) -> AsyncIterator[pb.ConnectChannelResponse]:
+    feed = asyncio.create_task(_feed(session, requests)) if name == "0" else None
+    complete = False
+    try:
+        await session.started.wait()
+        if name in session.readers:
+            async for message in _output(session, name):
+                yield message
+        else:
+            await session.ended.wait()
+        complete = True
+    finally:
+        if name in session.sent:
+            session.sent[name].set()
+        if not complete and (name == "1" or session.command.interactive):
+            session.kill()
+        if feed:
+            feed.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await feed
+
+
+async def _output(session: Session, name: str) -> AsyncIterator[pb.ConnectChannelResponse]:
+    reader = session.readers[name]
+    while data := await reader.read():
+        yield pb.ConnectChannelResponse(data=data)
+    yield pb.ConnectChannelResponse(end=pb.EndOfData())
+
+
+async def _feed(session: Session, requests: Requests) -> None:
+    await session.started.wait()
+    async for request in requests:
+        if request.HasField("end"):
+            break
+        if request.HasField("data") and not await session.write(request.data):
+            return
+    session.close_input()
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK):
+            yield chunk

@@ -1,0 +1,194 @@
+"""The gRPC face of instances: convert, call, convert."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from typing import Any
+
+from core.errors import Invalid
+from core.operations.operation import Operation
+from core.operations.runner import Runner
+from core.operations.servicer import answer
+from core.records import Instance, InstanceObserved
+from core.state import keys
+from protos.podium.common.v1 import common_pb2
+from protos.podium.runtime.v1 import instance_pb2 as pb
+from protos.podium.runtime.v1 import instance_pb2_grpc as rpc
+from services.runtime.servicer import convert
+from services.runtime.usecases import figures
+from services.runtime.usecases.change import Changes, Update
+from services.runtime.usecases.create import Create, Source, Wanted
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.power import Power
+
+_ACTIONS = {
+    pb.STATE_ACTION_START: "start",
+    pb.STATE_ACTION_STOP: "stop",
+    pb.STATE_ACTION_RESTART: "restart",
+    pb.STATE_ACTION_FREEZE: "freeze",
+    pb.STATE_ACTION_UNFREEZE: "unfreeze",
+}
+
+
+class InstanceServicer(rpc.InstanceServiceServicer):
+    def __init__(self, host: Host, create: Create, power: Power, changes: Changes, runner: Runner) -> None:
+        self._host = host
+        self._create = create
+        self._power = power
+        self._changes = changes
+        self._runner = runner
+
+    def _answer(self, operation: Operation) -> common_pb2.Operation:
+        return answer(self._runner, operation)
+
+    async def CreateInstance(
+        self, request: pb.CreateInstanceRequest, context: Any
+    ) -> pb.CreateInstanceResponse:
+        wanted = Wanted(
+            project=request.project,
+            name=request.name,
+            source=_source(request.source),
+            description=request.description,
+            architecture=request.architecture,
+            ephemeral=request.ephemeral,
+            profiles=tuple(request.profiles.names) if request.HasField("profiles") else None,
+            config=dict(request.config),
+            devices=_devices(request.devices),
+            start=request.start,
+        )
+        return pb.CreateInstanceResponse(operation=self._answer(await self._create.accept(wanted)))
+
+    async def GetInstance(self, request: pb.GetInstanceRequest, context: Any) -> pb.GetInstanceResponse:
+        self._host.store.home_of(request.project, "profiles")
+        entry = self._host.store.instance(request.project, request.name)
+        message = self._shown(entry.record, entry.revision)
+        if request.view == pb.INSTANCE_VIEW_FULL:
+            await self._add_state([message], [entry.record], disks=True)
+        return pb.GetInstanceResponse(instance=message)
+
+    async def ListInstances(self, request: pb.ListInstancesRequest, context: Any) -> pb.ListInstancesResponse:
+        store = self._host.store
+        prefix = keys.instances("" if request.all_projects else request.project)
+        entries = store.instances.entries(prefix)
+        if request.view == pb.INSTANCE_VIEW_NAME:
+            shown = [self._named(e.record) for e in entries]
+        else:
+            shown = [self._shown(e.record, e.revision) for e in entries]
+        if request.view == pb.INSTANCE_VIEW_FULL:
+            await self._add_state(shown, [e.record for e in entries], disks=True)
+        return pb.ListInstancesResponse(instances=shown, revision=store.instances.revision)
+
+    async def UpdateInstance(
+        self, request: pb.UpdateInstanceRequest, context: Any
+    ) -> pb.UpdateInstanceResponse:
+        wanted = Update(
+            description=request.description,
+            architecture=request.architecture,
+            ephemeral=request.ephemeral if request.HasField("ephemeral") else None,
+            profiles=tuple(request.profiles.names) if request.HasField("profiles") else None,
+            config=dict(request.config),
+            devices=_devices(request.devices),
+            merge=request.merge,
+        )
+        operation = await self._changes.update(
+            request.project, request.name, wanted, expected_revision=request.expected_revision
+        )
+        return pb.UpdateInstanceResponse(operation=self._answer(operation))
+
+    async def RenameInstance(
+        self, request: pb.RenameInstanceRequest, context: Any
+    ) -> pb.RenameInstanceResponse:
+        operation = await self._changes.rename(request.project, request.name, request.new_name)
+        return pb.RenameInstanceResponse(operation=self._answer(operation))
+
+    async def ChangeInstanceState(
+        self, request: pb.ChangeInstanceStateRequest, context: Any
+    ) -> pb.ChangeInstanceStateResponse:
+        operation = await self._power.change(
+            request.project,
+            request.name,
+            _action(request.action),
+            timeout_s=request.timeout_s,
+            force=request.force,
+        )
+        return pb.ChangeInstanceStateResponse(operation=self._answer(operation))
+
+    async def ChangeAllInstanceStates(
+        self, request: pb.ChangeAllInstanceStatesRequest, context: Any
+    ) -> pb.ChangeAllInstanceStatesResponse:
+        operation = await self._power.change_all(
+            request.project, _action(request.action), timeout_s=request.timeout_s, force=request.force
+        )
+        return pb.ChangeAllInstanceStatesResponse(operation=self._answer(operation))
+
+    async def DeleteInstance(
+        self, request: pb.DeleteInstanceRequest, context: Any
+    ) -> pb.DeleteInstanceResponse:
+        operation = await self._changes.delete(request.project, request.name)
+        return pb.DeleteInstanceResponse(operation=self._answer(operation))
+
+    async def GetInstanceMetrics(
+        self, request: pb.GetInstanceMetricsRequest, context: Any
+    ) -> pb.GetInstanceMetricsResponse:
+        entries = self._host.store.instances.entries(keys.instances(request.project))
+        pairs = [(e.record, self._observed(e.record)) for e in entries]
+        running = [(i, o) for i, o in pairs if o.pid]
+        found = await asyncio.to_thread(figures.read_all, self._host, running, detailed=True)
+        return pb.GetInstanceMetricsResponse(instances=[convert.metrics(f) for f in found])
+
+    async def GetRuntimeInfo(
+        self, request: pb.GetRuntimeInfoRequest, context: Any
+    ) -> pb.GetRuntimeInfoResponse:
+        return pb.GetRuntimeInfoResponse(
+            engine="lxc",
+            engine_version=self._host.engine.version,
+            kernel_features={
+                "idmapped_mounts": "true",
+                "netnsid_getifaddrs": "true",
+                "seccomp_listener": "true",
+            },
+            engine_features={"pidfd": "true", "cgroup2": "true", "idmapped_mounts_v2": "true"},
+            storage_drivers={name: driver.version for name, driver in self._host.drivers.items()},
+            unavailable_storage_drivers=self._host.missing_drivers,
+            architectures=["x86_64", "i686"] if platform.machine() == "x86_64" else [platform.machine()],
+        )
+
+    # --- what is shown ---------------------------------------------------------------------------
+
+    def _observed(self, instance: Instance) -> InstanceObserved:
+        return self._host.store.observed_of(instance).record
+
+    def _named(self, instance: Instance) -> pb.Instance:
+        status = convert.STATUS[self._observed(instance).status]
+        return pb.Instance(id=instance.id, project=instance.project, name=instance.name, status=status)
+
+    def _shown(self, instance: Instance, revision: int) -> pb.Instance:
+        expanded = self._host.expanded(instance)
+        return convert.instance(instance, self._observed(instance), expanded, revision)
+
+    async def _add_state(self, shown: list[pb.Instance], instances: list[Instance], *, disks: bool) -> None:
+        pairs = [(i, self._observed(i)) for i in instances]
+        found = await asyncio.to_thread(figures.read_all, self._host, pairs)
+        used = await asyncio.gather(*(figures.disk_usage(self._host, i) for i in instances if disks))
+        for message, figure, bytes_used in zip(shown, found, used, strict=True):
+            message.state.CopyFrom(convert.state(figure, bytes_used, dict(message.expanded_devices)))
+
+
+def _devices(messages: Any) -> dict[str, dict[str, str]]:
+    return {name: dict(device.options) for name, device in messages.items()}
+
+
+def _source(message: pb.InstanceSource) -> Source:
+    return Source(
+        fingerprint=message.image_fingerprint,
+        alias=message.image_alias,
+        properties=dict(message.image_properties.properties),
+        empty=message.empty,
+    )
+
+
+def _action(number: int) -> str:
+    if number not in _ACTIONS:
+        raise Invalid("BAD_ACTION", "Unknown state action")
+    return _ACTIONS[number]  # type: ignore[index,unused-ignore]

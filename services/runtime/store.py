@@ -1,0 +1,106 @@
+"""The records this service writes, and the caches it answers from."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncIterator
+from typing import Any
+
+from core.errors import NotFound
+from core.records import IdmapBlock, Instance, InstanceObserved, Pool, Profile, Project
+from core.state import codec, keys
+from core.state.cache import Cache
+from core.state.repository import Entry
+from core.state.store import KV, Change, Listing, Resync, Store, Txn
+
+
+class RuntimeStore:
+    """A store whose own commits are in the caches when commit() returns: we read what we wrote."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.instances = Cache(inner, Instance, keys.INSTANCES)
+        self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
+        self.idmaps = Cache(inner, IdmapBlock, keys.IDMAPS)
+        self.pools = Cache(inner, Pool, keys.POOLS)
+        self.profiles = Cache(inner, Profile, keys.PROFILES)
+        self.projects = Cache(inner, Project, keys.PROJECTS)
+        self._own: list[tuple[str, type[Any], Cache[Any]]] = [
+            (keys.INSTANCES, Instance, self.instances),
+            (keys.OBSERVED, InstanceObserved, self.observed),
+            (keys.IDMAPS, IdmapBlock, self.idmaps),
+            (keys.POOLS, Pool, self.pools),
+        ]
+
+    async def start(self) -> None:
+        for cache in self._caches():
+            await cache.start()
+
+    async def stop(self) -> None:
+        for cache in self._caches():
+            await cache.stop()
+
+    def _caches(self) -> builtins.list[Cache[Any]]:
+        return [self.instances, self.observed, self.idmaps, self.pools, self.profiles, self.projects]
+
+    async def get(self, key: str) -> KV | None:
+        return await self._inner.get(key)
+
+    async def list(self, prefix: str) -> Listing:
+        return await self._inner.list(prefix)
+
+    def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
+        return self._inner.follow(prefix)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def commit(self, txn: Txn) -> int:
+        revision = await self._inner.commit(txn)
+        for key, value in txn.puts.items():
+            self._apply(key, value, revision)
+        for key in txn.deletes:
+            self._apply(key, None, revision)
+        return revision
+
+    def _apply(self, key: str, value: bytes | None, revision: int) -> None:
+        for prefix, cls, cache in self._own:
+            if key.startswith(prefix):
+                cache.apply(key, None if value is None else codec.decode(cls, value), revision)
+
+    def instance(self, project: str, name: str) -> Entry[Instance]:
+        """Raises: NotFound."""
+        entry = self.instances.get(keys.instance(project, name))
+        if entry is None:
+            raise NotFound("NO_INSTANCE", "Instance not found", about=name)
+        return entry
+
+    def observed_of(self, instance: Instance) -> Entry[InstanceObserved]:
+        entry = self.observed.get(keys.observed(instance.id))
+        return entry or Entry(InstanceObserved(instance.id, instance.project, instance.name, "error"), 0)
+
+    def pool(self, name: str) -> Entry[Pool]:
+        """Raises: NotFound."""
+        entry = self.pools.get(keys.pool(name))
+        if entry is None:
+            raise NotFound("NO_POOL", "Storage pool not found", about=name)
+        return entry
+
+    def home_of(self, project: str, feature: str) -> str:
+        """Return the project whose profiles or images *project* uses. Raises: NotFound."""
+        entry = self.projects.get(keys.project(project))
+        if entry is None:
+            raise NotFound("NO_PROJECT", "Project not found", about=project)
+        own = project == "default" or entry.record.config.get(f"features.{feature}") == "true"
+        return project if own else "default"
+
+    def profiles_of(self, project: str, names: tuple[str, ...]) -> builtins.list[Profile]:
+        """Raises: NotFound."""
+        home = self.home_of(project, "profiles")
+        found = []
+        for name in names:
+            entry = self.profiles.get(keys.profile(home, name))
+            if entry is None:
+                raise NotFound("NO_PROFILE", f'Profile "{name}" not found', about=name)
+            found.append(entry.record)
+        return found

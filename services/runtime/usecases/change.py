@@ -1,0 +1,158 @@
+"""Delete, rename and update instances."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from core.configkeys.schema import without_empty
+from core.errors import AlreadyExists, Forbidden, Invalid, Stale, Unsupported
+from core.names import instance_name
+from core.operations.operation import Context, Operation, Step, Story
+from core.records import Instance
+from core.state import keys
+from core.state.store import Txn
+from services.runtime.domain import expand
+from services.runtime.domain.lifecycle import UP
+from services.runtime.usecases.claims import Claims
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.power import forget
+
+
+@dataclass(frozen=True)
+class Update:
+    """A change. With merge None means: as it is; keys and devices are merged by name."""
+
+    description: str = ""
+    architecture: str = ""
+    ephemeral: bool | None = None
+    profiles: tuple[str, ...] | None = None
+    config: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, dict[str, str]] = field(default_factory=dict)
+    merge: bool = False
+
+
+class Changes:
+    def __init__(self, host: Host, claims: Claims, member: str) -> None:
+        self._host = host
+        self._claims = claims
+        self._member = member
+        claims.runner.register(
+            Story(
+                "instance.delete",
+                "Deleting instance",
+                (Step("remove", self._remove),),
+                on_failure=self._broken,
+            ),
+            Story(
+                "instance.rename", "Renaming instance", (Step("seed", self._seed),), on_failure=self._broken
+            ),
+            Story(
+                "instance.update", "Updating instance", (Step("apply", self._apply),), on_failure=self._settle
+            ),
+        )
+
+    async def delete(self, project: str, name: str) -> Operation:
+        instance = self._host.store.instance(project, name).record
+        if self._host.expanded(instance).config.get("security.protection.delete") == "true":
+            raise Forbidden("PROTECTED", "Instance is protected from being deleted", about=name)
+        return await self._claims.accept("instance.delete", "delete", project, name)
+
+    async def rename(self, project: str, name: str, new_name: str) -> Operation:
+        entry = self._host.store.instance(project, name)
+        instance_name(new_name)
+        new_key = keys.instance(project, new_name)
+        if self._host.store.instances.get(new_key):
+            raise AlreadyExists("EXISTS", f'Name "{new_name}" already in use', about=new_name)
+        old_key = keys.instance(project, name)
+        change = Txn().unchanged(old_key, entry.revision).absent(new_key).delete(old_key)
+        change.put(new_key, replace(entry.record, name=new_name))
+        return await self._claims.accept("instance.rename", "rename", project, name, change=change)
+
+    async def update(self, project: str, name: str, wanted: Update, *, expected_revision: int) -> Operation:
+        entry = self._host.store.instance(project, name)
+        if expected_revision and entry.revision != expected_revision:
+            raise Stale("STALE", "The instance was changed meanwhile; read it again", about=name)
+        new = _changed(entry.record, wanted)
+        self._check(entry.record, new)
+        key = keys.instance(project, name)
+        change = Txn().unchanged(key, entry.revision).put(key, new)
+        return await self._claims.accept(
+            "instance.update", "update", project, name, change=change, wait=wanted.merge
+        )
+
+    def _check(self, old: Instance, new: Instance) -> None:
+        if len(set(new.profiles)) != len(new.profiles):
+            raise Invalid("TWICE", "Duplicate profile found in request", about=new.name)
+        before, after = self._host.expanded(old), self._host.expanded(new)
+        expand.check(after)
+        self._host.cgroups.plan(after.config)
+        root = expand.root_of(after.devices)
+        if root.pool != old.pool:
+            raise Invalid(
+                "POOL_FIXED", f'Cannot update root disk device pool name to "{root.pool}"', about=new.name
+            )
+        is_up = self._host.store.observed_of(old).record.status in UP
+        if is_up and expand.nics_of(before.devices) != expand.nics_of(after.devices):
+            raise Unsupported(
+                "NO_HOTPLUG",
+                "NICs cannot be changed while running in this version; stop it first",
+                about=new.name,
+            )
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    async def _remove(self, ctx: Context) -> None:
+        instance, _ = self._claims.of(ctx)
+        await self._host.remove(instance)
+        forget(ctx.txn, instance, self._member)
+        ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
+
+    async def _broken(self, ctx: Context) -> None:
+        _, observed = self._claims.of(ctx)
+        message = f"{ctx.operation.description} failed; try again"
+        self._claims.settle(ctx, ctx.undo_txn, observed, status="error", message=message)
+
+    async def _seed(self, ctx: Context) -> None:
+        instance, observed = self._claims.of(ctx)
+        await self._host.seed(instance)
+        await self._host.reserve(instance, observed)
+        self._claims.settle(ctx, ctx.txn, replace(observed, name=instance.name), status=ctx.input["before"])
+        ctx.txn.emit(ctx.event("instance-renamed", "instances", instance.name, old_name=ctx.input["name"]))
+
+    async def _apply(self, ctx: Context) -> None:
+        instance, observed = self._claims.of(ctx)
+        expanded = self._host.expanded(instance)
+        if observed.status in UP:
+            await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
+        driver = self._host.driver(self._host.store.pool(instance.pool).record.driver)
+        await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
+        self._claims.settle(ctx, ctx.txn, observed)
+        ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
+
+    async def _settle(self, ctx: Context) -> None:
+        _, observed = self._claims.of(ctx)
+        self._claims.settle(ctx, ctx.undo_txn, observed)
+
+
+def _changed(old: Instance, wanted: Update) -> Instance:
+    own = {k: v for k, v in wanted.config.items() if not k.startswith("volatile.")}
+    if not wanted.merge:
+        return replace(
+            old,
+            description=wanted.description,
+            architecture=wanted.architecture or old.architecture,
+            ephemeral=bool(wanted.ephemeral),
+            profiles=wanted.profiles or (),
+            config=without_empty(own),
+            devices=wanted.devices,
+        )
+    return replace(
+        old,
+        description=wanted.description or old.description,
+        architecture=wanted.architecture or old.architecture,
+        ephemeral=old.ephemeral if wanted.ephemeral is None else wanted.ephemeral,
+        profiles=old.profiles if wanted.profiles is None else wanted.profiles,
+        config=without_empty({**old.config, **own}),
+        devices={**old.devices, **wanted.devices},
+    )

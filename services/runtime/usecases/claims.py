@@ -1,0 +1,91 @@
+"""One operation per instance at a time: the observed record names the one that owns it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from core.errors import Busy, Stale
+from core.operations.operation import Context, Operation
+from core.operations.runner import Runner
+from core.records import Instance, InstanceObserved
+from core.state import keys
+from core.state.repository import Entry
+from core.state.store import Txn
+from services.runtime.domain import lifecycle
+from services.runtime.store import RuntimeStore
+
+_ATTEMPTS = 10
+_PAUSE_S = 0.02
+
+
+class Claims:
+    """Accepts operations on existing instances."""
+
+    def __init__(self, store: RuntimeStore, runner: Runner) -> None:
+        self.store = store
+        self.runner = runner
+
+    async def accept(
+        self,
+        kind: str,
+        event: str,
+        project: str,
+        name: str,
+        *,
+        input: dict[str, Any] | None = None,
+        change: Txn | None = None,
+        resources: dict[str, tuple[str, ...]] | None = None,
+        wait: bool = False,
+    ) -> Operation:
+        """Take the instance for a new operation, in one commit with *change* and the operation.
+
+        Raises: NotFound, WrongState, Busy when another operation has it.
+        """
+        for _ in range(_ATTEMPTS):
+            entry = self.store.instance(project, name)
+            observed = self.store.observed_of(entry.record)
+            self._refuse_owned(entry, observed.record)
+            state = lifecycle.after(observed.record.status, event, name)
+            id = str(uuid.uuid4())
+            key = keys.observed(entry.record.id)
+            txn = Txn().unchanged(key, observed.revision)
+            txn.put(key, replace(observed.record, status=state, operation=id))
+            txn.merge(change) if change else txn.exists(keys.instance(project, name))
+            whole = {**(input or {}), "id": entry.record.id, "project": project, "name": name}
+            whole["before"] = observed.record.status
+            try:
+                return await self.runner.accept(
+                    kind,
+                    id=id,
+                    project=project,
+                    resources=resources or {"instances": (name,)},
+                    input=whole,
+                    txn=txn,
+                    wait=wait,
+                )
+            except Stale:
+                await asyncio.sleep(_PAUSE_S)
+        raise Busy("BUSY", f"Instance {name!r} is busy with another operation; try again", about=name)
+
+    def _refuse_owned(self, entry: Entry[Instance], observed: InstanceObserved) -> None:
+        name = entry.record.name
+        if observed.operation and self.runner.find_live(observed.operation):
+            operation = self.runner.find_live(observed.operation)
+            words = operation.description.lower() if operation else "another operation"
+            raise Busy("BUSY", f"Instance is busy running a {words!r} operation; try again", about=name)
+
+    def of(self, ctx: Context) -> tuple[Instance, InstanceObserved]:
+        """Return the records of the instance an operation owns, wherever it was renamed to."""
+        id = ctx.input["id"]
+        for entry in self.store.instances.entries(keys.instances(ctx.input["project"])):
+            if entry.record.id == id:
+                return entry.record, self.store.observed_of(entry.record).record
+        return Instance(id=id, project=ctx.input["project"], name=ctx.input["name"]), InstanceObserved(id=id)
+
+    def settle(self, ctx: Context, txn: Txn, observed: InstanceObserved, **changes: Any) -> None:
+        """Put into *txn* what the instance is once its operation is over."""
+        settled = replace(observed, operation="", **{"message": "", **changes})
+        txn.put(keys.observed(observed.id), settled)

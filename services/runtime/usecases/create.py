@@ -1,0 +1,225 @@
+"""Create an instance: checked and recorded in one commit, then made step by step."""
+
+from __future__ import annotations
+
+import platform
+import random
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from core.configkeys.schema import without_empty
+from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale
+from core.events import Event
+from core.names import instance_name
+from core.operations.operation import Context, Operation, Step, Story
+from core.records import IdmapBlock, Instance, InstanceObserved
+from core.rpc.identity import current_identity
+from core.state import keys
+from core.state.store import Txn
+from services.runtime.domain import expand, idmaps
+from services.runtime.domain.words import two_words
+from services.runtime.usecases.claims import Claims
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.peers import FoundImage
+from services.runtime.usecases.power import Power, forget
+
+KIND = "instance.create"
+_ATTEMPTS = 16
+
+
+@dataclass(frozen=True)
+class Source:
+    """Exactly one is set."""
+
+    fingerprint: str = ""
+    alias: str = ""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    empty: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for. profiles None: those the image names."""
+
+    project: str
+    name: str
+    source: Source
+    description: str = ""
+    architecture: str = ""
+    ephemeral: bool = False
+    profiles: tuple[str, ...] | None = None
+    config: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, dict[str, str]] = field(default_factory=dict)
+    start: bool = False
+
+
+class Create:
+    def __init__(self, host: Host, claims: Claims, power: Power, member: str) -> None:
+        self._host = host
+        self._store = host.store
+        self._claims = claims
+        self._power = power
+        self._member = member
+        self._random = random.Random()  # noqa: S311 - a name is no secret
+        claims.runner.register(
+            Story(
+                KIND,
+                "Creating instance",
+                (
+                    Step("ensure_image", self._ensure_image),
+                    Step("create_rootfs", self._create_rootfs, self._remove),
+                    Step("reserve_nics", self._reserve_nics, self._release_nics),
+                    Step("seal", self._seal),
+                ),
+                on_failure=self._forget,
+            )
+        )
+
+    async def accept(self, wanted: Wanted) -> Operation:
+        """Raises: Invalid, NotFound, AlreadyExists."""
+        image = await self._image(wanted)
+        for _ in range(_ATTEMPTS):
+            instance = self._decide(wanted, image)
+            try:
+                return await self._commit(instance, wanted)
+            except Stale:
+                if wanted.name and self._store.instances.get(keys.instance(wanted.project, wanted.name)):
+                    raise self._taken(wanted.name) from None
+        raise Busy("BUSY", "Too much changes right now; try again", about=wanted.name)
+
+    def _taken(self, name: str) -> AlreadyExists:
+        return AlreadyExists("EXISTS", f'Instance "{name}" already exists', about=name)
+
+    async def _image(self, wanted: Wanted) -> FoundImage | None:
+        source, home = wanted.source, self._store.home_of(wanted.project, "images")
+        if source.empty:
+            return None
+        if source.properties:
+            found = await self._host.images.match(home, source.properties)
+            if found is None:
+                raise NotFound("NO_IMAGE", "No matching image could be found")
+            return found
+        if not (source.fingerprint or source.alias):
+            raise Invalid(
+                "NO_SOURCE", "Must specify one of alias, fingerprint or properties for init from image"
+            )
+        return await self._host.images.find(home, source.fingerprint, source.alias)
+
+    def _decide(self, wanted: Wanted, image: FoundImage | None) -> Instance:
+        """Return the whole record, checked after expansion."""
+        profiles = wanted.profiles
+        if profiles is None:
+            profiles = image.profiles if image else ("default",)
+        if len(set(profiles)) != len(profiles):
+            raise Invalid("TWICE", "Duplicate profile found in request", about=wanted.name)
+        own = {k: v for k, v in without_empty(wanted.config).items() if not k.startswith("volatile.")}
+        properties = {f"image.{k}": v for k, v in image.properties.items()} if image else {}
+        instance = Instance(
+            id=str(uuid.uuid4()),
+            project=wanted.project,
+            name=instance_name(wanted.name or two_words(self._random)),
+            description=wanted.description,
+            architecture=wanted.architecture or (image.architecture if image else "") or platform.machine(),
+            ephemeral=wanted.ephemeral,
+            profiles=profiles,
+            config={**properties, **own},
+            devices=wanted.devices,
+            created_at=time.time(),
+            member=self._member,
+            idmap_base=idmaps.free_base(e.record.base for e in self._store.idmaps.entries()),
+            image=image.fingerprint if image else "",
+        )
+        expanded = self._host.expanded(instance)
+        expand.check(expanded)
+        pool = expand.root_of(expanded.devices).pool
+        self._store.pool(pool)
+        self._host.cgroups.plan(expanded.config)
+        if self._store.instances.get(keys.instance(instance.project, instance.name)):
+            raise self._taken(instance.name)
+        return replace(instance, pool=pool)
+
+    async def _commit(self, instance: Instance, wanted: Wanted) -> Operation:
+        key, home = (
+            keys.instance(instance.project, instance.name),
+            self._store.home_of(wanted.project, "profiles"),
+        )
+        block = keys.idmap(self._member, instance.idmap_base)
+        id = str(uuid.uuid4())
+        asked = {
+            k: v for k, v in wanted.config.items() if k.startswith("volatile.") and k.endswith(".hwaddr")
+        }
+        volatile = {
+            **asked,
+            "volatile.uuid": instance.id,
+            "volatile.base_image": instance.image,
+            "volatile.cloud-init.instance-id": str(uuid.uuid4()),
+            "volatile.idmap.base": "0",
+            "volatile.idmap.next": idmaps.shown(instance.idmap_base, instance.idmap_size),
+            "volatile.last_state.idmap": "[]",
+            "volatile.last_state.power": "STOPPED",
+        }
+        observed = InstanceObserved(
+            instance.id, instance.project, instance.name, "creating", operation=id, volatile=volatile
+        )
+        txn = Txn().absent(key).absent(block).exists(keys.pool(instance.pool))
+        txn.exists(keys.project(instance.project))
+        for profile in instance.profiles:
+            txn.exists(keys.profile(home, profile))
+        txn.put(key, instance).put(block, IdmapBlock(instance.idmap_base, instance.id))
+        txn.put(keys.observed(instance.id), observed)
+        who = current_identity().as_dict()
+        txn.emit(Event("instance-created", "instances", instance.project, instance.name, who))
+        return await self._claims.runner.accept(
+            KIND,
+            id=id,
+            project=instance.project,
+            resources={"instances": (instance.name,)},
+            input={
+                "id": instance.id,
+                "project": instance.project,
+                "name": instance.name,
+                "start": wanted.start,
+            },
+            txn=txn,
+        )
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    async def _ensure_image(self, ctx: Context) -> None:
+        await self._host.lower(self._claims.of(ctx)[0])
+
+    async def _create_rootfs(self, ctx: Context) -> None:
+        instance, _ = self._claims.of(ctx)
+        await self._host.seed(instance)
+
+    async def _remove(self, ctx: Context) -> None:
+        await self._host.remove(self._claims.of(ctx)[0])
+
+    async def _reserve_nics(self, ctx: Context) -> None:
+        instance, observed = self._claims.of(ctx)
+        ctx.scratch["nics"] = await self._host.reserve(instance, observed)
+
+    async def _release_nics(self, ctx: Context) -> None:
+        await self._host.networks.release(ctx.input["id"])
+
+    async def _seal(self, ctx: Context) -> None:
+        instance, observed = self._claims.of(ctx)
+        volatile: dict[str, Any] = dict(observed.volatile)
+        for nic in ctx.scratch["nics"]:
+            volatile |= {f"volatile.{nic.device}.hwaddr": nic.hwaddr, f"volatile.{nic.device}.name": nic.name}
+        observed = replace(observed, volatile=volatile)
+        if ctx.input["start"]:
+            observed = await self._power.bring_up(instance, observed)
+            ctx.txn.emit(ctx.event("instance-started", "instances", instance.name))
+            self._claims.settle(ctx, ctx.txn, observed)
+        else:
+            self._claims.settle(ctx, ctx.txn, observed, status="stopped")
+
+    async def _forget(self, ctx: Context) -> None:
+        """The name is free again at once."""
+        instance, _ = self._claims.of(ctx)
+        forget(ctx.undo_txn, instance, self._member)
+        ctx.undo_txn.emit(ctx.event("instance-deleted", "instances", instance.name))

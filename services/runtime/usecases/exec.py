@@ -1,0 +1,309 @@
+"""Commands inside instances: a process, its channels, and the operation that tells how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.errors import Invalid, NotFound, PodiumError, TooLate, WrongState
+from core.logs import get_logger
+from core.operations.operation import CHANNEL, TASK, Operation
+from core.operations.runner import Runner
+from services.runtime.domain.target import Target, environment_of, refuse_unless_running
+from services.runtime.kernel.streams import Reader, big_pipe, resize, write_all
+from services.runtime.ports import Engine, ExecPlan
+
+log = get_logger(__name__)
+_CONNECT_S = 5.0
+_WORDS = {126: "Command not executable", 127: "Command not found"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run. Without *channels* its output goes nowhere, or to files with *record*."""
+
+    argv: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    interactive: bool = False
+    width: int = 0
+    height: int = 0
+    user: int = 0
+    group: int = 0
+    cwd: str = ""
+    record: bool = False
+    channels: bool = True
+
+
+class Session:
+    """A process and the descriptors its channels carry. Used once."""
+
+    def __init__(
+        self, operation_id: str, argv: list[str], command: Command, *, console: bool = False
+    ) -> None:
+        self.id = operation_id
+        self.argv = argv
+        self.command = command
+        self.console = console
+        names = ["0", "control"] if command.interactive else ["0", "1", "2", "control"]
+        self.secrets = {secrets.token_hex(32): name for name in names} if command.channels else {}
+        self.fds = {name: secret for secret, name in self.secrets.items()}
+        self.needed = {"0", "control"} if command.interactive else {"0", "1", "2"}
+        self.connected: set[str] = set()
+        self.complete = asyncio.Event()
+        self.started = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.readers: dict[str, Reader] = {}
+        self.input = -1
+        self.sent: dict[str, asyncio.Event] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._owned: list[int] = []
+
+    def connect(self, secret: str) -> str:
+        """Return the channel of *secret*, which connects once. Raises: NotFound."""
+        name = self.secrets.pop(secret, "")
+        if not name:
+            raise NotFound("NO_CHANNEL", "No channel of this operation has that secret")
+        self.connected.add(name)
+        if self.needed <= self.connected:
+            self.complete.set()
+        return name
+
+    async def start(self, output: dict[str, int]) -> None:
+        """Start the process. *output*: descriptors to write to instead of channels."""
+        theirs = self._terminal() if self.command.interactive else self._pipes(output)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.argv,
+                stdin=theirs[0],
+                stdout=theirs[1],
+                stderr=theirs[2],
+                cwd="/",
+                start_new_session=not self.command.interactive,
+            )
+        finally:
+            for fd in set(theirs):
+                os.close(fd)
+            self.started.set()
+
+    def _terminal(self) -> tuple[int, int, int]:
+        ours, theirs = os.openpty()
+        resize(ours, self.command.width, self.command.height)
+        os.set_blocking(ours, False)
+        self._owned.append(ours)
+        self.input = ours
+        self._read("0", ours)
+        return theirs, theirs, theirs
+
+    def _pipes(self, output: dict[str, int]) -> tuple[int, int, int]:
+        if not self.command.channels:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            return null, output.get("1", null), output.get("2", null)
+        theirs_in, ours_in = big_pipe()
+        os.set_blocking(ours_in, False)
+        self.input = ours_in
+        self._owned.append(ours_in)
+        theirs = [theirs_in]
+        for name in ("1", "2"):
+            ours, other = big_pipe()
+            self._owned.append(ours)
+            self._read(name, ours)
+            theirs.append(other)
+        return theirs[0], theirs[1], theirs[2]
+
+    def _read(self, name: str, fd: int) -> None:
+        self.readers[name] = Reader(fd)
+        self.sent[name] = asyncio.Event()
+
+    async def wait(self) -> int:
+        """Return the exit status: 128+n when signal n ended it."""
+        assert self._process
+        status = await self._process.wait()
+        for reader in self.readers.values():
+            reader.finish()
+        return 128 - status if status < 0 else status
+
+    async def write(self, data: bytes) -> bool:
+        return self.input >= 0 and await write_all(self.input, data)
+
+    def close_input(self) -> None:
+        """No more input. For a terminal that is a hang-up."""
+        if self.command.interactive:
+            self.signal(signal.SIGHUP)
+        elif self.input >= 0:
+            self._owned.remove(self.input)
+            os.close(self.input)
+            self.input = -1
+
+    def resize(self, width: int, height: int) -> None:
+        if self.command.interactive and self.input >= 0:
+            resize(self.input, width, height)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command itself, which is the child of the program that entered."""
+        if not self._process or self._process.returncode is not None:
+            return
+        for pid in _children(self._process.pid) or [self._process.pid]:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        if self._process and self._process.returncode is None:
+            self.signal(signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def close(self) -> None:
+        for fd in self._owned:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._owned.clear()
+        self.input = -1
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+class Execs:
+    """All commands that run for clients of this service."""
+
+    def __init__(self, find: Callable[[str, str], Target], engine: Engine, runner: Runner) -> None:
+        self._find = find
+        self._engine = engine
+        self._runner = runner
+        self._sessions: dict[str, Session] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, project: str, name: str, command: Command) -> Operation:
+        """Accept *command*. Raises: NotFound, WrongState, Invalid."""
+        target = self._find(project, name)
+        refuse_unless_running(target)
+        if not command.argv or any("\0" in part for part in command.argv):
+            raise Invalid("NO_COMMAND", "A command is needed, without NUL in it", about=name)
+        environment = environment_of(command.environment, target.config, command.user)
+        plan = ExecPlan(
+            tuple(command.argv),
+            environment,
+            command.user,
+            command.group,
+            command.cwd or environment.get("HOME", "/"),
+        )
+        argv = self._engine.exec_argv(target.id, plan, terminal=command.interactive)
+        shown = {
+            "command": command.argv,
+            "environment": environment,
+            "interactive": command.interactive,
+        }
+        session = Session(str(uuid.uuid4()), argv, command)
+        return await self._open(session, target, "instance.exec", "Executing command", shown)
+
+    async def console(self, project: str, name: str, width: int, height: int) -> Operation:
+        """Attach to the console. Raises: NotFound, WrongState."""
+        target = self._find(project, name)
+        refuse_unless_running(target)
+        command = Command([], interactive=True, width=width, height=height)
+        argv = self._engine.console_argv(target.id)
+        session = Session(str(uuid.uuid4()), argv, command, console=True)
+        return await self._open(session, target, "instance.console", "Showing console", {})
+
+    def session(self, operation_id: str) -> Session:
+        """Raises: NotFound."""
+        session = self._sessions.get(operation_id)
+        if session is None:
+            raise NotFound("NO_OPERATION", "Operation not found", about=operation_id)
+        return session
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _open(
+        self, session: Session, target: Target, kind: str, words: str, shown: dict[str, object]
+    ) -> Operation:
+        self._sessions[session.id] = session
+        metadata = {**shown, "fds": session.fds} if session.fds else shown
+        operation = await self._runner.open(
+            kind,
+            words,
+            op_class=CHANNEL if session.fds else TASK,
+            project=target.project,
+            resources={"instances": (target.name,)},
+            metadata=metadata,
+            id=session.id,
+        )
+        # Owned by this object until stop(): the command outlives the request that asked for it.
+        task = asyncio.create_task(self._live(session, target))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return operation
+
+    async def _live(self, session: Session, target: Target) -> None:
+        error: PodiumError | None = None
+        result: dict[str, object] = {}
+        try:
+            if session.fds:
+                await _connected(session)
+            result = await self._ran(session, target)
+            words = _WORDS.get(int(str(result.get("return", 0))), "")
+            if words and not session.console:
+                error = WrongState("COMMAND", words, about=target.name)
+        except PodiumError as exc:
+            error = exc
+        finally:
+            session.started.set()
+            session.ended.set()
+            session.kill()
+            session.close()
+            self._sessions.pop(session.id, None)
+        if error:
+            await self._runner.fail(session.id, error, metadata=result)
+        else:
+            await self._runner.finish(session.id, metadata=result)
+
+    async def _ran(self, session: Session, target: Target) -> dict[str, object]:
+        files = _record_files(session, target) if session.command.record else {}
+        output = {name: _create(path) for name, path in files.items()}
+        await session.start(output)
+        status = await session.wait()
+        await _flushed(session)
+        if session.console:
+            return {}
+        if files:
+            return {"return": status, "output": {name: path.name for name, path in files.items()}}
+        return {"return": status}
+
+
+async def _connected(session: Session) -> None:
+    try:
+        await asyncio.wait_for(session.complete.wait(), _CONNECT_S)
+    except TimeoutError:
+        raise TooLate("NOT_CONNECTED", "Timed out waiting for websockets to connect") from None
+
+
+async def _flushed(session: Session) -> None:
+    """Wait until what the command wrote was sent on; a client that is gone is not waited for."""
+    waits = [event.wait() for name, event in session.sent.items() if name in session.connected]
+    await asyncio.gather(*waits)
+
+
+def _record_files(session: Session, target: Target) -> dict[str, Path]:
+    target.logs.mkdir(parents=True, exist_ok=True)
+    return {
+        "1": target.logs / f"exec_{session.id}.stdout",
+        "2": target.logs / f"exec_{session.id}.stderr",
+    }
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)

@@ -1,0 +1,233 @@
+"""Files inside instances, running or stopped. Every path is resolved beneath the guest's root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from core.errors import Invalid, NotFound, PodiumError, WrongState
+from core.state import keys
+from services.runtime.domain.target import Target
+from services.runtime.kernel.beneath import open_beneath, parent_beneath
+from services.runtime.store import RuntimeStore
+from services.runtime.usecases.host import Host
+
+FILE, FOLDER, LINK = "file", "directory", "symlink"
+_NOBODY = 65534
+
+
+@dataclass(frozen=True)
+class Info:
+    """A path as the guest sees it."""
+
+    kind: str
+    uid: int
+    gid: int
+    mode: int
+    modified_at: float
+    size: int = 0
+    entries: tuple[str, ...] = ()
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What to write. None: 0 for owner and group, 0644 or 0750 for the mode, of new entries."""
+
+    kind: str = FILE
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+    append: bool = False
+    target: str = ""
+
+
+class Roots:
+    """Descriptors of the roots of instances."""
+
+    def __init__(self, store: RuntimeStore, host: Host) -> None:
+        self._store = store
+        self._host = host
+
+    @asynccontextmanager
+    async def open(self, target: Target) -> AsyncIterator[int]:
+        """Give a descriptor of the root; that of a stopped instance is mounted for the while."""
+        if target.pid:
+            path, mounted = f"/proc/{target.pid}/root", False
+        else:
+            path, mounted = await self._mount(target), True
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+            if mounted and not self._is_owned(target):
+                with contextlib.suppress(PodiumError):
+                    await self._host.rootfs.ensure_unmounted(target.id)
+
+    async def _mount(self, target: Target) -> str:
+        if self._is_owned(target) or target.status not in ("stopped", "error"):
+            raise WrongState("BUSY_STATE", f"The instance is {target.status}; try again", about=target.name)
+        return str(await self._host.mount(self._store.instance(target.project, target.name).record))
+
+    def _is_owned(self, target: Target) -> bool:
+        """Say whether an operation is at work on it: then the mount is not ours to remove."""
+        entry = self._store.observed.get(keys.observed(target.id))
+        return bool(entry and (entry.record.operation or entry.record.status in ("running", "frozen")))
+
+
+@contextlib.contextmanager
+def _errors(path: str) -> Iterator[None]:
+    """Turn what the kernel says about a guest's path into ours."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFound("NO_FILE", "No such file or directory", about=path[:128]) from None
+    except OSError as exc:
+        raise Invalid("FILE", f"{exc.strerror}: {path[:128]}", about=path[:128]) from exc
+
+
+def stat_path(root: int, target: Target, path: str) -> Info:
+    with _errors(path):
+        fd = _open_entry(root, path)
+        try:
+            return _info(fd, target)
+        finally:
+            os.close(fd)
+
+
+def open_file(root: int, target: Target, path: str) -> tuple[Info, int]:
+    """Return what *path* is and, for a file, a descriptor to read it (else -1)."""
+    info = stat_path(root, target, path)
+    if info.kind != FILE:
+        return info, -1
+    with _errors(path):
+        fd = open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Invalid("NOT_A_FILE", "It is no regular file", about=path[:128])
+    return info, fd
+
+
+def _open_entry(root: int, path: str) -> int:
+    """Open without following a link at the end, so that links can be shown."""
+    if not path.strip("/"):
+        return open_beneath(root, "/", os.O_PATH)
+    return open_beneath(root, path, os.O_PATH | os.O_NOFOLLOW)
+
+
+def _info(fd: int, target: Target) -> Info:
+    found = os.fstat(fd)
+    uid, gid = _inside(found.st_uid, target), _inside(found.st_gid, target)
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_ISDIR(found.st_mode):
+        return Info(FOLDER, uid, gid, mode, found.st_mtime, entries=tuple(_entries(fd)))
+    if stat.S_ISLNK(found.st_mode):
+        return Info(LINK, uid, gid, mode, found.st_mtime, target=os.readlink("", dir_fd=fd))
+    if stat.S_ISREG(found.st_mode):
+        return Info(FILE, uid, gid, mode, found.st_mtime, size=found.st_size)
+    raise Invalid("SPECIAL_FILE", "Devices, sockets and pipes cannot be transferred")
+
+
+def _entries(fd: int) -> list[str]:
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    try:
+        return sorted(name for name in os.listdir(folder) if name.isprintable())
+    finally:
+        os.close(folder)
+
+
+def _inside(id: int, target: Target) -> int:
+    shifted = id - target.idmap_base
+    return shifted if 0 <= shifted < target.idmap_size else _NOBODY
+
+
+def _outside(id: int, target: Target) -> int:
+    if not 0 <= id < target.idmap_size:
+        raise Invalid("BAD_ID", f"Id {id} is outside the instance's range of {target.idmap_size}")
+    return target.idmap_base + id
+
+
+def create(root: int, target: Target, path: str, header: Header) -> int:
+    """Make what *header* says; return a descriptor to write to for files, else -1."""
+    with _errors(path):
+        folder, name = parent_beneath(root, path)
+        try:
+            if header.kind == FOLDER:
+                return _make_folder(folder, name, target, header)
+            if header.kind == LINK:
+                return _make_link(folder, name, target, header)
+            return _make_file(root, folder, name, path, target, header)
+        finally:
+            os.close(folder)
+
+
+def _own(fd: int, target: Target, header: Header, default_mode: int) -> None:
+    os.fchown(fd, _outside(header.uid or 0, target), _outside(header.gid or 0, target))
+    os.fchmod(fd, default_mode if header.mode is None else header.mode & 0o7777)
+
+
+def _make_folder(folder: int, name: str, target: Target, header: Header) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=folder)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            _own(fd, target, header, 0o750)
+        finally:
+            os.close(fd)
+    return -1
+
+
+def _make_link(folder: int, name: str, target: Target, header: Header) -> int:
+    os.symlink(header.target, name, dir_fd=folder)
+    uid, gid = _outside(header.uid or 0, target), _outside(header.gid or 0, target)
+    os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
+    return -1
+
+
+def _make_file(root: int, folder: int, name: str, path: str, target: Target, header: Header) -> int:
+    """Open an existing file through its links, or make a new one at the very place."""
+    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_APPEND if header.append else 0)
+    try:
+        fd = open_beneath(root, path, flags)
+    except FileNotFoundError:
+        fd = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        _own(fd, target, header, 0o644)
+        return fd
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Invalid("NOT_A_FILE", "It is no regular file", about=path[:128])
+    if not header.append:
+        os.ftruncate(fd, 0)
+    _change(fd, target, header)
+    return fd
+
+
+def _change(fd: int, target: Target, header: Header) -> None:
+    """Give an existing file the owner and mode that were asked for expressly."""
+    if header.uid is not None or header.gid is not None:
+        uid = -1 if header.uid is None else _outside(header.uid, target)
+        gid = -1 if header.gid is None else _outside(header.gid, target)
+        os.fchown(fd, uid, gid)
+    if header.mode is not None:
+        os.fchmod(fd, header.mode & 0o7777)
+
+
+def delete(root: int, path: str) -> None:
+    with _errors(path):
+        folder, name = parent_beneath(root, path)
+        try:
+            is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+            os.rmdir(name, dir_fd=folder) if is_folder else os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

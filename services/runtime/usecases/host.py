@@ -1,0 +1,122 @@
+"""The host as the stories use it: bring up, take down and remove one instance. All repeatable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.errors import NotFound, PodiumError, Unsupported
+from core.logs import get_logger
+from core.records import Instance, InstanceObserved
+from services.runtime.domain.expand import Expanded, expand, nics_of, root_of
+from services.runtime.ports import Cgroups, Engine, EnginePlan, Guests, NicPlan, RootFs, StorageDriver
+from services.runtime.store import RuntimeStore
+from services.runtime.usecases.peers import Images, Networks
+
+log = get_logger(__name__)
+_ENVIRONMENT, _SYSCTL, _RLIMIT = "environment.", "linux.sysctl.", "limits.kernel."
+
+
+@dataclass(frozen=True)
+class Host:
+    store: RuntimeStore
+    engine: Engine
+    rootfs: RootFs
+    cgroups: Cgroups
+    guests: Guests
+    images: Images
+    networks: Networks
+    drivers: dict[str, StorageDriver]
+    missing_drivers: dict[str, str] = field(default_factory=dict)
+
+    def driver(self, name: str) -> StorageDriver:
+        """Raises: Unsupported, NotFound."""
+        if name in self.drivers:
+            return self.drivers[name]
+        if name in self.missing_drivers:
+            raise Unsupported(
+                "NO_DRIVER", f"Storage driver {name!r}: {self.missing_drivers[name]}", about=name
+            )
+        raise NotFound("NO_DRIVER", f"Unknown storage driver {name!r}", about=name)
+
+    def expanded(self, instance: Instance) -> Expanded:
+        return expand(self.store.profiles_of(instance.project, instance.profiles), instance)
+
+    async def lower(self, instance: Instance) -> Path | None:
+        """Return the image's folder for the overlay; None for an instance that began empty."""
+        if not instance.image:
+            return None
+        home = self.store.home_of(instance.project, "images")
+        prepared = await self.images.prepare(home, instance.image)
+        return await self.rootfs.ensure_image(instance.image, prepared.squashfs, prepared.rootfs_dir)
+
+    async def volume(self, instance: Instance) -> Path:
+        size = root_of(self.expanded(instance).devices).size
+        driver = self.driver(self.store.pool(instance.pool).record.driver)
+        return await driver.ensure_volume(instance.pool, instance.id, size=size)
+
+    async def seed(self, instance: Instance) -> None:
+        """Write the files that must carry the instance's own name. Only while it is stopped."""
+        name = instance.name
+        hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        files = {"etc/hostname": f"{name}\n", "etc/hosts": hosts}
+        await self.rootfs.seed(await self.volume(instance), files)
+
+    async def mount(self, instance: Instance) -> Path:
+        lower, volume = await asyncio.gather(self.lower(instance), self.volume(instance))
+        return await self.rootfs.ensure_mounted(
+            instance.id, lower, volume, instance.idmap_base, instance.idmap_size
+        )
+
+    async def reserve(self, instance: Instance, observed: InstanceObserved) -> tuple[NicPlan, ...]:
+        nics = nics_of(self.expanded(instance).devices)
+        hwaddrs = {device: observed.volatile.get(f"volatile.{device}.hwaddr", "") for device in nics}
+        return await self.networks.reserve(instance.id, instance.project, instance.name, nics, hwaddrs)
+
+    async def start(self, instance: Instance, rootfs: Path, nics: tuple[NicPlan, ...]) -> int:
+        config = self.expanded(instance).config
+        plan = EnginePlan(
+            id=instance.id,
+            hostname=instance.name,
+            rootfs=rootfs,
+            idmap_base=instance.idmap_base,
+            idmap_size=instance.idmap_size,
+            nics=nics,
+            environment=_below(config, _ENVIRONMENT),
+            sysctls=_below(config, _SYSCTL),
+            rlimits=_below(config, _RLIMIT),
+            limits=self.cgroups.plan(config),
+            nesting=config.get("security.nesting") == "true",
+        )
+        return await self.engine.start(plan)
+
+    async def clean(self, id: str) -> None:
+        """Take away what a stopped instance leaves."""
+        await self.rootfs.ensure_unmounted(id)
+        await asyncio.to_thread(self.cgroups.remove, id)
+
+    async def remove(self, instance: Instance) -> None:
+        """Take everything of an instance from the host."""
+        await self.engine.kill(instance.id)
+        await self.clean(instance.id)
+        await self.networks.release(instance.id)
+        with contextlib.suppress(NotFound, Unsupported):
+            driver = self.driver(self.store.pool(instance.pool).record.driver)
+            await driver.delete_volume(instance.pool, instance.id)
+        await self.engine.remove(instance.id)
+        await self._drop_image(instance)
+
+    async def _drop_image(self, instance: Instance) -> None:
+        others = (e.record for e in self.store.instances.entries() if e.record.id != instance.id)
+        if not instance.image or any(other.image == instance.image for other in others):
+            return
+        try:
+            await self.rootfs.drop_image(instance.image)
+        except PodiumError as exc:
+            log.warning("image_not_dropped", image=instance.image, error=str(exc))
+
+
+def _below(config: dict[str, str], prefix: str) -> dict[str, str]:
+    return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}

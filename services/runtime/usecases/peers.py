@@ -1,0 +1,45 @@
+"""What the use cases need from the other services. Implemented by clients/; fakes serve the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from services.runtime.ports import NicPlan
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    fingerprint: str
+    architecture: str
+    properties: dict[str, str]
+    profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    squashfs: Path
+    rootfs_dir: str
+
+
+class Images(Protocol):
+    async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage: ...
+
+    async def match(self, project: str, properties: Mapping[str, str]) -> FoundImage | None: ...
+
+    async def prepare(self, project: str, fingerprint: str) -> PreparedImage: ...
+
+
+class Networks(Protocol):
+    async def reserve(
+        self,
+        id: str,
+        project: str,
+        name: str,
+        nics: Mapping[str, Mapping[str, str]],
+        hwaddrs: Mapping[str, str],
+    ) -> tuple[NicPlan, ...]: ...
+
+    async def release(self, id: str) -> None: ...

@@ -1,0 +1,236 @@
+"""Start, stop, restart, freeze and thaw; and what happens when an instance ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+from core.errors import Invalid, PodiumError, WrongState
+from core.logs import get_logger
+from core.operations.operation import Context, Operation, Step, Story
+from core.records import Instance, InstanceObserved
+from core.state import keys
+from core.state.store import Txn
+from services.runtime.domain import idmaps
+from services.runtime.usecases.claims import Claims
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.watch import Watch
+
+log = get_logger(__name__)
+_DEFAULT_STOP_S = 600.0
+_ACTIONS = ("start", "stop", "restart", "freeze", "unfreeze")
+_POSSIBLE = {
+    "start": ("stopped",),
+    "stop": ("running", "frozen"),
+    "restart": ("running",),
+    "freeze": ("running",),
+    "unfreeze": ("frozen",),
+}
+
+
+class Power:
+    def __init__(self, host: Host, claims: Claims, watch: Watch, member: str) -> None:
+        self._host = host
+        self._claims = claims
+        self._watch = watch
+        self._member = member
+        stories = (
+            ("start", "Starting instance", self._start),
+            ("stop", "Stopping instance", self._stop),
+            ("restart", "Restarting instance", self._restart),
+            ("freeze", "Freezing instance", self._freeze),
+            ("unfreeze", "Unfreezing instance", self._unfreeze),
+            ("exit", "Cleaning up after instance", self._exited),
+        )
+        claims.runner.register(
+            *(
+                Story(f"instance.{name}", words, (Step(name, step),), on_failure=self._as_found)
+                for name, words, step in stories
+            ),
+            Story("instance.all", "Changing state of instances", (Step("each", self._each),)),
+        )
+        watch.on_exit = self._on_exit
+
+    async def change(self, project: str, name: str, action: str, *, timeout_s: int, force: bool) -> Operation:
+        """Raises: NotFound, WrongState, Busy."""
+        _check(action)
+        input = {"timeout_s": timeout_s, "force": force}
+        return await self._claims.accept(f"instance.{action}", action, project, name, input=input)
+
+    async def change_all(self, project: str, action: str, *, timeout_s: int, force: bool) -> Operation:
+        _check(action)
+        names = []
+        for entry in self._host.store.instances.entries(keys.instances(project)):
+            if self._host.store.observed_of(entry.record).record.status in _POSSIBLE[action]:
+                names.append(entry.record.name)
+        return await self._claims.runner.accept(
+            "instance.all",
+            project=project,
+            resources={"instances": tuple(names)},
+            input={
+                "action": action,
+                "names": names,
+                "timeout_s": timeout_s,
+                "force": force,
+                "project": project,
+            },
+        )
+
+    async def bring_up(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
+        """Start *instance* and return what it is then. Repeatable."""
+        nics, rootfs = await asyncio.gather(
+            self._host.reserve(instance, observed), self._host.mount(instance)
+        )
+        pid = await self._host.start(instance, rootfs, nics)
+        shown = idmaps.shown(instance.idmap_base, instance.idmap_size)
+        volatile = {
+            **observed.volatile,
+            "volatile.idmap.current": shown,
+            "volatile.last_state.idmap": shown,
+            "volatile.last_state.power": "RUNNING",
+        }
+        for nic in nics:
+            volatile[f"volatile.{nic.device}.hwaddr"] = nic.hwaddr
+            volatile[f"volatile.{nic.device}.host_name"] = nic.host_name
+            volatile[f"volatile.{nic.device}.name"] = nic.name
+        self._watch.follow(instance.id)
+        return replace(observed, status="running", pid=pid, last_used_at=time.time(), volatile=volatile)
+
+    async def take_down(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
+        """Clean up after the end of *instance* and return what it is then. Repeatable."""
+        await self._host.clean(instance.id)
+        volatile = {k: v for k, v in observed.volatile.items() if not k.endswith(".host_name")}
+        volatile["volatile.last_state.power"] = "STOPPED"
+        return replace(observed, status="stopped", pid=0, volatile=volatile)
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    async def _start(self, ctx: Context) -> None:
+        instance, observed = self._claims.of(ctx)
+        try:
+            up = await self.bring_up(instance, observed)
+        except PodiumError:
+            await self._host.clean(instance.id)
+            raise
+        self._claims.settle(ctx, ctx.txn, up)
+        ctx.txn.emit(ctx.event("instance-started", "instances", instance.name))
+
+    async def _stop(self, ctx: Context) -> None:
+        instance, observed = self._claims.of(ctx)
+        await self._end(ctx, instance)
+        action = "instance-stopped" if ctx.input["force"] else "instance-shutdown"
+        await self._settle_stopped(ctx, instance, observed, action)
+
+    async def _restart(self, ctx: Context) -> None:
+        instance, observed = self._claims.of(ctx)
+        await self._end(ctx, instance)
+        down = await self.take_down(instance, observed)
+        self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down))
+        ctx.txn.emit(ctx.event("instance-restarted", "instances", instance.name))
+
+    async def _end(self, ctx: Context, instance: Instance) -> None:
+        engine, cgroups = self._host.engine, self._host.cgroups
+        if ctx.input["force"]:
+            await engine.kill(instance.id)
+            return
+        if not engine.pid(instance.id):
+            return
+        if cgroups.is_frozen(instance.id):
+            cgroups.thaw(instance.id)
+        await engine.shutdown(instance.id)
+        asked = float(ctx.input["timeout_s"])
+        try:
+            await asyncio.wait_for(
+                engine.wait_exit(instance.id), None if asked < 0 else asked or _DEFAULT_STOP_S
+            )
+        except TimeoutError:
+            raise WrongState(
+                "NOT_STOPPED",
+                'Failed shutting down instance, status is "Running": context deadline exceeded',
+                about=instance.name,
+            ) from None
+
+    async def _settle_stopped(
+        self, ctx: Context, instance: Instance, observed: InstanceObserved, action: str
+    ) -> None:
+        down = await self.take_down(instance, observed)
+        ctx.txn.emit(ctx.event(action, "instances", instance.name))
+        if instance.ephemeral:
+            await self._host.remove(instance)
+            forget(ctx.txn, instance, self._member)
+            ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
+            return
+        self._claims.settle(ctx, ctx.txn, down)
+
+    async def _freeze(self, ctx: Context) -> None:
+        await self._set_frozen(ctx, frozen=True)
+
+    async def _unfreeze(self, ctx: Context) -> None:
+        await self._set_frozen(ctx, frozen=False)
+
+    async def _set_frozen(self, ctx: Context, *, frozen: bool) -> None:
+        instance, observed = self._claims.of(ctx)
+        change = self._host.cgroups.freeze if frozen else self._host.cgroups.thaw
+        await asyncio.to_thread(change, instance.id)
+        self._claims.settle(ctx, ctx.txn, observed, status="frozen" if frozen else "running")
+        action = "instance-paused" if frozen else "instance-resumed"
+        ctx.txn.emit(ctx.event(action, "instances", instance.name))
+
+    async def _exited(self, ctx: Context) -> None:
+        """It ended by itself: reboot means start again."""
+        instance, observed = self._claims.of(ctx)
+        record = await self._host.engine.wait_exit(instance.id)
+        if record.target == "reboot":
+            down = await self.take_down(instance, observed)
+            self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down))
+            ctx.txn.emit(ctx.event("instance-restarted", "instances", instance.name))
+            return
+        await self._settle_stopped(ctx, instance, observed, "instance-shutdown")
+
+    async def _as_found(self, ctx: Context) -> None:
+        """A change failed: record what the host says the instance is."""
+        instance, observed = self._claims.of(ctx)
+        pid = self._host.engine.pid(instance.id)
+        status = "stopped"
+        if pid:
+            status = "frozen" if self._host.cgroups.is_frozen(instance.id) else "running"
+        else:
+            await self._host.clean(instance.id)
+        self._claims.settle(ctx, ctx.undo_txn, observed, status=status, pid=pid)
+
+    async def _each(self, ctx: Context) -> None:
+        names = ctx.input["names"]
+        results = await asyncio.gather(*(self._one(ctx, name) for name in names))
+        failed = [f"{name}: {why}" for name, why in zip(names, results, strict=True) if why]
+        if failed:
+            raise WrongState("SOME_FAILED", "; ".join(failed)[:1000])
+
+    async def _one(self, ctx: Context, name: str) -> str:
+        action = ctx.input["action"]
+        input: dict[str, Any] = {key: ctx.input[key] for key in ("timeout_s", "force")}
+        try:
+            operation = await self._claims.accept(
+                f"instance.{action}", action, ctx.input["project"], name, input=input, wait=True
+            )
+        except PodiumError as exc:
+            return exc.message
+        return operation.error_message
+
+    async def _on_exit(self, instance: Instance) -> None:
+        log.info("instance_ended", instance=instance.name, id=instance.id)
+        await self._claims.accept(
+            "instance.exit", "exit", instance.project, instance.name, input={"force": False}
+        )
+
+
+def _check(action: str) -> None:
+    if action not in _ACTIONS:
+        raise Invalid("BAD_ACTION", f"Unknown state action {action!r}", about=action)
+
+
+def forget(txn: Txn, instance: Instance, member: str) -> None:
+    """Delete the records of *instance* in *txn*."""
+    txn.delete(keys.instance(instance.project, instance.name)).delete(keys.observed(instance.id))
+    txn.delete(keys.idmap(member, instance.idmap_base))
