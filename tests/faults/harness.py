@@ -1,4 +1,4 @@
-"""Break a running Podium and watch it recover. Knows it only by state dir, stock client and supervisor file."""
+"""Break a running Podium and watch it recover; knows it by state dir, client and supervisor file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.client import Side
+from core.settings import Settings
 from tests.faults.leaks import Scope
 
 SERVICES = ("cluster", "image", "runtime", "network", "gateway")
@@ -37,10 +38,13 @@ class Victim:
         return {name: int(pid) for name, pid in noted["processes"].items()}
 
     def scope(self) -> Scope:
-        """Where to look for leaks; etcd's address is the one its own cluster service was given."""
+        """Where to look for leaks."""
+        return Scope(self.state_dir, self.settings().etcd_endpoint)
+
+    def settings(self) -> Settings:
+        """The settings its own cluster service was given: ports and addresses of this very Podium."""
         environ = Path(f"/proc/{self.processes()['cluster']}/environ").read_bytes().decode().split("\0")
-        given = dict(item.split("=", 1) for item in environ if "=" in item)
-        return Scope(self.state_dir, given.get("PODIUM_ETCD", "127.0.0.1:23790"))
+        return Settings.from_env(dict(item.split("=", 1) for item in environ if "=" in item))
 
     def kill(self, *services: str) -> None:
         """SIGKILL, all together; returns when the supervisor has put new ones in their place."""
