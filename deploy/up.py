@@ -15,6 +15,7 @@ from typing import Any
 
 from core.settings import Settings
 from deploy import host
+from deploy.privileges import ROOT
 from deploy.rest import Rest, RestError
 
 IMAGE = "debian/12"
@@ -34,7 +35,7 @@ def start(settings: Settings) -> Rest:
     host.ensure_folders(settings)
     host.ensure_sysctls()
     host.check_readable()
-    environment = {**os.environ, "PODIUM_DIR": str(settings.state_dir), "PYTHONPATH": str(host.ROOT)}
+    environment = {**os.environ, "PODIUM_DIR": str(settings.state_dir), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "deploy.supervisor"], check=True, env=environment, cwd="/")
     rest = Rest(settings.socket_path)
     wait_ready(rest, settings)
@@ -107,7 +108,7 @@ def ensure_image(rest: Rest) -> None:
         output = cache / "up.tar.gz"
         say("Building a Debian 12 image from the configured package mirror (cached afterwards)")
         argv = [sys.executable, "-m", builder.__name__, "debian", "12", "--output", str(output)]
-        subprocess.run(argv, check=True, cwd=host.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         headers = {"Content-Type": "application/octet-stream", "X-LXD-filename": "debian-12.tar.gz"}
         headers["Content-Length"] = str(output.stat().st_size)
         with output.open("rb") as file:

@@ -1,0 +1,95 @@
+"""A throw-away Podium: own folder, ports and bridge, the same supervisor; purged at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import Settings
+from deploy import up
+from deploy.purge import purge
+from deploy.rest import Rest
+
+CACHE = Path("/var/cache/podium/images")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@dataclasses.dataclass
+class Podium:
+    """A running member and the stock client that talks to it."""
+
+    settings: Settings
+    environment: dict[str, str]
+    rest: Rest
+    conf: Path
+
+    @property
+    def state_dir(self) -> Path:
+        return self.settings.state_dir
+
+    def processes(self) -> dict[str, int]:
+        found = json.loads((self.settings.run_dir / "supervisor.json").read_text())
+        return dict(found["processes"])
+
+    def run(self, *args: str, input: bytes = b"", timeout: float = 120) -> subprocess.CompletedProcess[bytes]:
+        environment = {**self.environment, "LXD_DIR": str(self.state_dir), "LXD_CONF": str(self.conf)}
+        return subprocess.run(
+            ["lxc", *args], input=input, capture_output=True, timeout=timeout, env=environment, check=False
+        )
+
+    def lxc(self, *args: str, input: bytes = b"", timeout: float = 120) -> str:
+        """Run the client and return its output; fail with what it said."""
+        done = self.run(*args, input=input, timeout=timeout)
+        assert done.returncode == 0, f"lxc {' '.join(args)}: {done.stderr.decode()}{done.stdout.decode()}"
+        return done.stdout.decode()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    metrics = 20000 + secrets.randbelow(20000)
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("PODIUM_", "LXD_"))},
+        "PODIUM_DIR": str(folder),
+        "PODIUM_ETCD": f"127.0.0.1:{40000 + 2 * secrets.randbelow(8000)}",
+        "PODIUM_BRIDGE": f"pod{secrets.token_hex(3)}",
+        "PODIUM_HTTPS": f"127.0.0.1:{free_port()}",
+        "PODIUM_METRICS_PORT": str(metrics),
+    }
+
+
+@pytest.fixture(scope="session")
+def podium() -> Iterator[Podium]:
+    folder = Path(tempfile.mkdtemp(prefix="podium-e2e-", dir="/var/tmp"))
+    environment = _environment(folder)
+    settings = Settings.from_env(environment)
+    conf = Path(tempfile.mkdtemp(prefix="podium-lxc-", dir="/var/tmp"))
+    old = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        rest = up.start(settings)
+        up.ensure_defaults(rest, settings)
+        up.ensure_image(rest)
+        yield Podium(settings, environment, rest, conf)
+    finally:
+        if sys.exc_info()[0] or os.environ.get("PODIUM_KEEP_LOGS"):
+            shutil.copytree(folder / "logs", Path("/var/tmp/podium-last-logs"), dirs_exist_ok=True)
+        purge(settings)
+        os.environ.clear()
+        os.environ.update(old)
+        shutil.rmtree(conf, ignore_errors=True)
