@@ -23,6 +23,8 @@ from services.image.store import ImageStore
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
 
+_SWEEP_EVERY_S = 300.0
+
 
 async def main() -> None:
     settings = Settings.from_env()
@@ -31,8 +33,8 @@ async def main() -> None:
     etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service="image")
     store, blobs = ImageStore(etcd), FileBlobs(settings.state_dir / "images")
     runner = Runner(etcd, service="image", member=settings.member)
-    images = Images(store, blobs, runner)
     imports = Imports(store, blobs, SquashfsConverter(), runner)
+    images = Images(store, blobs, runner, imports.remove_unused)
     await store.start()
     await runner.start()
     await imports.clean()
@@ -44,7 +46,9 @@ async def main() -> None:
 
     server = await serve(settings, "image", register)
     try:
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY_S)
+            await imports.sweep()
     finally:
         await server.stop(1)
         await runner.stop()

@@ -21,6 +21,9 @@ from pathlib import Path
 
 import yaml
 
+from core.errors import PodiumError
+from services.image.sources import apt
+
 _RELEASES = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
 _PACKAGES = (
     "systemd-sysv",
@@ -42,20 +45,33 @@ IPv6AcceptRA=yes
 [DHCPv4]
 UseDomains=true
 """
+# Units that need what a container has not; without them the system comes up as "running".
+_MASKED = (
+    "systemd-networkd-wait-online.service",
+    "systemd-journald-audit.socket",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "dev-hugepages.mount",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CACHE = Path("/var/cache/podium/images")
 
 
 def recipe_hash(release: str, packages: tuple[str, ...]) -> str:
-    text = repr((release, packages, _NETWORK, platform.machine(), 3))
+    text = repr((release, packages, _NETWORK, _MASKED, platform.machine(), 4))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def sources() -> list[str]:
-    """Return the machine's own package sources: the only place where a mirror is named."""
-    apt = Path("/etc/apt")
-    found = [*apt.glob("sources.list.d/*.sources"), *apt.glob("sources.list.d/*.list"), apt / "sources.list"]
-    return [str(path) for path in found if path.exists() and path.stat().st_size]
+def write_sources(target: Path, release: str) -> None:
+    """Write the mirrors this machine uses for its own release: the only place where one is named."""
+    lines = apt.source_list(apt.configured_lines(), apt.codename(), release)
+    target.write_text("".join(f"{line}\n" for line in lines))
 
 
 def build(release: str, output: Path, packages: tuple[str, ...] = ()) -> None:
@@ -75,11 +91,13 @@ def build(release: str, output: Path, packages: tuple[str, ...] = ()) -> None:
 def _build_in(work: Path, release: str, packages: tuple[str, ...]) -> Path:
     root = work / "rootfs"
     (work / "eth0.network").write_text(_NETWORK)
+    write_sources(work / "sources.list", release)
     argv = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"]
     argv += [f"--customize-hook=copy-in {work}/eth0.network /etc/systemd/network"]
     argv += ["--customize-hook=chroot $1 systemctl enable systemd-networkd systemd-resolved"]
+    argv += [f"--customize-hook=chroot $1 systemctl mask {' '.join(_MASKED)}"]
     argv += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
-    argv += ["--dpkgopt=path-exclude=/usr/share/locale/*", release, str(root), *sources()]
+    argv += ["--dpkgopt=path-exclude=/usr/share/locale/*", release, str(root), str(work / "sources.list")]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=1800)
     _generalise(root)
     _write_metadata(work, release)
@@ -135,7 +153,11 @@ def main() -> int:
     if os.geteuid():
         print("Building an image needs root; run it with sudo.", file=sys.stderr)
         return 1
-    build(args.release, args.output, tuple(args.package))
+    try:
+        build(args.release, args.output, tuple(args.package))
+    except PodiumError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -29,11 +30,10 @@ class FileBlobs:
         folder = self._root / "staging" / id
         for part in ("metadata", "rootfs") if split else ("unified",):
             source = folder / part
-            if source.exists():
-                source.rename(self.part(fingerprint, part))
-        made = folder / "made.squashfs"
-        if made.exists():
-            made.rename(self.squashfs(fingerprint))
+            _move(source, self.part(fingerprint, part))
+        _move(folder / "made.squashfs", self.squashfs(fingerprint))
+        for name in ("blobs", "squashfs"):
+            _sync(self._root / name)
 
     def part(self, fingerprint: str, part: str) -> Path:
         suffix = "" if part == "unified" else f".{part}"
@@ -50,3 +50,18 @@ class FileBlobs:
         for part in ("unified", "metadata", "rootfs"):
             self.part(fingerprint, part).unlink(missing_ok=True)
         self.squashfs(fingerprint).unlink(missing_ok=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put a file in its place, durably: the record that names it is committed next."""
+    if source.exists():
+        _sync(source)
+        source.rename(target)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

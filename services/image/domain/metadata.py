@@ -7,14 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import yaml
 
 from core.errors import Invalid
 
 MAX_BYTES = 1 << 20
 _MAX_EVENTS = 20_000
+_MAX_DEPTH = 32
+_MAX_RECORD = 256 << 10
+_YEAR_9999 = 253_402_300_799
+_TRIGGERS = frozenset({"create", "copy", "start", "rename"})
 _ARCHITECTURES = {
     "amd64": "x86_64",
+    "x86-64": "x86_64",
+    "generic_64": "x86_64",
+    "arm": "armv7l",
+    "armel": "armv7l",
+    "ppc64": "ppc64",
+    "powerpc": "ppc",
+    "ppc": "ppc",
+    "s390": "s390x",
+    "i586": "i686",
+    "386": "i686",
+    "loongarch64": "loongarch64",
+    "mips": "mips",
+    "mips64": "mips64",
     "x86_64": "x86_64",
     "arm64": "aarch64",
     "aarch64": "aarch64",
@@ -49,28 +67,41 @@ def parse(text: bytes) -> dict[str, Any]:
     architecture = _ARCHITECTURES.get(str(raw.get("architecture", "")))
     if architecture is None:
         raise bad(f"unknown architecture {str(raw.get('architecture'))[:40]!r}")
-    created = raw.get("creation_date")
-    if not isinstance(created, int) or isinstance(created, bool) or created <= 0:
+    created = _time(raw.get("creation_date"), "creation_date")
+    if not created:
         raise bad("Missing creation date")
-    expiry = raw.get("expiry_date") or 0
-    return {
+    checked = {
         "architecture": architecture,
         "creation_date": created,
-        "expiry_date": expiry if isinstance(expiry, int) else 0,
+        "expiry_date": _time(raw.get("expiry_date"), "expiry_date"),
         "properties": _properties(raw.get("properties")),
         "templates": _templates(raw.get("templates")),
     }
+    if len(orjson.dumps(checked)) > _MAX_RECORD:
+        raise bad("it holds more than 256 KiB")
+    return checked
+
+
+def _time(raw: Any, what: str) -> int:
+    """Return a time that a record, a message and a date can all hold."""
+    if raw is None:
+        return 0
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw <= _YEAR_9999:
+        raise bad(f"{what} is not a time in seconds since 1970")
+    return raw
 
 
 def _load(text: bytes) -> Any:
     try:
+        depth = 0
         for count, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
                 raise bad("aliases are not allowed")
-            if count > _MAX_EVENTS:
+            if count > _MAX_EVENTS or depth > _MAX_DEPTH:
                 raise bad("it is too complex")
         return yaml.load(text, Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as exc:
         raise bad("it is not YAML") from exc
 
 
@@ -79,7 +110,14 @@ def _properties(raw: Any) -> dict[str, str]:
         return {}
     if not isinstance(raw, dict):
         raise bad("properties is not a map")
-    return {str(k): str(v) for k, v in raw.items() if not isinstance(v, dict | list)}
+    return {str(k): _text(v) for k, v in raw.items() if not isinstance(v, dict | list)}
+
+
+def _text(value: Any) -> str:
+    """Return a scalar as it stands in the YAML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def _templates(raw: Any) -> dict[str, Any]:
@@ -87,4 +125,24 @@ def _templates(raw: Any) -> dict[str, Any]:
         return {}
     if not isinstance(raw, dict) or not all(isinstance(t, dict) for t in raw.values()):
         raise bad("templates is not a map of maps")
-    return {str(path): template for path, template in raw.items()}
+    return {_guest_path(path): _template(template) for path, template in raw.items()}
+
+
+def _guest_path(path: Any) -> str:
+    if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/") or len(path) > 4096:
+        raise bad(f"the template path {str(path)[:80]!r} is not absolute")
+    return path
+
+
+def _template(raw: dict[Any, Any]) -> dict[str, Any]:
+    name, when = raw.get("template"), raw.get("when") or []
+    if not isinstance(name, str) or not 0 < len(name) < 256 or "/" in name or name in (".", ".."):
+        raise bad(f"the template file {str(name)[:80]!r} is not a plain name")
+    if not isinstance(when, list):
+        raise bad("when of a template is not a list")
+    return {
+        "when": [trigger for trigger in when if isinstance(trigger, str) and trigger in _TRIGGERS],
+        "template": name,
+        "create_only": raw.get("create_only") is True,
+        "properties": _properties(raw.get("properties")),
+    }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.errors import Invalid, TooLate
 from services.image.formats import magic
+from services.image.formats.scanner import Limits, TarScanner
 
 _MAX_BYTES = 64 << 30
 _MAX_CPU_S = 900
@@ -24,16 +25,18 @@ def bad(why: str) -> Invalid:
 class SquashfsConverter:
     """Implements ports.Converter; at most two conversions run at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
+        self._limits = limits
         self._slots = asyncio.Semaphore(_WORKERS)
 
     async def convert(self, source: Path, target: Path) -> None:
-        kind = magic.kind_of(await asyncio.to_thread(_head, source))
+        head, size = await asyncio.to_thread(_head, source)
+        kind = magic.kind_of(head)
         if not kind:
             raise bad("it is neither a tarball nor a squashfs")
-        target.unlink(missing_ok=True)
         async with self._slots:
-            await _pipeline(_reader(kind, source), _writer(target), source, kind)
+            scanner = TarScanner(self._limits, size)
+            await _pipeline(_reader(kind, source), _writer(target), source, scanner)
 
     async def read(self, squashfs: Path, name: str, limit: int) -> bytes:
         process = await asyncio.create_subprocess_exec(
@@ -79,9 +82,10 @@ async def _read_up_to(stream: asyncio.StreamReader, limit: int) -> bytes:
     return data
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path) -> tuple[bytes, int]:
+    """Return the first bytes of a file and how many there are."""
     with path.open("rb") as file:
-        return file.read(512)
+        return file.read(512), path.stat().st_size
 
 
 def _bounded(*argv: str) -> list[str]:
@@ -97,10 +101,10 @@ def _reader(kind: str, source: Path) -> list[str]:
 
 
 def _writer(target: Path) -> list[str]:
-    return _bounded("tar2sqfs", "-q", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", str(target))
+    return _bounded("tar2sqfs", "-q", "-s", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", str(target))
 
 
-async def _pipeline(reader: list[str], writer: list[str], source: Path, kind: str) -> None:
+async def _pipeline(reader: list[str], writer: list[str], source: Path, scanner: TarScanner) -> None:
     pipe = asyncio.subprocess.PIPE
     with source.open("rb") as file:
         first = await asyncio.create_subprocess_exec(
@@ -111,7 +115,7 @@ async def _pipeline(reader: list[str], writer: list[str], source: Path, kind: st
     )
     try:
         async with asyncio.timeout(_MAX_WALL_S):
-            _, error = await asyncio.gather(_pump(first, second), _read_all(second))
+            _, error = await asyncio.gather(_pump(first, second, scanner), _read_all(second))
             codes = await first.wait(), await second.wait()
     except TimeoutError:
         raise TooLate("ARCHIVE_TIMEOUT", "The image took too long to read; it was refused") from None
@@ -121,8 +125,9 @@ async def _pipeline(reader: list[str], writer: list[str], source: Path, kind: st
                 process.kill()
                 await process.wait()
     if any(codes):
-        why = error.decode(errors="replace").strip().splitlines()[:1] or [f"the {kind} data is damaged"]
+        why = error.decode(errors="replace").strip().splitlines()[:1] or ["its data is damaged"]
         raise bad(why[0][:200])
+    scanner.finish()
 
 
 async def _read_all(process: asyncio.subprocess.Process) -> bytes:
@@ -130,15 +135,14 @@ async def _read_all(process: asyncio.subprocess.Process) -> bytes:
     return await _read_up_to(process.stderr, 1 << 16)
 
 
-async def _pump(first: asyncio.subprocess.Process, second: asyncio.subprocess.Process) -> None:
-    """Copy with a bound on what comes out, so that a bomb cannot fill the disk."""
+async def _pump(
+    first: asyncio.subprocess.Process, second: asyncio.subprocess.Process, scanner: TarScanner
+) -> None:
+    """Copy what the scanner lets pass, so that a bomb can fill neither disk nor memory."""
     assert first.stdout and second.stdin
-    total = 0
     try:
         while chunk := await first.stdout.read(1 << 20):
-            total += len(chunk)
-            if total > _MAX_BYTES:
-                raise bad("it holds more than 64 GiB")
+            scanner.feed(chunk)
             second.stdin.write(chunk)
             await second.stdin.drain()
     except (BrokenPipeError, ConnectionResetError):

@@ -99,11 +99,11 @@ class ImageServicer(rpc.ImageServiceServicer):
                     yield pb.ExportImageResponse(chunk=chunk)
 
     async def PrepareImage(self, request: pb.PrepareImageRequest, context: Any) -> pb.PrepareImageResponse:
-        image = self._store.image(request.project, request.fingerprint).record
+        ready = self._images.prepared(request.project, request.fingerprint)
         return pb.PrepareImageResponse(
-            squashfs_path=str(self._images.prepared(image)),
-            rootfs_dir="" if image.split else "rootfs",
-            metadata_json=orjson.dumps(image.metadata).decode(),
+            squashfs_path=str(ready.squashfs),
+            rootfs_dir=ready.rootfs_dir,
+            metadata_json=orjson.dumps(ready.metadata).decode(),
         )
 
     async def BuildImage(self, request: pb.BuildImageRequest, context: Any) -> pb.BuildImageResponse:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import AlreadyExists, Internal, Invalid, Stale
@@ -26,8 +27,20 @@ def event(action: str, kind: str, project: str, name: str) -> Event:
     return Event(action, kind, project, name, current_identity().as_dict())
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A squashfs, the folder in it that is the root, and metadata.yaml."""
+
+    squashfs: Path
+    rootfs_dir: str
+    metadata: dict[str, object]
+
+
 class Images:
-    def __init__(self, store: ImageStore, blobs: Blobs, runner: Runner) -> None:
+    def __init__(
+        self, store: ImageStore, blobs: Blobs, runner: Runner, remove_unused: Callable[[str], None]
+    ) -> None:
+        self._remove_unused = remove_unused
         self._store = store
         self._blobs = blobs
         self._runner = runner
@@ -73,9 +86,7 @@ class Images:
         return operation
 
     async def _remove_blobs(self, ctx: Context) -> None:
-        fingerprint = ctx.input["fingerprint"]
-        if not self._store.is_used(fingerprint):
-            self._blobs.remove(fingerprint)
+        self._remove_unused(ctx.input["fingerprint"])
 
     def files(self, image: Image) -> list[tuple[str, Path, str]]:
         """Return (part, path, suggested file name) of every file of an image."""
@@ -88,13 +99,20 @@ class Images:
                 found.append((part, path, stem + magic.extension(file.read(512))))
         return found
 
-    def prepared(self, image: Image) -> Path:
-        path = self._blobs.squashfs(image.fingerprint)
+    def prepared(self, project: str, fingerprint: str) -> Prepared:
+        """Return what instances are made from; also for an image deleted while instances lie on it.
+
+        Raises: NotFound, Internal.
+        """
+        if self._store.has_instances(fingerprint):
+            image = self._store.any_image(fingerprint)
+        else:
+            image = self._store.image(project, fingerprint).record
+        path = self._blobs.squashfs(fingerprint)
         if not path.exists():
-            raise Internal(
-                "IMAGE_BROKEN", f"The files of image {image.fingerprint[:12]} are gone; import it again"
-            )
-        return path
+            raise Internal("IMAGE_BROKEN", f"The files of image {fingerprint[:12]} are gone; import it again")
+        split = image.split if image else self._blobs.part(fingerprint, "rootfs").exists()
+        return Prepared(path, "" if split else "rootfs", image.metadata if image else {})
 
     async def create_alias(self, alias: Alias) -> Entry[Alias]:
         alias_name(alias.name)

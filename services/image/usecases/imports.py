@@ -107,24 +107,46 @@ class Imports:
             raise Invalid(
                 "FINGERPRINT", f"fingerprints don't match, got {fingerprint} expected {given['expected']}"
             )
-        if self._store.images.get(keys.image(given["project"], fingerprint)):
-            raise AlreadyExists("EXISTS", "Image with same fingerprint already exists", about=fingerprint)
+        self._refuse_known(ctx.operation, fingerprint)
         folder, split = self._blobs.staging(id), given["split"]
         ready = self._blobs.squashfs(fingerprint)
         if not ready.exists():
             made = folder / "made.squashfs"
-            await self._converter.convert(folder / ("rootfs" if split else "unified"), made)
+            await self._converter.convert(self._received(ctx, "rootfs" if split else "unified"), made)
             ready = made
-        ctx.scratch["metadata"] = await self._metadata(folder, ready, split=split)
         if not split and not await self._converter.is_directory(ready, "rootfs"):
             raise Invalid("NO_ROOTFS", "The image has no folder rootfs; it is not a container image")
+        ctx.scratch["metadata"] = await self._metadata(ctx, ready, split=split)
 
-    async def _metadata(self, folder: Path, squashfs: Path, *, split: bool) -> dict[str, object]:
+    def _refuse_known(self, mine: Operation, fingerprint: str) -> None:
+        """Raises: AlreadyExists for an image or alias that is there, or arrives in an older operation."""
+        older = [
+            op
+            for op in map(self._runner.get, self._runner.live_of(KIND))
+            if op.project == mine.project
+            and op.input["fingerprint"] == fingerprint
+            and (op.created_at, op.id) < (mine.created_at, mine.id)
+        ]
+        if older or self._store.images.get(keys.image(mine.project, fingerprint)):
+            raise AlreadyExists("EXISTS", "Image with same fingerprint already exists", about=fingerprint)
+        for name in mine.input["aliases"]:
+            if self._store.aliases.get(keys.alias(mine.project, name)):
+                raise AlreadyExists("EXISTS", f'Alias "{name}" already exists', about=name)
+
+    def _received(self, ctx: Context, part: str) -> Path:
+        """Return where a received file lies: staged, or in its place when a crash came after that."""
+        staged = self._blobs.staging(ctx.operation.id) / part
+        return staged if staged.exists() else self._blobs.part(ctx.input["fingerprint"], part)
+
+    async def _metadata(self, ctx: Context, squashfs: Path, *, split: bool) -> dict[str, object]:
         source = squashfs
         if split:
-            source = folder / "metadata.squashfs"
-            await self._converter.convert(folder / "metadata", source)
-        return meta.parse(await self._converter.read(source, "metadata.yaml", meta.MAX_BYTES))
+            source = self._blobs.staging(ctx.operation.id) / "metadata.squashfs"
+            await self._converter.convert(self._received(ctx, "metadata"), source)
+        parsed = meta.parse(await self._converter.read(source, "metadata.yaml", meta.MAX_BYTES))
+        if parsed["templates"] and not await self._converter.is_directory(source, "templates"):
+            raise Invalid("BAD_TEMPLATES", "metadata.yaml names templates, but the image has no such folder")
+        return parsed
 
     async def _drop(self, ctx: Context) -> None:
         self._blobs.drop_staging(ctx.operation.id)
@@ -132,7 +154,7 @@ class Imports:
     async def _seal(self, ctx: Context) -> None:
         given, metadata = ctx.input, ctx.scratch["metadata"]
         fingerprint, project = given["fingerprint"], given["project"]
-        self._blobs.keep(ctx.operation.id, fingerprint, split=given["split"])
+        await asyncio.to_thread(self._blobs.keep, ctx.operation.id, fingerprint, split=given["split"])
         self._blobs.drop_staging(ctx.operation.id)
         image = Image(
             project=project,
@@ -151,7 +173,9 @@ class Imports:
         key = keys.image(project, fingerprint)
         ctx.txn.absent(key).put(key, image).emit(ctx.event("image-created", "images", fingerprint))
         for name in given["aliases"]:
-            ctx.txn.put(keys.alias(project, name), Alias(project, name, "", fingerprint))
+            key = keys.alias(project, name)
+            ctx.txn.absent(key).put(key, Alias(project, name, "", fingerprint))
+            ctx.txn.emit(ctx.event("image-alias-created", "aliases", name))
 
     async def clean(self) -> None:
         """Remove what no record and no running operation needs. Call after the runner started."""
@@ -159,10 +183,18 @@ class Imports:
         for id in self._blobs.staged():
             if id not in live:
                 self._blobs.drop_staging(id)
-        wanted = {str(self._runner.get(id).input.get("fingerprint")) for id in live}
-        for fingerprint in self._blobs.fingerprints() - wanted:
-            if not self._store.is_used(fingerprint):
-                self._blobs.remove(fingerprint)
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        """Remove files that nothing needs any more, for example after an image's last instance went."""
+        for fingerprint in await asyncio.to_thread(self._blobs.fingerprints):
+            self.remove_unused(fingerprint)
+
+    def remove_unused(self, fingerprint: str) -> None:
+        """Remove the files of an image that no project has and no running operation brings."""
+        arriving = (self._runner.get(id).input["fingerprint"] for id in self._runner.live_of(KIND))
+        if fingerprint not in arriving and not self._store.is_used(fingerprint):
+            self._blobs.remove(fingerprint)
 
 
 def _next_file(fd: int, folder: Path, part: str) -> int:
