@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
+from typing import TypeVar
 
 from core.configkeys.others import NETWORK
 from core.errors import WrongState
@@ -18,6 +21,7 @@ from services.network.domain.addresses import subnets_of
 from services.network.kernel.links import Links
 from services.network.ports import Link
 
+T = TypeVar("T")
 log = get_logger(__name__)
 _TIMEOUT_S = 20.0
 _FORWARDING = (
@@ -31,13 +35,24 @@ class LinuxHost:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._links = Links()
+        # pyroute2 runs an event loop of its own: it lives in one thread, where none runs yet.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="netlink")
+        self._links: Links | None = None
 
     def close(self) -> None:
-        self._links.close()
+        if self._links:
+            self._thread.submit(self._links.close)
+        self._thread.shutdown(wait=False)
 
     async def links(self) -> list[Link]:
-        return await asyncio.to_thread(self._links.all)
+        return await self._netlink(lambda links: links.all())
+
+    async def _netlink(self, work: Callable[[Links], T]) -> T:
+        def run() -> T:
+            self._links = self._links or Links()
+            return work(self._links)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     async def taken_subnets(self) -> tuple[list[IPv4Network], list[IPv6Network]]:
         v4, v6 = [], []
@@ -51,7 +66,8 @@ class LinuxHost:
 
     async def ensure_up(self, network: Network) -> None:
         mtu = int(NETWORK.get(network.config, "bridge.mtu"))
-        await asyncio.to_thread(self._links.ensure_bridge, network.name, subnets_of(network.config), mtu)
+        subnets = subnets_of(network.config)
+        await self._netlink(lambda links: links.ensure_bridge(network.name, subnets, mtu))
         await asyncio.to_thread(_ensure_forwarding)
         await self._nft(render.nft_rules(network))
         await self._ensure_dnsmasq(network)
@@ -59,7 +75,7 @@ class LinuxHost:
     async def ensure_down(self, name: str) -> None:
         await self._stop_dnsmasq(name)
         await self._nft(render.nft_remove(name))
-        await asyncio.to_thread(self._links.delete, name)
+        await self._netlink(lambda links: links.delete(name))
         await asyncio.to_thread(_remove_folder, self._folder / name)
 
     async def write_nic(self, nic: NicReservation, domain: str) -> None:

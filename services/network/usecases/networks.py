@@ -145,7 +145,7 @@ class Networks:
             if filled.get(key, "none" if old else "auto") != "auto":
                 continue
             pool = taken[0] if family == "ipv4" else taken[1]
-            filled[key] = free(pool, self._random)  # type: ignore[operator,unused-ignore]
+            filled[key] = free(pool, self._random)
             filled.setdefault(f"{family}.nat", "true")
         if not old:
             _refuse_overlap(filled, taken)
@@ -176,7 +176,7 @@ def _refuse_overlap(config: dict[str, str], taken: tuple[list[IPv4Network], list
     subnets = addresses.subnets_of(config)
     for own, others in ((subnets.ipv4, taken[0]), (subnets.ipv6, taken[1])):
         for other in others:
-            if own and own.network.overlaps(other):  # type: ignore[arg-type]
+            if own and own.network.overlaps(other):
                 raise Invalid(
                     "SUBNET_TAKEN",
                     f"{own.network} overlaps {other}, which this host uses already; choose another",
