@@ -101,7 +101,7 @@ def _reader(kind: str, source: Path) -> list[str]:
 
 
 def _writer(target: Path) -> list[str]:
-    return _bounded("tar2sqfs", "-q", "-s", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", str(target))
+    return _bounded("tar2sqfs", "-q", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", str(target))
 
 
 async def _pipeline(reader: list[str], writer: list[str], source: Path, scanner: TarScanner) -> None:
@@ -124,6 +124,7 @@ async def _pipeline(reader: list[str], writer: list[str], source: Path, scanner:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+    # The writer's exit counts first: it says why, the reader may only have lost its listener.
     if any(codes):
         why = error.decode(errors="replace").strip().splitlines()[:1] or ["its data is damaged"]
         raise bad(why[0][:200])
@@ -146,6 +147,7 @@ async def _pump(
             second.stdin.write(chunk)
             await second.stdin.drain()
     except (BrokenPipeError, ConnectionResetError):
-        return
+        # The writer gave up; the reader would wait for ever for somebody to take its output.
+        first.kill()
     finally:
         second.stdin.close()

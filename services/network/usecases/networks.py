@@ -138,14 +138,14 @@ class Networks:
         filled = without_empty(config)
         NETWORK.check(filled)
         taken = await self._host.taken_subnets()
-        for family, free in zip(
-            _FAMILIES, (addresses.free_ipv4_subnet, addresses.free_ipv6_subnet), strict=True
-        ):
+        for family in _FAMILIES:
             key = f"{family}.address"
             if filled.get(key, "none" if old else "auto") != "auto":
                 continue
-            pool = taken[0] if family == "ipv4" else taken[1]
-            filled[key] = free(pool, self._random)
+            if family == "ipv4":
+                filled[key] = addresses.free_ipv4_subnet(taken[0], self._random)
+            else:
+                filled[key] = addresses.free_ipv6_subnet(taken[1], self._random)
             filled.setdefault(f"{family}.nat", "true")
         if not old:
             _refuse_overlap(filled, taken)
