@@ -82,7 +82,7 @@ async def get_state(request: web.Request) -> web.Response:
 
 
 async def create_instance(request: web.Request) -> web.Response:
-    if request.content_type == "application/octet-stream":
+    if request.headers.get("Content-Type") == "application/octet-stream":
         raise Unsupported("NO_BACKUPS", "Importing backups is not supported yet")
     data = await req.body(request)
     if (req.text(data, "type") or "container") != "container":
