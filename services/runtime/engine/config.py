@@ -36,7 +36,7 @@ _LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime
 
 def value(text: str) -> str:
     """Return *text* if it fits on one line. Raises: Invalid."""
-    if any(ord(c) < 32 or c in "\x7f\x85\u2028\u2029" for c in text):
+    if any(ord(c) < 32 or c in "\x7f\x85\u2028\u2029" or "\ud800" <= c <= "\udfff" for c in text):
         raise Invalid("BAD_VALUE", "A value must not contain line breaks or control characters")
     return text
 
@@ -108,6 +108,8 @@ def _mount_line(mount: Mount) -> str:
     options = ["bind", "create=file" if mount.is_file else "create=dir"]
     options += ["ro"] if mount.read_only else []
     options += ["optional"] if mount.optional else []
+    if ".." in mount.path.split("/"):
+        raise Invalid("BAD_PATH", f"The path {mount.path[:64]!r} must not contain ..", about=mount.path[:64])
     target = _path(mount.path.lstrip("/"))
     return f"lxc.mount.entry = {_path(mount.source)} {target} none {','.join(options)} 0 0"
 

@@ -92,18 +92,25 @@ def _unmount_image(target: Path) -> None:
 
 
 def _seed(upper: Path, files: dict[str, str]) -> None:
-    """Write into the upper layer; no link of the image can be in it yet, and none is followed."""
+    """Write into the upper layer. The guest may have run: no link, pipe or whiteout of its making is opened."""
     for path, text in files.items():
-        folder = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        folder = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         *parents, name = [part for part in path.split("/") if part]
         for part in parents:
             folder = _enter(folder, part)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(name, flags, 0o644, dir_fd=folder), "w") as file:
-                file.write(text)
+            _write_new(folder, name, text)
         finally:
             os.close(folder)
+
+
+def _write_new(folder: int, name: str, text: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o644, dir_fd=folder), "w") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever the umask
+        file.write(text)
 
 
 def _enter(folder: int, name: str) -> int:

@@ -1,0 +1,103 @@
+"""The liblxc configuration: what it says, and that no value can add a line to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from core.errors import Invalid
+from services.runtime.engine.config import render
+from services.runtime.ports import EnginePlan, Mount, NicPlan
+
+NIC = NicPlan("eth0", "eth0", "veth12ab", "00:16:3e:00:00:01", 1500, "br0")
+PLAN = EnginePlan("c1", "web", Path("/s/instances/c1/rootfs"), 1000000, nics=(NIC,))
+EVIL = ["a\nlxc.hook.start = /x", "a\rb", "a\0b", "a\x0bb", "a\x0cb", "a\x85b", "a\u2028b", "a\u2029b"]
+
+
+def text_of(plan: EnginePlan, *, v2: bool = False, lxcfs: Path | None = None) -> str:
+    return render(plan, Path("/s/instances/c1"), seccomp=Path("/s/p"), hook=Path("/s/h"), v2=v2, lxcfs=lxcfs)
+
+
+def lines_of(plan: EnginePlan, **how: bool) -> list[str]:
+    return text_of(plan, **how).splitlines()
+
+
+def test_an_instance_is_confined() -> None:
+    lines = lines_of(PLAN)
+    assert "lxc.idmap = u 0 1000000 65536" in lines
+    assert "lxc.idmap = g 0 1000000 65536" in lines
+    assert "lxc.seccomp.profile = /s/p" in lines
+    assert "lxc.cap.drop = mac_admin mac_override sys_time sys_module sys_rawio" in lines
+    assert lines.index("lxc.cgroup.devices.deny = a") < lines.index("lxc.cgroup.devices.allow = c 1:3 rwm")
+
+
+def test_its_cgroup_can_be_found_by_its_id() -> None:
+    assert "lxc.cgroup.dir.container = podium/c1" in lines_of(PLAN)
+
+
+def test_a_nic_is_a_veth_on_its_bridge() -> None:
+    lines = lines_of(PLAN)
+    assert "lxc.net.0.link = br0" in lines
+    assert "lxc.net.0.veth.pair = veth12ab" in lines
+    assert "lxc.net.0.hwaddr = 00:16:3e:00:00:01" in lines
+
+
+def test_without_nics_the_network_is_empty_and_not_the_hosts() -> None:
+    lines = lines_of(dataclasses.replace(PLAN, nics=()))
+    assert [line for line in lines if line.startswith("lxc.net")] == ["lxc.net.0.type = empty"]
+
+
+def test_limits_carry_the_prefix_of_the_cgroup_version() -> None:
+    plan = dataclasses.replace(PLAN, limits={"pids.max": "9"})
+    assert "lxc.cgroup.pids.max = 9" in lines_of(plan)
+    assert "lxc.cgroup2.pids.max = 9" in lines_of(plan, v2=True)
+
+
+def test_lxcfs_files_are_bound_when_it_runs() -> None:
+    assert "/l/proc/meminfo proc/meminfo none bind,optional" in text_of(PLAN, lxcfs=Path("/l"))
+
+
+def test_blanks_in_paths_are_escaped_as_in_fstab() -> None:
+    text = text_of(dataclasses.replace(PLAN, mounts=(Mount("/a b", "/c#d", read_only=True),)))
+    assert "lxc.mount.entry = /a\\040b c\\043d none bind,create=dir,ro 0 0" in text
+
+
+@pytest.mark.parametrize("path", ["../x", "/a/../../x", ".."])
+def test_a_mount_cannot_leave_the_root(path: str) -> None:
+    with pytest.raises(Invalid):
+        text_of(dataclasses.replace(PLAN, mounts=(Mount("/a", path),)))
+
+
+def _poisoned(evil: str) -> list[EnginePlan]:
+    nic = [dataclasses.replace(NIC, **{f: evil}) for f in ("name", "host_name", "hwaddr", "bridge")]
+    fields: list[dict[str, object]] = [
+        {"id": evil},
+        {"hostname": evil},
+        {"environment": {"A": evil}},
+        {"environment": {evil: "a"}},
+        {"sysctls": {"net.x": evil}},
+        {"sysctls": {evil: "1"}},
+        {"rlimits": {"nofile": evil}},
+        {"rlimits": {evil: "1"}},
+        {"limits": {"pids.max": evil}},
+        {"limits": {evil: "1"}},
+        {"mounts": (Mount(evil, "/a"),)},
+        {"mounts": (Mount("/a", evil),)},
+        *({"nics": (n,)} for n in nic),
+    ]
+    return [dataclasses.replace(PLAN, **field) for field in fields]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_no_value_can_add_a_line(evil: str) -> None:
+    for plan in _poisoned(evil):
+        with pytest.raises(Invalid):
+            text_of(plan)
+
+
+@pytest.mark.parametrize("evil", ["\udc80", "a\ud800b"])
+def test_what_cannot_be_written_as_utf8_is_refused(evil: str) -> None:
+    with pytest.raises(Invalid):
+        text_of(dataclasses.replace(PLAN, environment={"A": evil}))
