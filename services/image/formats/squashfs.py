@@ -55,7 +55,7 @@ class SquashfsConverter:
             process.kill()
             raise TooLate("ARCHIVE_TIMEOUT", f"Reading {name} from the image took too long") from None
         if len(data) > limit:
-            process.kill()
+            await _end(process)
             raise bad(f"{name} is larger than {limit} bytes")
         if await process.wait():
             raise bad(f"{name} is missing or not a regular file")
@@ -120,15 +120,22 @@ async def _pipeline(reader: list[str], writer: list[str], source: Path, scanner:
     except TimeoutError:
         raise TooLate("ARCHIVE_TIMEOUT", "The image took too long to read; it was refused") from None
     finally:
-        for process in (first, second):
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        await _end(first)
+        await _end(second)
     # The writer's exit counts first: it says why, the reader may only have lost its listener.
     if any(codes):
         why = error.decode(errors="replace").strip().splitlines()[:1] or ["its data is damaged"]
         raise bad(why[0][:200])
     scanner.finish()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it if it still runs, and take what it had said: asyncio reports no end before that."""
+    if process.returncode is None:
+        process.kill()
+    while process.stdout and await process.stdout.read(1 << 20):
+        pass
+    await process.wait()
 
 
 async def _read_all(process: asyncio.subprocess.Process) -> bytes:
