@@ -7,7 +7,8 @@ import re
 _BYTES = {"": 1, "B": 1, " bytes": 1}
 _BYTES |= {f"{p}B": 1000 ** (i + 1) for i, p in enumerate("kMGTPE")}
 _BYTES |= {f"{p}iB": 1024 ** (i + 1) for i, p in enumerate("KMGTPE")}
-_SIZE = re.compile(r"([0-9]+)([A-Za-z ]*)")
+_SIZE = re.compile(r"([0-9]{1,18})([A-Za-z ]*)")
+_MAX_BYTES = 2**63 - 1
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
@@ -17,7 +18,10 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match or match[2] not in _BYTES:
         raise ValueError(f"{text!r} is not a size such as 2GiB or 500MB")
-    return int(match[1]) * _BYTES[match[2]]
+    size = int(match[1]) * _BYTES[match[2]]
+    if size > _MAX_BYTES:
+        raise ValueError(f"{text!r} is too large")
+    return size
 
 
 def parse_bool(text: str) -> bool:
@@ -56,12 +60,17 @@ def check_memory(text: str) -> str:
 def parse_cpus(text: str) -> int | frozenset[int]:
     """Return a count for "2", or the CPUs of a set such as "0-3,7" or "1-1"."""
     if re.fullmatch(r"[0-9]{1,4}", text):
+        if int(text) == 0:
+            raise ValueError("a count of CPUs must be above zero")
         return int(text)
     cpus: list[int] = []
     for part in text.split(","):
         if not (match := re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part)):
             raise ValueError("Invalid CPU limit syntax")
-        cpus.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError("Invalid CPU limit syntax")
+        cpus.extend(range(first, last + 1))
     if len(set(cpus)) != len(cpus):
         raise ValueError("Cannot define CPU multiple times")
     return frozenset(cpus)
@@ -72,5 +81,7 @@ def parse_allowance(text: str) -> tuple[int, int] | int:
     if match := re.fullmatch(r"([0-9]{1,5})%", text):
         return int(match[1])
     if match := re.fullmatch(r"([0-9]{1,6})ms/([0-9]{1,6})ms", text):
+        if not int(match[1]) or not int(match[2]):
+            raise ValueError(f"Invalid allowance: {text}; quota and period must be above zero")
         return int(match[1]), int(match[2])
     raise ValueError(f"Invalid allowance: {text}")

@@ -14,11 +14,25 @@ from core.units import (
 )
 
 _LOW_LEVEL = "it would let a tenant write the engine's configuration; use the typed keys instead"
+_SYSCALLS = "the system call filter is the same for all containers"
+_SYSCALL_KEYS = (
+    *("allow", "deny", "deny_default", "deny_compat", "whitelist", "blacklist"),
+    *("blacklist_default", "blacklist_compat"),
+    *(f"intercept.{n}" for n in ("bpf", "bpf.devices", "mknod", "mount", "sched_setscheduler", "setxattr")),
+    *(f"intercept.mount.{n}" for n in ("allowed", "fuse", "shift")),
+)
+_MIGRATION = "live migration is not supported"
 _VM = "virtual machines are not supported"
 
 
 def _k(name: str, parse: object, doc: str, default: str = "", live: bool = False) -> ConfigKey:
     return ConfigKey(name, parse, doc, default, live)  # type: ignore[arg-type]
+
+
+def _count(value: str) -> int:
+    if (count := parse_int(value)) < 1:
+        raise ValueError(f"{value!r} is not a number above zero")
+    return count
 
 
 def _no(name: str, why: str) -> ConfigKey:
@@ -44,7 +58,7 @@ KEYS = (
     _k("limits.memory.swap", parse_bool, "may swap", "true", True),
     _k("limits.memory.swap.priority", parse_priority, "higher is swapped later", "10", True),
     _k("limits.network.priority", parse_priority, "priority of traffic", "0", True),
-    _k("limits.processes", parse_int, "most tasks", "", True),
+    _k("limits.processes", _count, "most tasks", "", True),
     *(
         _k(f"limits.hugepages.{s}", parse_bytes, "huge pages", "", True)
         for s in ("64KB", "1MB", "2MB", "1GB")
@@ -64,6 +78,15 @@ KEYS = (
     *(_no(f"raw.{n}", _LOW_LEVEL) for n in ("lxc", "apparmor", "seccomp", "idmap")),
     *(_no(f"raw.{n}", _VM) for n in ("qemu", "qemu.conf")),
     *(_no(n, _VM) for n in ("agent.nic_config", "limits.memory.hugepages", "security.secureboot")),
+    *(_no(f"security.syscalls.{n}", _SYSCALLS) for n in _SYSCALL_KEYS),
+    *(_no(f"migration.incremental.memory{n}", _MIGRATION) for n in ("", ".goal", ".iterations")),
+    _no("migration.stateful", _VM),
+    _no("security.agent.metrics", _VM),
+    _no("security.idmap.base", "Podium chooses the base so that no two containers share ids"),
+    *(
+        _no(f"nvidia.{n}", "GPU devices are not supported")
+        for n in ("runtime", "driver.capabilities", "require.cuda", "require.driver")
+    ),
     _no("linux.kernel_modules", "loading host modules for a guest is the administrator's work"),
 )
 FAMILIES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,16 @@ def lines(value: str) -> str:
     if "\0" in value:
         raise ValueError("it must not contain NUL")
     return value
+
+
+def _check_name(name: str) -> None:
+    """Names of these families become paths and lines, so they hold no more than they need."""
+    text(name)
+    strict = name.startswith(("linux.sysctl.", "limits.kernel."))
+    if strict and (".." in name or not re.fullmatch(r"[A-Za-z0-9._-]+", name)):
+        raise ValueError("its name may hold letters, digits, '.', '_' and '-' only")
+    if name.startswith("environment.") and "=" in name:
+        raise ValueError("its name must not hold '='")
 
 
 def one_of(*choices: str) -> Parser:
@@ -77,7 +88,7 @@ class Schema:
         if len(value) > _MAX_VALUE:
             raise Invalid("VALUE_TOO_LONG", f"The value of {name} is longer than 256 KiB", about=name)
         try:
-            text(name)
+            _check_name(name)
             key.parse(value)
         except ValueError as exc:
             raise Invalid("BAD_VALUE", f"Invalid value for {name}: {exc}", about=name) from None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from core.errors import Invalid
+
+_MALFORMED = (ValueError, x509.InvalidVersion, UnsupportedAlgorithm)
 
 
 def bad(why: str) -> Invalid:
@@ -23,20 +25,30 @@ def parse(text: str) -> x509.Certificate:
     """Return the certificate in PEM or base64 DER. Raises: Invalid."""
     if "BEGIN CERTIFICATE" in text:
         try:
-            return x509.load_pem_x509_certificate(text.encode())
-        except ValueError as exc:
+            return _whole(x509.load_pem_x509_certificate(text.encode()))
+        except _MALFORMED as exc:
             raise bad("it is not PEM") from exc
     try:
-        return parse_der(base64.b64decode("".join(text.split()), validate=True))
-    except binascii.Error as exc:
+        # ValueError too: that is what text outside ASCII raises.
+        der = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as exc:
         raise bad("it is neither PEM nor base64") from exc
+    return parse_der(der)
 
 
 def parse_der(der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as exc:
+        return _whole(x509.load_der_x509_certificate(der))
+    except _MALFORMED as exc:
         raise bad("it is not an X.509 certificate") from exc
+
+
+def _whole(certificate: x509.Certificate) -> x509.Certificate:
+    """Read every part we use now, because the library parses lazily and would fail later."""
+    common_name(certificate)
+    certificate.public_key()
+    assert certificate.not_valid_before_utc and certificate.not_valid_after_utc
+    return certificate
 
 
 def check(certificate: x509.Certificate, now: datetime) -> None:

@@ -13,7 +13,7 @@ import orjson
 
 from core.configkeys import others
 from core.configkeys.instance import PROFILE
-from core.configkeys.schema import ConfigKey, without_empty
+from core.configkeys.schema import ConfigKey, text, without_empty
 from core.errors import Forbidden, Invalid
 from core.names import device_name
 from core.records import Instance, Profile
@@ -49,6 +49,19 @@ def check_devices(devices: Mapping[str, Mapping[str, str]]) -> None:
         device_name(name)
         if not options.get("type"):
             raise Invalid("NO_DEVICE_TYPE", f"Device {name!r} has no type; set one", about=name)
+        check_options(name, options)
+
+
+def check_options(device: str, options: Mapping[str, str]) -> None:
+    """Raises: Invalid when a value holds what could break out of a line of a generated file."""
+    for key, value in options.items():
+        try:
+            text(key)
+            text(value)
+        except ValueError as exc:
+            raise Invalid(
+                "BAD_VALUE", f"Invalid value for device {device!r} option {key[:80]!r}: {exc}", about=device
+            ) from None
 
 
 def protect_default(kind: str, name: str, verb: str) -> None:

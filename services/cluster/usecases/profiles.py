@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from core.errors import AlreadyExists, NotFound, Stale, WrongState
@@ -14,6 +15,8 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from services.cluster.domain import rules
 from services.cluster.store import ClusterStore
+
+_TRIES, _PAUSE_S = 5, 0.05
 
 
 def event(action: str, kind: str, project: str, name: str) -> Event:
@@ -59,27 +62,35 @@ class Profiles:
         rules.protect_default("profile", name, "renamed")
         plain_name("profile", new_name)
         entry = self.get(project, name)
+        seen = self._store.instances.revision
         self._refuse_used(entry.record)
         record = replace(entry.record, name=new_name)
         old_key, new_key = keys.profile(project, name), keys.profile(project, new_name)
+        if new_name == name or self._store.profile_cache.get(new_key):
+            raise AlreadyExists("EXISTS", f"Profile {new_name!r} already exists", about=new_name)
         txn = Txn().unchanged(old_key, entry.revision).absent(new_key).delete(old_key).put(new_key, record)
+        txn.prefix_unchanged(keys.instances(project), seen)
         txn.emit(event("profile-renamed", "profiles", project, new_name))
-        try:
-            revision = await self._store.store.commit(txn)
-        except Stale as exc:
-            raise AlreadyExists("EXISTS", f"Profile {new_name!r} already exists", about=new_name) from exc
+        revision = await self._store.store.commit(txn)
         self._store.profile_cache.apply(old_key, None, revision)
         self._store.profile_cache.apply(new_key, record, revision)
         return Entry(record, revision)
 
     async def delete(self, project: str, name: str) -> None:
-        """Delete a profile that no instance uses, proved in the transaction. Raises: WrongState."""
+        """Delete a profile that no instance uses, proved in the transaction. Raises: WrongState, Stale."""
         rules.protect_default("profile", name, "deleted")
-        key, seen = keys.profile(project, name), self._store.instances.revision
-        self._refuse_used(self.get(project, name).record)
-        txn = Txn().exists(key).prefix_unchanged(keys.instances(project), seen).delete(key)
-        txn.emit(event("profile-deleted", "profiles", project, name))
-        self._store.profile_cache.apply(key, None, await self._store.store.commit(txn))
+        key = keys.profile(project, name)
+        for _ in range(_TRIES):
+            seen = self._store.instances.revision
+            self._refuse_used(self.get(project, name).record)
+            txn = Txn().exists(key).prefix_unchanged(keys.instances(project), seen).delete(key)
+            txn.emit(event("profile-deleted", "profiles", project, name))
+            try:
+                return self._store.profile_cache.apply(key, None, await self._store.store.commit(txn))
+            except Stale:
+                # An instance changed that our cache does not show yet; look again when it does.
+                await asyncio.sleep(_PAUSE_S)
+        raise Stale("BUSY_PROJECT", "Instances of the project keep changing; try again", about=name)
 
     def _refuse_used(self, profile: Profile) -> None:
         if users := self.users(profile):

@@ -65,6 +65,7 @@ class Projects:
         old = entry.record
         config = without_empty({**old.config, **project.config} if merge else project.config)
         PROJECT.check(config)
+        self._keep_features(old, config)
         text = (project.description or old.description) if merge else project.description
         told = event("project-updated", "projects", "", project.name)
         new = await self._store.projects.replace(
@@ -73,14 +74,34 @@ class Projects:
         self._store.project_cache.apply(keys.project(project.name), new.record, new.revision)
         return new
 
+    def _keep_features(self, old: Project, config: dict[str, str]) -> None:
+        """Features say where objects live, so they stay while there are any. Raises: WrongState."""
+        names = {k for k in {*old.config, *config} if k.startswith("features.")}
+        if all(config.get(k, "false") == old.config.get(k, "false") for k in names):
+            return
+        if old.name == "default":
+            raise WrongState(
+                "FEATURES_STAY", "Features of the default project cannot be changed", about=old.name
+            )
+        if set(self.users(old.name)) - {rules.reference("profiles", old.name, "default")}:
+            raise WrongState(
+                "PROJECT_NOT_EMPTY", "Features can only be changed on empty projects", about=old.name
+            )
+
     async def delete(self, name: str) -> None:
         rules.protect_default("project", name, "deleted")
         self.get(name)
-        seen = self._store.instances.revision
+        s = self._store
+        if default := s.profile_cache.get(keys.profile(name, "default")):
+            await s.profile_cache.wait_for(default.revision)
+        seen = (s.instances.revision, s.images.revision, s.profile_cache.revision)
         profile = keys.profile(name, "default")
         if set(self.users(name)) - {rules.reference("profiles", name, "default")}:
             raise WrongState("PROJECT_NOT_EMPTY", "Only empty projects can be removed", about=name)
-        txn = Txn().exists(keys.project(name)).prefix_unchanged(keys.instances(name), seen)
+        prefixes = (keys.instances(name), keys.images(name), keys.profiles(name))
+        txn = Txn().exists(keys.project(name))
+        for prefix, revision in zip(prefixes, seen, strict=True):
+            txn.prefix_unchanged(prefix, revision)
         txn.delete(keys.project(name)).delete(profile).emit(event("project-deleted", "projects", "", name))
         revision = await self._store.store.commit(txn)
         self._store.project_cache.apply(keys.project(name), None, revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 import time
@@ -51,11 +52,13 @@ class Trust:
         if token := rules.token_secret(secret):
             return await self._redeem_token(certificate, token)
         stored = self._server_config().get("core.trust_password", "")
-        if not stored or not secret or not rules.password_matches(secret, stored):
+        if not stored or not secret or not await asyncio.to_thread(rules.password_matches, secret, stored):
             raise Forbidden("NOT_AUTHORIZED", "not authorized")
         return await self._trust(certificate, Certificate(name=name))
 
     async def _redeem_token(self, certificate: x509.Certificate, secret: str) -> Entry[Certificate]:
+        # A certificate that will be refused must not use the token up.
+        certificates.check(certificate, certificates.utc_now())
         operation = self._token_operation(secret)
         request: dict[str, Any] = operation.metadata["request"]
         wanted = Certificate(
@@ -68,7 +71,7 @@ class Trust:
     def _token_operation(self, secret: str) -> Operation:
         for id in self._runner.live_of("trust-token"):
             operation = self._runner.get(id)
-            if hmac.compare_digest(str(operation.metadata.get("secret", "")), secret):
+            if hmac.compare_digest(str(operation.metadata.get("secret", "")).encode(), secret.encode()):
                 return operation
         raise Forbidden("NO_TOKEN", "No matching certificate add operation found")
 

@@ -1,0 +1,126 @@
+"""Profiles, projects and the server's configuration."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core.errors import AlreadyExists, Forbidden, Invalid, NotFound, Stale, WrongState
+from core.records import Instance, Profile, Project
+from core.state import keys
+from core.state.store import Txn
+from tests.unit.cluster.conftest import Cluster
+
+
+async def add_instance(cluster: Cluster, project: str, name: str, *profiles: str) -> None:
+    record = Instance(id=f"id-{name}", project=project, name=name, profiles=profiles)
+    revision = await cluster.memory.commit(Txn().put(keys.instance(project, name), record))
+    await cluster.store.instances.wait_for(revision)
+
+
+async def test_a_profile_lives_from_create_to_delete(cluster: Cluster) -> None:
+    entry = await cluster.profiles.create(Profile("default", "web", "d", {"limits.cpu": "2", "user.a": ""}))
+    assert entry.record.config == {"limits.cpu": "2"}
+    more = Profile("default", "web", "", {"limits.cpu": "", "user.b": "1"}, {"eth0": {"type": "nic"}})
+    merged = await cluster.profiles.update(more, merge=True, expected_revision=0)
+    assert (merged.record.description, merged.record.config) == ("d", {"user.b": "1"})
+    await cluster.profiles.rename("default", "web", "www")
+    await cluster.profiles.delete("default", "www")
+    with pytest.raises(NotFound):
+        cluster.profiles.get("default", "www")
+
+
+async def test_a_profile_in_use_stays(cluster: Cluster) -> None:
+    await cluster.profiles.create(Profile("default", "web"))
+    await add_instance(cluster, "default", "c1", "default", "web")
+    assert cluster.profiles.users(cluster.profiles.get("default", "web").record) == ["instances/c1"]
+    with pytest.raises(WrongState):
+        await cluster.profiles.delete("default", "web")
+    with pytest.raises(WrongState):
+        await cluster.profiles.rename("default", "web", "www")
+
+
+async def test_an_instance_that_the_cache_has_not_seen_keeps_its_profile(cluster: Cluster) -> None:
+    await cluster.profiles.create(Profile("default", "web"))
+    record = Instance(id="i", project="default", name="c1", profiles=("web",))
+    await cluster.memory.commit(Txn().put(keys.instance("default", "c1"), record))
+    with pytest.raises((WrongState, Stale)):
+        await cluster.profiles.delete("default", "web")
+
+
+async def test_the_default_profile_and_project_are_protected(cluster: Cluster) -> None:
+    with pytest.raises(Forbidden, match='The "default" profile cannot be deleted'):
+        await cluster.profiles.delete("default", "default")
+    with pytest.raises(Forbidden, match='The "default" profile cannot be renamed'):
+        await cluster.profiles.rename("default", "default", "x")
+    with pytest.raises(Forbidden):
+        await cluster.projects.delete("default")
+
+
+async def test_a_change_to_an_old_revision_is_stale(cluster: Cluster) -> None:
+    first = await cluster.profiles.create(Profile("default", "web"))
+    await cluster.profiles.update(Profile("default", "web", "2"), merge=False, expected_revision=0)
+    with pytest.raises(Stale):
+        await cluster.profiles.update(
+            Profile("default", "web", "3"), merge=False, expected_revision=first.revision
+        )
+
+
+async def test_names_are_taken_once(cluster: Cluster) -> None:
+    await cluster.profiles.create(Profile("default", "web"))
+    await cluster.profiles.create(Profile("default", "www"))
+    with pytest.raises(AlreadyExists):
+        await cluster.profiles.create(Profile("default", "web"))
+    with pytest.raises(AlreadyExists):
+        await cluster.profiles.rename("default", "web", "www")
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        {"eth0": {}},
+        {"eth0": {"type": "nic", "name": "x\nlxc.hook.start = /x"}},
+        {"eth0": {"type": "nic", "a\nb": "x"}},
+        {"../x": {"type": "nic"}},
+        {f"d{i}": {"type": "disk"} for i in range(100)},
+    ],
+)
+async def test_hostile_devices_are_refused(cluster: Cluster, devices: dict[str, dict[str, str]]) -> None:
+    with pytest.raises(Invalid):
+        await cluster.profiles.create(Profile("default", "bad", "", {}, devices))
+
+
+async def test_a_project_goes_only_when_empty(cluster: Cluster) -> None:
+    await cluster.projects.create(Project("p1"))
+    await add_instance(cluster, "p1", "c1", "default")
+    assert "instances/c1?project=p1" in cluster.projects.users("p1")
+    with pytest.raises(WrongState, match="Only empty projects can be removed"):
+        await cluster.projects.delete("p1")
+    with pytest.raises(WrongState, match="Features can only be changed on empty projects"):
+        await cluster.projects.update(
+            Project("p1", "", {"features.images": "false"}), merge=True, expected_revision=0
+        )
+    await cluster.projects.create(Project("p2"))
+    await cluster.projects.delete("p2")
+    with pytest.raises(NotFound):
+        cluster.profiles.get("p2", "default")
+
+
+async def test_two_creations_of_one_project_leave_one(cluster: Cluster) -> None:
+    made = await asyncio.gather(
+        *(cluster.projects.create(Project("p1")) for _ in range(5)), return_exceptions=True
+    )
+    assert sum(isinstance(m, AlreadyExists) for m in made) == 4
+
+
+async def test_the_password_is_stored_hashed(cluster: Cluster) -> None:
+    new = await cluster.server.update(
+        {"core.trust_password": "secret"}, unchanged=[], merge=True, expected_revision=0
+    )
+    assert new.config["core.trust_password"].startswith("scrypt:") and "secret" not in str(new)
+    kept = await cluster.server.update(
+        {"user.a": "1"}, unchanged=["core.trust_password"], merge=False, expected_revision=0
+    )
+    assert kept.config == {**new.config, "user.a": "1"}
+    assert not (await cluster.server.update({}, unchanged=[], merge=False, expected_revision=0)).config

@@ -1,0 +1,97 @@
+"""Tables of keys: what they accept, what they refuse, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.configkeys.instance import INSTANCE, PROFILE
+from core.configkeys.others import NETWORK, POOL, PROJECT, SERVER
+from core.configkeys.schema import Schema, without_empty
+from core.errors import Invalid
+
+
+def refusal(schema: Schema, name: str, value: str) -> str:
+    with pytest.raises(Invalid) as caught:
+        schema.check({name: value})
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("limits.cpu", "0-1"),
+        ("limits.memory", "50%"),
+        ("limits.processes", "500"),
+        ("user.anything", "two\nlines"),
+        ("cloud-init.user-data", "#cloud-config\npackages: []\n"),
+        ("environment.PATH", "/bin:/usr/bin"),
+        ("linux.sysctl.net.ipv4.ip_forward", "1"),
+        ("limits.kernel.nofile", "1024:2048"),
+        ("security.nesting", "true"),
+    ],
+)
+def test_good_values_pass(name: str, value: str) -> None:
+    INSTANCE.check({name: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["raw.lxc", "raw.apparmor", "raw.seccomp", "raw.qemu", "security.privileged"]
+)
+def test_dangerous_keys_are_refused_with_a_reason(name: str) -> None:
+    assert refusal(INSTANCE, name, "x") == "KEY_REFUSED"
+
+
+@pytest.mark.parametrize("name", ["security.syscalls.deny", "nvidia.runtime", "security.idmap.base"])
+def test_keys_that_would_have_no_effect_are_refused(name: str) -> None:
+    assert refusal(INSTANCE, name, "1") == "KEY_REFUSED"
+
+
+@pytest.mark.parametrize("name", ["nonsense", "user.", "limits", "", "x" * 10_000, "boot.autostart\n"])
+def test_unknown_keys_are_named(name: str) -> None:
+    assert refusal(INSTANCE, name, "1") == "UNKNOWN_KEY"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("environment.A", "x\nlxc.hook.pre-start = /bin/sh"),
+        ("environment.A=B", "x"),
+        ("linux.sysctl.net.x", "1\nlxc.mount.entry = /"),
+        ("linux.sysctl.../../kernel", "1"),
+        ("linux.sysctl.a b", "1"),
+        ("limits.kernel.no/file", "1"),
+        ("snapshots.pattern", "a\u2028b"),
+        ("user.a", "NUL\0"),
+        ("user.a\nb", "x"),
+        ("limits.processes", "-1"),
+        ("limits.cpu.priority", "11"),
+    ],
+)
+def test_values_that_could_reach_a_line_of_their_own_are_refused(name: str, value: str) -> None:
+    assert refusal(INSTANCE, name, value) == "BAD_VALUE"
+
+
+def test_a_value_has_a_limit() -> None:
+    assert refusal(INSTANCE, "user.big", "x" * (256 * 1024 + 1)) == "VALUE_TOO_LONG"
+
+
+def test_profiles_have_no_image_and_volatile_keys() -> None:
+    assert refusal(PROFILE, "image.os", "debian") == "UNKNOWN_KEY"
+    assert refusal(PROFILE, "volatile.x", "1") == "UNKNOWN_KEY"
+
+
+def test_networks_may_not_write_the_dnsmasq_configuration() -> None:
+    assert refusal(NETWORK, "raw.dnsmasq", "dhcp-script=/x") == "KEY_REFUSED"
+    assert refusal(NETWORK, "dns.domain", "a\ndhcp-script=/x") == "BAD_VALUE"
+    assert refusal(NETWORK, "ipv4.address", "10.0.0.0/24") == "BAD_VALUE"
+
+
+def test_an_empty_value_unsets() -> None:
+    assert without_empty({"a": "", "b": "1"}) == {"b": "1"}
+
+
+@pytest.mark.parametrize("schema", [INSTANCE, PROFILE, NETWORK, POOL, PROJECT, SERVER])
+def test_every_default_passes_its_own_parser(schema: Schema) -> None:
+    for key in schema.keys.values():
+        if key.default:
+            key.parse(key.default)
