@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
+import tty
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from services.runtime.ports import Engine, ExecPlan
 
 log = get_logger(__name__)
 _CONNECT_S = 5.0
+_HOME = "/root"
 _WORDS = {126: "Command not executable", 127: "Command not found"}
 
 
@@ -50,6 +52,7 @@ class Session:
         self.id = operation_id
         self.argv = argv
         self.command = command
+        self.folder = "/"
         self.console = console
         names = ["0", "control"] if command.interactive else ["0", "1", "2", "control"]
         self.secrets = {secrets.token_hex(32): name for name in names} if command.channels else {}
@@ -84,7 +87,7 @@ class Session:
                 stdin=theirs[0],
                 stdout=theirs[1],
                 stderr=theirs[2],
-                cwd="/",
+                cwd=self.folder,
                 start_new_session=not self.command.interactive,
             )
         finally:
@@ -94,6 +97,8 @@ class Session:
 
     def _terminal(self) -> tuple[int, int, int]:
         ours, theirs = os.openpty()
+        # The terminal inside does the cooking; this one only carries bytes to it.
+        tty.setraw(theirs)
         resize(ours, self.command.width, self.command.height)
         os.set_blocking(ours, False)
         self._owned.append(ours)
@@ -191,12 +196,13 @@ class Execs:
         if not command.argv or any("\0" in part for part in command.argv):
             raise Invalid("NO_COMMAND", "A command is needed, without NUL in it", about=name)
         environment = environment_of(command.environment, target.config, command.user)
+        folder = command.cwd or environment.get("HOME", "/")
         plan = ExecPlan(
             tuple(command.argv),
             environment,
             command.user,
             command.group,
-            command.cwd or environment.get("HOME", "/"),
+            "/" if folder == _HOME else folder,
         )
         argv = self._engine.exec_argv(target.id, plan, terminal=command.interactive)
         shown = {
@@ -205,6 +211,8 @@ class Execs:
             "interactive": command.interactive,
         }
         session = Session(str(uuid.uuid4()), argv, command)
+        # lxc-attach starts the command in the folder of the same name as its own; saves a shell.
+        session.folder = _HOME if folder == _HOME else "/"
         return await self._open(session, target, "instance.exec", "Executing command", shown)
 
     async def console(self, project: str, name: str, width: int, height: int) -> Operation:
