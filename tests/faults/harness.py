@@ -51,7 +51,9 @@ class Victim:
         before = self.processes()
         for service in services:
             os.kill(before[service], signal.SIGKILL)
-        wait_for(lambda: all(self.processes().get(s) != before[s] for s in services), 30, "a restart")
+        wait_for(
+            lambda: all(self.processes().get(s) not in (None, before[s]) for s in services), 30, "a restart"
+        )
 
     def answers(self) -> bool:
         with contextlib.suppress(OSError, ValueError):

@@ -138,7 +138,15 @@ def _files(state: Path) -> Iterator[str]:
         "networks/*",
         "networks/*/*/*",
     )
-    patterns += ("pools/*/containers/*", "pools/*/instances/*", "logs/*/*")
+    patterns += (
+        "pools/*/containers/*",
+        "pools/*/instances/*",
+        "logs/*/*",
+        "mounted/*",
+        "mounted/*/*",
+        "engine/*",
+        "disks/*",
+    )
     for pattern in patterns:
         yield from (str(path.relative_to(state)) for path in state.glob(pattern))
 
