@@ -61,7 +61,8 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         "lxc.console.buffer.size = auto",
         "lxc.console.size = auto",
         f"lxc.console.logfile = {folder}/console.log",
-        "lxc.mount.auto = proc:rw sys:rw cgroup:mixed",
+        # A read-only /sys tells systemd that no udev will come: networkd does not wait for it then.
+        f"lxc.mount.auto = proc:rw sys:{'rw' if plan.nesting else 'mixed'} cgroup:mixed",
         "lxc.autodev = 1",
         "lxc.pty.max = 1024",
         "lxc.tty.max = 0",
