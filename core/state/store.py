@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from core.errors import Invalid
 from core.events import Event, EventBatch
 from core.state import codec, keys
+
+# etcd takes 1.5 MiB in one request; this leaves room for what else is in the transaction.
+MAX_RECORD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,13 @@ class Txn:
         return self
 
     def put(self, key: str, record: object) -> Txn:
-        """Write *record*: a dataclass, or bytes that are already encoded."""
-        self.puts[key] = record if isinstance(record, bytes) else codec.encode(record)
+        """Write *record*: a dataclass, or bytes that are already encoded. Raises: Invalid TOO_LARGE."""
+        value = record if isinstance(record, bytes) else codec.encode(record)
+        if len(value) > MAX_RECORD_BYTES:
+            raise Invalid(
+                "TOO_LARGE", f"The object is larger than {MAX_RECORD_BYTES >> 10} KiB; make it smaller"
+            )
+        self.puts[key] = value
         return self
 
     def delete(self, key: str) -> Txn:

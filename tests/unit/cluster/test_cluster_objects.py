@@ -124,3 +124,8 @@ async def test_the_password_is_stored_hashed(cluster: Cluster) -> None:
     )
     assert kept.config == {**new.config, "user.a": "1"}
     assert not (await cluster.server.update({}, unchanged=[], merge=False, expected_revision=0)).config
+
+
+async def test_what_is_too_large_for_the_store_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(Invalid, match="larger than 1024 KiB"):
+        await cluster.profiles.create(Profile("default", "big", "d" * 2_000_000))
