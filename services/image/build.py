@@ -25,8 +25,10 @@ from core.errors import PodiumError
 from services.image.sources import apt
 
 _RELEASES = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
+# udev: where /sys is writable, systemd-networkd waits for it to announce eth0.
 _PACKAGES = (
     "systemd-sysv",
+    "udev",
     "systemd-resolved",
     "libnss-myhostname",
     "dbus",
@@ -64,7 +66,7 @@ _CACHE = Path("/var/cache/podium/images")
 
 
 def recipe_hash(release: str, packages: tuple[str, ...]) -> str:
-    text = repr((release, packages, _NETWORK, _MASKED, platform.machine(), 4))
+    text = repr((release, packages, _NETWORK, _MASKED, platform.machine(), 5))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
