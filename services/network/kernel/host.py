@@ -162,11 +162,12 @@ async def forward_is_blocked() -> bool:
 async def _run(argv: list[str], stdin: bytes = b"") -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *argv,
-        stdin=asyncio.subprocess.PIPE,
+        # No pipe for nothing: uvloop raises when the program ends before an empty write.
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(stdin), _TIMEOUT_S)
+    output, _ = await asyncio.wait_for(process.communicate(stdin or None), _TIMEOUT_S)
     return process.returncode or 0, output.decode(errors="replace")
 
 
