@@ -84,4 +84,12 @@ def split_address(address: str) -> tuple[str | None, int]:
     return (host.strip("[]") or None), int(port)
 
 
-runner_of = partial(web.AppRunner, access_log=None, handle_signals=False, shutdown_timeout=2)
+# Longer lines than aiohttp takes by default, so that a name of 10,000 characters gets our own answer.
+runner_of = partial(
+    web.AppRunner,
+    access_log=None,
+    handle_signals=False,
+    shutdown_timeout=2,
+    max_line_size=1 << 16,
+    max_field_size=1 << 16,
+)
