@@ -1,5 +1,6 @@
 """One contract for every storage driver, on the real kernel."""
 
+# ruff: noqa: ASYNC221, ASYNC240 - a test may block its own loop
 from __future__ import annotations
 
 import contextlib
@@ -7,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def state() -> AsyncIterator[Path]:
+def state() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="podium-storage-", dir="/var/tmp"))
     folder.chmod(0o711)
     yield folder

@@ -22,6 +22,7 @@ from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
 _START_TIMEOUT_S = 60.0
 _HERE = Path(__file__).resolve().parent
 _LXCFS = Path("/var/lib/lxcfs")
+_FREEZER = Path("/sys/fs/cgroup/freezer/podium")
 # systemd takes SIGRTMIN+3 as "power off" (systemd(1), SIGNALS); other inits get SIGPWR.
 _POWEROFF_SYSTEMD = signal.SIGRTMIN + 3
 
@@ -81,6 +82,7 @@ class LxcEngine:
         if pid := self.pid(id):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+            await asyncio.to_thread(_thaw, id)
         try:
             await asyncio.wait_for(self.wait_exit(id), 10)
         except TimeoutError:
@@ -161,6 +163,13 @@ def _version() -> str:
     if done.returncode:
         raise NotFound("NO_ENGINE", "lxc-start was not found; install Debian's package lxc")
     return done.stdout.strip()
+
+
+def _thaw(id: str) -> None:
+    """Let a killed instance die: what cgroup v1 has frozen takes no signal, not even SIGKILL."""
+    for path, _, _ in os.walk(_FREEZER / id):
+        with contextlib.suppress(OSError):
+            Path(path, "freezer.state").write_text("THAWED")
 
 
 def _is_systemd(pid: int) -> bool:

@@ -92,7 +92,7 @@ def _unmount_image(target: Path) -> None:
 
 
 def _seed(upper: Path, files: dict[str, str]) -> None:
-    """Write into the upper layer. The guest may have run: no link, pipe or whiteout of its making is opened."""
+    """Write into the upper layer. The guest may have run: no link, pipe or whiteout of its is opened."""
     for path, text in files.items():
         folder = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         *parents, name = [part for part in path.split("/") if part]
