@@ -6,7 +6,6 @@ import asyncio
 
 import grpc
 
-from core.errors import PodiumError
 from core.logs import get_logger
 from core.metrics import start_metrics
 from core.operations.runner import Runner
@@ -66,5 +65,5 @@ async def _keep(networks: Networks) -> None:
         await asyncio.sleep(_RECONCILE_EVERY_S)
         try:
             await networks.reconcile()
-        except PodiumError as exc:
+        except Exception as exc:  # etcd away, nft hung: the next round tries again
             log.warning("reconcile_failed", error=str(exc))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface
@@ -11,6 +12,9 @@ from random import Random
 from core.errors import Invalid, LimitReached
 
 _MAC_PREFIX = "00:16:3e"
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_INTERFACE = re.compile(r"[-_A-Za-z0-9.]{1,15}")
+_MTUS = range(68, 65536)
 
 
 @dataclass(frozen=True)
@@ -106,3 +110,27 @@ def checked_static(bridge: IPv4Interface | None, address: str, network: str) -> 
             "GATEWAY", f'IP address "{address}" is assigned to parent managed network device', about=address
         )
     return str(ip)
+
+
+def checked_mac(text: str) -> str:
+    """Return a unicast MAC in small letters; it becomes a line of dnsmasq's files. Raises: Invalid."""
+    mac = text.lower()
+    if not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1:
+        raise Invalid("BAD_HWADDR", f"Invalid MAC address {text[:32]!r}; use six hex pairs", about="hwaddr")
+    return mac
+
+
+def checked_interface(text: str) -> str:
+    """Return an interface name. Raises: Invalid."""
+    if not _INTERFACE.fullmatch(text) or text in (".", ".."):
+        raise Invalid(
+            "BAD_NAME", f"Invalid interface name {text[:32]!r}; use up to 15 characters", about=text[:32]
+        )
+    return text
+
+
+def checked_mtu(text: str) -> int:
+    """Return an MTU. Raises: Invalid."""
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) in _MTUS):
+        raise Invalid("BAD_MTU", f"Invalid MTU {text[:32]!r}; use 68 to 65535", about="mtu")
+    return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
@@ -34,6 +35,8 @@ class Networks:
         self._store = store
         self._host = host
         self._random = random.Random()  # noqa: S311 - addresses are no secret
+        # Without it the reconcile loop would take a create in progress for one a crash left behind.
+        self._changing = asyncio.Lock()
 
     def find(self, name: str) -> Entry[Network] | None:
         return self._store.networks.get(keys.network(name))
@@ -58,6 +61,10 @@ class Networks:
 
     async def create(self, wanted: Network) -> Entry[Network]:
         """Record as Pending, bring up, record as Created; take everything back when that fails."""
+        async with self._changing:
+            return await self._create(wanted)
+
+    async def _create(self, wanted: Network) -> Entry[Network]:
         network_name(wanted.name)
         if wanted.type not in ("", "bridge"):
             raise Unsupported("NO_DRIVER", f"Network type {wanted.type!r} is not supported here; use bridge")
@@ -71,7 +78,7 @@ class Networks:
         self._store.networks.apply(key, network, revision)
         try:
             await self._host.ensure_up(network)
-        except PodiumError:
+        except Exception:
             await self._forget(network.name)
             raise
         return await self._save(replace(network, status="Created"), "network-created")
@@ -116,6 +123,10 @@ class Networks:
 
     async def reconcile(self) -> None:
         """Bring every recorded network to what its record says; take back half-made ones."""
+        async with self._changing:
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
         for entry in self.entries():
             network = entry.record
             if network.status == "Pending":
@@ -127,8 +138,8 @@ class Networks:
                 for nic in self._store.nics_on(network.name):
                     await self._host.write_nic(nic, NETWORK.get(network.config, "dns.domain"))
                 error = ""
-            except PodiumError as exc:
-                error = exc.message
+            except Exception as exc:  # the kernel's errors too: one bad network must not stop the others
+                error = exc.message if isinstance(exc, PodiumError) else str(exc) or repr(exc)
                 log.error("network_not_up", network=network.name, error=error)
             if error != network.error:
                 await self._save(replace(network, status="Errored" if error else "Created", error=error), "")

@@ -95,7 +95,7 @@ class Nics:
         network = self._network(options.get("network") or options.get("parent") or "")
         subnets = addresses.subnets_of(network.config)
         hwaddr = options.get("hwaddr") or wanted.hwaddr or (old.hwaddr if old else "")
-        hwaddr = (hwaddr or addresses.new_mac(self._random)).lower()
+        hwaddr = addresses.checked_mac(hwaddr or addresses.new_mac(self._random))
         static = options.get("ipv4.address", "")
         ipv4 = ""
         if static and static != "none":
@@ -110,10 +110,12 @@ class Nics:
             instance_name=owner.name,
             network=network.name,
             device=wanted.device,
-            name=options.get("name") or wanted.device,
-            host_name=options.get("host_name") or addresses.host_name(owner.instance_id, wanted.device),
+            name=addresses.checked_interface(options.get("name") or wanted.device),
+            host_name=addresses.checked_interface(
+                options.get("host_name") or addresses.host_name(owner.instance_id, wanted.device)
+            ),
             hwaddr=hwaddr,
-            mtu=int(options.get("mtu") or NETWORK.get(network.config, "bridge.mtu")),
+            mtu=addresses.checked_mtu(options.get("mtu") or NETWORK.get(network.config, "bridge.mtu")),
             bridge=network.name,
             ipv4=ipv4,
             ipv4_prefix=subnets.ipv4.network.prefixlen if subnets.ipv4 and ipv4 else 0,
