@@ -119,7 +119,7 @@ def _generalise(root: Path) -> None:
     """Take out what must differ between instances."""
     (root / "etc" / "machine-id").write_text("")
     (root / "etc" / "hostname").write_text("localhost\n")
-    for leftover in ("var/lib/dbus/machine-id", "etc/resolv.conf"):
+    for leftover in ("var/lib/dbus/machine-id", "etc/resolv.conf", "etc/.resolv.conf.systemd-resolved.bak"):
         (root / leftover).unlink(missing_ok=True)
     os.symlink("../run/systemd/resolve/stub-resolv.conf", root / "etc" / "resolv.conf")
     shutil.rmtree(root / "var" / "cache" / "apt" / "archives", ignore_errors=True)
