@@ -85,3 +85,18 @@ def parse_allowance(text: str) -> tuple[int, int] | int:
             raise ValueError(f"Invalid allowance: {text}; quota and period must be above zero")
         return int(match[1]), int(match[2])
     raise ValueError(f"Invalid allowance: {text}")
+
+
+_UNITS_S = {"S": 1, "M": 60, "H": 3600, "d": 86400, "w": 7 * 86400, "m": 30 * 86400, "y": 365 * 86400}
+
+
+def parse_expiry(text: str) -> int:
+    """Return seconds for "1H 30M" or "2d"; a month counts 30 days and a year 365."""
+    seconds = 0
+    for part in text.split(" "):
+        if not (match := re.fullmatch(r"([0-9]{1,3})([SMHdwmy])", part)):
+            raise ValueError(f"{text!r} is not a time such as 1H 30M or 2d")
+        seconds += int(match[1]) * _UNITS_S[match[2]]
+    if seconds > 1000 * _UNITS_S["y"]:
+        raise ValueError(f"{text[:40]!r} is longer than a thousand years")
+    return seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_interface
 
 from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
-from core.units import parse_bool, parse_bytes, parse_int
+from core.units import parse_bool, parse_bytes, parse_expiry, parse_int
 
 
 def _address(value: str) -> object:
@@ -63,7 +63,7 @@ SERVER = Schema(
     (
         ConfigKey("core.https_address", text, "where the REST API listens"),
         ConfigKey("core.trust_password", text, "lets clients add themselves"),
-        ConfigKey("core.remote_token_expiry", text, "life of trust tokens"),
+        ConfigKey("core.remote_token_expiry", parse_expiry, "life of trust tokens"),
         ConfigKey("core.metrics_authentication", parse_bool, "ask for a certificate", "true"),
         ConfigKey("images.auto_update_interval", parse_int, "hours", "6"),
         ConfigKey("images.auto_update_cached", parse_bool, "also cached ones", "true"),

@@ -7,6 +7,7 @@ import hmac
 import secrets
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -18,6 +19,7 @@ from core.operations.runner import Runner
 from core.records import Certificate
 from core.state import keys
 from core.state.repository import Entry
+from core.units import parse_expiry
 from services.cluster.domain import certificates, rules
 from services.cluster.store import ClusterStore
 from services.cluster.usecases.profiles import event
@@ -72,7 +74,7 @@ class Trust:
         for id in self._runner.live_of("trust-token"):
             operation = self._runner.get(id)
             if hmac.compare_digest(str(operation.metadata.get("secret", "")).encode(), secret.encode()):
-                return operation
+                return _not_expired(operation)
         raise Forbidden("NO_TOKEN", "No matching certificate add operation found")
 
     async def create_token(
@@ -89,12 +91,15 @@ class Trust:
             "password": "",
             "token": True,
         }
-        metadata = {
+        metadata: dict[str, Any] = {
             "secret": secrets.token_hex(32),
             "fingerprint": self._server_fingerprint,
             "addresses": addresses,
             "request": request,
         }
+        if expiry := self._server_config().get("core.remote_token_expiry"):
+            end = certificates.utc_now() + timedelta(seconds=parse_expiry(expiry))
+            metadata["expiresAt"] = end.isoformat(timespec="seconds")
         return await self._runner.open(
             "trust-token", "Executing operation", op_class=TOKEN, metadata=metadata, may_cancel=True
         )
@@ -143,6 +148,13 @@ class Trust:
             ) from exc
         self._store.certificate_cache.apply(keys.certificate(record.fingerprint), record, entry.revision)
         return entry
+
+
+def _not_expired(token: Operation) -> Operation:
+    end = token.metadata.get("expiresAt")
+    if end and datetime.fromisoformat(str(end)) <= certificates.utc_now():
+        raise Forbidden("TOKEN_EXPIRED", "Token has expired")
+    return token
 
 
 def _checked_type(type: str) -> str:

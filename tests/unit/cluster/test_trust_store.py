@@ -115,3 +115,15 @@ async def test_a_refused_certificate_does_not_use_the_token_up(cluster: Cluster)
     with pytest.raises(Invalid):
         await cluster.trust.redeem(certificate(age=40), secret, "")
     await cluster.trust.redeem(certificate(), secret, "")
+
+
+@pytest.mark.parametrize(("life", "good"), [("0S", False), ("1H 30M", True)])
+async def test_a_token_ends_with_its_life(cluster: Cluster, life: str, good: bool) -> None:
+    config = {"core.remote_token_expiry": life}
+    await cluster.server.update(config, unchanged=[], merge=True, expected_revision=0)
+    secret, _ = await token(cluster)
+    if good:
+        assert (await cluster.trust.redeem(certificate(), secret, "")).record.name == "ci"
+        return
+    with pytest.raises(Forbidden, match="Token has expired"):
+        await cluster.trust.redeem(certificate(), secret, "")

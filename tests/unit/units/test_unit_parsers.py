@@ -61,3 +61,13 @@ def test_no_text_makes_a_parser_fail_otherwise(text: str) -> None:
     for parse in (*parsers, units.check_memory, units.parse_cpus, units.parse_allowance):
         with contextlib.suppress(ValueError):
             parse(text)
+
+
+def test_a_life_is_a_sum_of_parts() -> None:
+    assert units.parse_expiry("1H 30M") == 5400
+
+
+@pytest.mark.parametrize("text", ["", "1", "H", "1h", "-1d", "1d  2d", "1d\n", "9" * 6 + "y", "999y 999y"])
+def test_what_is_no_life_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        units.parse_expiry(text)

@@ -1,0 +1,57 @@
+"""The keys and certificates that a member's first start makes."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from services.cluster.bootstrap import ensure_tls
+
+
+def read(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Path:
+    ensure_tls(tmp_path / "tls", group="")
+    return tmp_path / "tls"
+
+
+def test_the_ca_signs_the_member_and_not_the_server(tls: Path) -> None:
+    ca = read(tls / "ca.crt")
+    read(tls / "member.crt").verify_directly_issued_by(ca)
+    with pytest.raises(ValueError):
+        read(tls / "server.crt").verify_directly_issued_by(ca)
+
+
+@pytest.mark.parametrize("stem", ["ca", "member", "server"])
+def test_key_and_certificate_belong_together(tls: Path, stem: str) -> None:
+    key = load_pem_private_key((tls / f"{stem}.key").read_bytes(), None)
+    assert key.public_key() == read(tls / f"{stem}.crt").public_key()
+
+
+def test_keys_are_not_for_everyone(tls: Path) -> None:
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tls.glob("*.key")}
+    assert modes == {"ca.key": 0o600, "member.key": 0o640, "server.key": 0o640}
+
+
+def test_a_second_run_changes_nothing(tls: Path) -> None:
+    before = contents(tls)
+    ensure_tls(tls, group="")
+    assert contents(tls) == before
+
+
+@pytest.mark.parametrize("stem", ["member", "server"])
+def test_a_run_that_died_before_the_key_is_completed(tls: Path, stem: str) -> None:
+    (tls / f"{stem}.key").unlink()
+    ensure_tls(tls, group="")
+    test_key_and_certificate_belong_together(tls, stem)
