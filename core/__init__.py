@@ -1,4 +1,4 @@
-"""What all services share: errors, state, operations, rpc. No service, no kernel."""
+"""Shared library of every Podium process. Knows no service, no LXD, no kernel."""
 
 import os
 
