@@ -1,6 +1,5 @@
 """What an image or a guest plants in its root never leads out of it."""
 
-# ruff: noqa: ASYNC240 - a test may block its own loop
 from __future__ import annotations
 
 import asyncio
