@@ -1,0 +1,194 @@
+"""A host without a kernel: what the use cases of runtime ask for, kept in dictionaries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import NotFound, WrongState
+from services.runtime.ports import EnginePlan, ExitRecord, NicPlan, PoolSpace, Usage
+from services.runtime.usecases.peers import FoundImage, PreparedImage
+
+
+class FakeEngine:
+    version = "fake"
+
+    def __init__(self) -> None:
+        self.pids: dict[str, int] = {}
+        self.plans: list[EnginePlan] = []
+        self.fails = False
+        self.target = "stop"
+        self._gone: dict[str, asyncio.Event] = {}
+
+    async def start(self, plan: EnginePlan) -> int:
+        if self.fails:
+            raise WrongState("START_FAILED", "The engine said no")
+        self.plans.append(plan)
+        self._gone[plan.id] = asyncio.Event()
+        return self.pids.setdefault(plan.id, 4000 + len(self.plans))
+
+    def pid(self, id: str) -> int:
+        return self.pids.get(id, 0)
+
+    def running(self) -> set[str]:
+        return set(self.pids)
+
+    def end(self, id: str, target: str = "stop") -> None:
+        """The instance ends by itself."""
+        self.target = target
+        self.pids.pop(id, None)
+        if gone := self._gone.get(id):
+            gone.set()
+
+    async def kill(self, id: str) -> None:
+        self.end(id)
+
+    async def shutdown(self, id: str) -> None:
+        self.end(id)
+
+    async def wait_exit(self, id: str) -> ExitRecord:
+        if id in self.pids:
+            await self._gone[id].wait()
+        return ExitRecord(self.target, time.time())
+
+    def exec_argv(self, id: str, plan: Any, *, terminal: bool) -> list[str]:
+        return list(plan.command)
+
+    def console_argv(self, id: str) -> list[str]:
+        return ["cat"]
+
+    def folder(self, id: str) -> Path:
+        return Path("/nonexistent") / id
+
+    async def remove(self, id: str) -> None:
+        self.pids.pop(id, None)
+
+
+class FakeRootFs:
+    def __init__(self) -> None:
+        self.mounted: set[str] = set()
+
+    async def ensure_image(self, fingerprint: str, squashfs: Path, rootfs_dir: str) -> Path:
+        return Path("/images") / fingerprint
+
+    async def drop_image(self, fingerprint: str) -> None:
+        return None
+
+    async def seed(self, volume: Path, files: dict[str, str]) -> None:
+        return None
+
+    async def ensure_mounted(
+        self, id: str, lower: Path | None, volume: Path, idmap_base: int, idmap_size: int
+    ) -> Path:
+        self.mounted.add(id)
+        return Path("/instances") / id
+
+    async def ensure_unmounted(self, id: str) -> None:
+        self.mounted.discard(id)
+
+    def is_mounted(self, id: str) -> bool:
+        return id in self.mounted
+
+
+class FakeDriver:
+    name, version = "dir", "1"
+
+    def __init__(self) -> None:
+        self.made: set[str] = set()
+
+    async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
+        return {**config, "source": f"/pools/{pool}"}
+
+    async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
+        return None
+
+    async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
+        return None
+
+    async def space(self, pool: str) -> PoolSpace:
+        return PoolSpace(1, 2)
+
+    async def ensure_volume(self, pool: str, id: str, *, size: int = 0) -> Path:
+        self.made.add(id)
+        return Path("/pools") / pool / id
+
+    async def set_quota(self, pool: str, id: str, size: int) -> None:
+        return None
+
+    async def delete_volume(self, pool: str, id: str) -> None:
+        self.made.discard(id)
+
+    async def usage(self, pool: str, id: str) -> int:
+        return -1
+
+    async def volumes(self, pool: str) -> list[str]:
+        return sorted(self.made)
+
+
+class FakeCgroups:
+    def __init__(self) -> None:
+        self.frozen: set[str] = set()
+
+    def plan(self, config: dict[str, str]) -> dict[str, str]:
+        return {}
+
+    def apply(self, id: str, config: dict[str, str]) -> None:
+        return None
+
+    def usage(self, id: str, *, detailed: bool = False) -> Usage:
+        return Usage()
+
+    def freeze(self, id: str) -> None:
+        self.frozen.add(id)
+
+    def thaw(self, id: str) -> None:
+        self.frozen.discard(id)
+
+    def is_frozen(self, id: str) -> bool:
+        return id in self.frozen
+
+    def remove(self, id: str) -> None:
+        self.frozen.discard(id)
+
+
+class FakeGuests:
+    def interfaces(self, pid: int) -> list[Any]:
+        return []
+
+
+class FakeImages:
+    async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
+        if alias and alias != "debian/12":
+            raise NotFound("NO_ALIAS", "Image alias not found", about=alias)
+        return FoundImage("ab" * 32, "x86_64", {"os": "Debian"}, ("default",))
+
+    async def match(self, project: str, properties: Mapping[str, str]) -> FoundImage | None:
+        return None
+
+    async def prepare(self, project: str, fingerprint: str) -> PreparedImage:
+        return PreparedImage(Path("/images") / fingerprint, "rootfs")
+
+
+class FakeNetworks:
+    def __init__(self) -> None:
+        self.fails = False
+        self.reserved: dict[str, list[str]] = {}
+
+    async def reserve(
+        self,
+        id: str,
+        project: str,
+        name: str,
+        nics: Mapping[str, Mapping[str, str]],
+        hwaddrs: Mapping[str, str],
+    ) -> tuple[NicPlan, ...]:
+        if self.fails:
+            raise NotFound("NO_NETWORK", "Network 'x' not found")
+        self.reserved[id] = list(nics)
+        return tuple(NicPlan(d, d, f"veth{d}", "00:16:3e:00:00:01", 1500, "br0") for d in nics)
+
+    async def release(self, id: str) -> None:
+        self.reserved.pop(id, None)

@@ -1,0 +1,184 @@
+"""The stories of instances on a fake host: done, undone, and one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from core.errors import AlreadyExists, Invalid, NotFound, WrongState
+from core.operations.operation import Operation
+from core.operations.runner import Runner
+from core.records import Pool, Profile, Project
+from core.state import keys
+from core.state.memory import MemoryStore
+from core.state.store import Txn
+from services.runtime.store import RuntimeStore
+from services.runtime.usecases.change import Changes
+from services.runtime.usecases.claims import Claims
+from services.runtime.usecases.create import Create, Source, Wanted
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.power import Power
+from services.runtime.usecases.watch import Watch
+from tests.fakes import runtime_host as fakes
+
+MEMBER = "m"
+
+
+@dataclass
+class World:
+    host: Host
+    runner: Runner
+    create: Create
+    power: Power
+    changes: Changes
+    engine: fakes.FakeEngine
+    networks: fakes.FakeNetworks
+    driver: fakes.FakeDriver
+
+    async def made(self, name: str = "web", *, ephemeral: bool = False) -> Operation:
+        source = Source(alias="debian/12")
+        return await self.done(await self.create.accept(Wanted("default", name, source, ephemeral=ephemeral)))
+
+    async def done(self, operation: Operation) -> Operation:
+        return await self.runner.wait(operation.id)
+
+    async def changed(self, action: str, name: str = "web", *, force: bool = False) -> Operation:
+        return await self.done(await self.power.change("default", name, action, timeout_s=5, force=force))
+
+    def status(self, name: str = "web") -> str:
+        return self.host.store.observed_of(self.host.store.instance("default", name).record).record.status
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    store = RuntimeStore(MemoryStore())
+    devices = {
+        "root": {"type": "disk", "path": "/", "pool": "default"},
+        "eth0": {"type": "nic", "network": "b"},
+    }
+    txn = Txn().put(keys.project("default"), Project("default"))
+    txn.put(keys.profile("default", "default"), Profile("default", "default", devices=devices))
+    await store.commit(txn.put(keys.pool("default"), Pool("default", "dir")))
+    await store.start()
+    engine, networks, driver = fakes.FakeEngine(), fakes.FakeNetworks(), fakes.FakeDriver()
+    host = Host(
+        store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeImages(),
+        networks, {"dir": driver},
+    )  # fmt: skip
+    runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
+    claims = Claims(store, runner)
+    power = Power(host, claims, watch, MEMBER)
+    create = Create(host, claims, power, MEMBER)
+    yield World(host, runner, create, power, Changes(host, claims, MEMBER), engine, networks, driver)
+    await watch.stop()
+    await runner.stop()
+    await store.stop()
+
+
+async def test_a_created_instance_is_stopped_and_has_its_mac(world: World) -> None:
+    assert (await world.made()).state == "succeeded"
+    observed = world.host.store.observed_of(world.host.store.instance("default", "web").record).record
+    assert (observed.status, observed.volatile["volatile.eth0.hwaddr"]) == ("stopped", "00:16:3e:00:00:01")
+
+
+async def test_a_failed_creation_leaves_nothing_and_frees_the_name(world: World) -> None:
+    world.networks.fails = True
+    assert (await world.made()).error_reason == "NO_NETWORK"
+    assert not world.host.store.instances.entries()
+    assert not world.host.store.idmaps.entries()
+    assert not world.driver.made
+    world.networks.fails = False
+    assert (await world.made()).state == "succeeded"
+
+
+async def test_a_name_is_used_once(world: World) -> None:
+    await world.made()
+    with pytest.raises(AlreadyExists):
+        await world.made()
+
+
+async def test_many_creations_at_once_get_ranges_of_their_own(world: World) -> None:
+    await asyncio.gather(*(world.made(f"c{i}") for i in range(8)))
+    bases = {e.record.idmap_base for e in world.host.store.instances.entries()}
+    assert len(bases) == 8
+
+
+async def test_an_unknown_profile_or_alias_is_refused_before_anything_is_recorded(world: World) -> None:
+    with pytest.raises(NotFound):
+        await world.create.accept(Wanted("default", "web", Source(alias="debian/12"), profiles=("no",)))
+    with pytest.raises(NotFound):
+        await world.create.accept(Wanted("default", "web", Source(alias="no")))
+    with pytest.raises(Invalid):
+        await world.create.accept(Wanted("default", "web", Source()))
+    assert not world.host.store.instances.entries()
+
+
+async def test_start_freeze_thaw_stop_delete(world: World) -> None:
+    await world.made()
+    for action, status in (
+        ("start", "running"),
+        ("freeze", "frozen"),
+        ("unfreeze", "running"),
+        ("stop", "stopped"),
+    ):
+        assert (await world.changed(action)).state == "succeeded"
+        assert world.status() == status
+    await world.done(await world.changes.delete("default", "web"))
+    assert not world.host.store.instances.entries()
+    assert not world.networks.reserved
+
+
+async def test_a_failed_start_leaves_it_stopped(world: World) -> None:
+    await world.made()
+    world.engine.fails = True
+    assert (await world.changed("start")).error_message == "The engine said no"
+    assert world.status() == "stopped"
+
+
+async def test_a_running_instance_cannot_be_deleted_or_renamed(world: World) -> None:
+    await world.made()
+    await world.changed("start")
+    with pytest.raises(WrongState):
+        await world.changes.delete("default", "web")
+    with pytest.raises(WrongState):
+        await world.changes.rename("default", "web", "other")
+
+
+async def test_rename_keeps_the_id(world: World) -> None:
+    await world.made()
+    before = world.host.store.instance("default", "web").record.id
+    assert (await world.done(await world.changes.rename("default", "web", "other"))).state == "succeeded"
+    assert world.host.store.instance("default", "other").record.id == before
+    assert world.status("other") == "stopped"
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(3):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_instance_that_ends_by_itself_is_recorded_as_stopped(world: World) -> None:
+    await world.made()
+    await world.changed("start")
+    world.engine.end(world.host.store.instance("default", "web").record.id)
+    await until(lambda: world.status() == "stopped")
+
+
+async def test_a_reboot_from_inside_starts_it_again(world: World) -> None:
+    await world.made()
+    await world.changed("start")
+    world.engine.end(world.host.store.instance("default", "web").record.id, "reboot")
+    await until(lambda: len(world.engine.plans) == 2 and world.status() == "running")
+
+
+async def test_an_ephemeral_instance_goes_when_it_stops(world: World) -> None:
+    await world.made(ephemeral=True)
+    await world.changed("start")
+    await world.changed("stop", force=True)
+    assert not world.host.store.instances.entries()
+    assert not world.driver.made
