@@ -13,6 +13,7 @@ from core.errors import Invalid, LimitReached
 
 _MAC_PREFIX = "00:16:3e"
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_DOMAIN = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,3}")
 _INTERFACE = re.compile(r"[-_A-Za-z0-9.]{1,15}")
 _MTUS = range(68, 65536)
 
@@ -134,3 +135,23 @@ def checked_mtu(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) in _MTUS):
         raise Invalid("BAD_MTU", f"Invalid MTU {text[:32]!r}; use 68 to 65535", about="mtu")
     return int(text)
+
+
+def checked_domain(text: str) -> str:
+    """Return a DNS domain; commas, slashes and spaces mean something to dnsmasq. Raises: Invalid."""
+    if not _DOMAIN.fullmatch(text):
+        raise Invalid(
+            "BAD_DOMAIN",
+            f"Invalid dns.domain {text[:64]!r}; use letters, digits, - and .",
+            about="dns.domain",
+        )
+    return text
+
+
+def without(
+    taken: tuple[list[IPv4Network], list[IPv6Network]], own: Subnets
+) -> tuple[list[IPv4Network], list[IPv6Network]]:
+    """Return *taken* less a network's own subnets, which its bridge shows too."""
+    v4 = [net for net in taken[0] if own.ipv4 is None or net != own.ipv4.network]
+    v6 = [net for net in taken[1] if own.ipv6 is None or net != own.ipv6.network]
+    return v4, v6

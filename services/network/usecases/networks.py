@@ -148,6 +148,7 @@ class Networks:
         """Return *config* checked, with automatic addresses chosen. Raises: Invalid."""
         filled = without_empty(config)
         NETWORK.check(filled)
+        addresses.checked_domain(NETWORK.get(filled, "dns.domain"))
         taken = await self._host.taken_subnets()
         for family in _FAMILIES:
             key = f"{family}.address"
@@ -158,8 +159,7 @@ class Networks:
             else:
                 filled[key] = addresses.free_ipv6_subnet(taken[1], self._random)
             filled.setdefault(f"{family}.nat", "true")
-        if not old:
-            _refuse_overlap(filled, taken)
+        _refuse_overlap(filled, addresses.without(taken, addresses.subnets_of(old)))
         return filled
 
     async def _save(self, network: Network, action: str) -> Entry[Network]:
