@@ -1,6 +1,5 @@
 """One contract for every storage driver, on the real kernel."""
 
-# ruff: noqa: ASYNC221, ASYNC240 - a test may block its own loop
 from __future__ import annotations
 
 import contextlib

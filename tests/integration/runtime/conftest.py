@@ -1,6 +1,5 @@
 """A real Debian root as squashfs, built once a machine, and hosts to boot it on."""
 
-# ruff: noqa: ASYNC110, ASYNC240 - a test may block its own loop
 from __future__ import annotations
 
 import asyncio

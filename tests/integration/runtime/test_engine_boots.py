@@ -1,6 +1,5 @@
 """systemd in a real container: it boots confined, ends as told, and leaves nothing behind."""
 
-# ruff: noqa: ASYNC221, ASYNC240 - a test may block its own loop
 from __future__ import annotations
 
 import asyncio
