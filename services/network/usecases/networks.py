@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
@@ -86,6 +87,13 @@ class Networks:
     async def update(
         self, name: str, config: dict[str, str], description: str, *, merge: bool, expected_revision: int
     ) -> Entry[Network]:
+        """Apply, then record; what was applied is taken back when the host refuses."""
+        async with self._changing:
+            return await self._update(name, config, description, merge, expected_revision)
+
+    async def _update(
+        self, name: str, config: dict[str, str], description: str, merge: bool, expected_revision: int
+    ) -> Entry[Network]:
         entry = self.get(name)
         if expected_revision and entry.revision != expected_revision:
             raise Stale("STALE", "The network was changed meanwhile; read it again", about=name)
@@ -93,10 +101,19 @@ class Networks:
         asked = {**old.config, **config} if merge else config
         text = (description or old.description) if merge else description
         new = replace(old, config=await self._filled(asked, old.config), description=text)
-        await self._host.ensure_up(new)
+        try:
+            await self._host.ensure_up(new)
+        except Exception:
+            with contextlib.suppress(PodiumError):
+                await self._host.ensure_up(old)
+            raise
         return await self._save(new, "network-updated")
 
     async def rename(self, name: str, new_name: str) -> Entry[Network]:
+        async with self._changing:
+            return await self._rename(name, new_name)
+
+    async def _rename(self, name: str, new_name: str) -> Entry[Network]:
         network_name(new_name)
         self._refuse_used(name)
         old = self.get(name).record
@@ -112,6 +129,10 @@ class Networks:
         return Entry(new, revision)
 
     async def delete(self, name: str) -> None:
+        async with self._changing:
+            await self._delete(name)
+
+    async def _delete(self, name: str) -> None:
         self.get(name)
         self._refuse_used(name)
         seen = self._store.nics.revision
