@@ -60,10 +60,11 @@ async def main() -> None:
 async def _keep(networks: Networks) -> None:
     """Mend drift for ever: a rule deleted by hand returns, a dead dnsmasq is started again."""
     while True:
-        if await forward_is_blocked():
-            log.warning("forward_policy_drop", hint="another program (Docker?) drops forwarded traffic")
-        await asyncio.sleep(_RECONCILE_EVERY_S)
         try:
+            if await forward_is_blocked():
+                log.warning("forward_policy_drop", hint="another program (Docker?) drops forwarded traffic")
+            await asyncio.sleep(_RECONCILE_EVERY_S)
             await networks.reconcile()
         except Exception as exc:  # etcd away, nft hung: the next round tries again
-            log.warning("reconcile_failed", error=str(exc))
+            log.warning("reconcile_failed", error=str(exc) or repr(exc))
+            await asyncio.sleep(1)
