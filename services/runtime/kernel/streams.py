@@ -31,8 +31,10 @@ def resize(fd: int, width: int, height: int) -> None:
 class Reader:
     """The output of a process. After finish() it ends as soon as nothing is left to read."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, terminal: bool = False) -> None:
         self._fd = fd
+        self._terminal = terminal
+        self._held = b""
         self._finishing = asyncio.Event()
         os.set_blocking(fd, False)
 
@@ -41,7 +43,23 @@ class Reader:
         self._finishing.set()
 
     async def read(self) -> bytes:
-        """Return the next bytes; none at the end."""
+        """Return the next bytes; none at the end.
+
+        liblxc makes the outer terminal write "\\r\\n" for every "\\n" of the inner one; that is undone.
+        """
+        data = await self._next()
+        if not self._terminal:
+            return data
+        while data:
+            data = self._held + data
+            self._held = data[-1:] if data.endswith(b"\r") else b""
+            if out := data[: len(data) - len(self._held)].replace(b"\r\n", b"\n"):
+                return out
+            data = await self._next()
+        held, self._held = self._held, b""
+        return held
+
+    async def _next(self) -> bytes:
         while True:
             try:
                 return os.read(self._fd, _PIECE)

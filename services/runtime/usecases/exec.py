@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import signal
-import tty
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -97,8 +96,6 @@ class Session:
 
     def _terminal(self) -> tuple[int, int, int]:
         ours, theirs = os.openpty()
-        # The terminal inside does the cooking; this one only carries bytes to it.
-        tty.setraw(theirs)
         resize(ours, self.command.width, self.command.height)
         os.set_blocking(ours, False)
         self._owned.append(ours)
@@ -123,7 +120,7 @@ class Session:
         return theirs[0], theirs[1], theirs[2]
 
     def _read(self, name: str, fd: int) -> None:
-        self.readers[name] = Reader(fd)
+        self.readers[name] = Reader(fd, terminal=self.command.interactive)
         self.sent[name] = asyncio.Event()
 
     async def wait(self) -> int:
