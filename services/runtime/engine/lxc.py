@@ -60,6 +60,8 @@ class LxcEngine:
             code = -1
         pid = self.pid(plan.id)
         if code or not pid:
+            # The monitor may still be cleaning up; whoever retries must not meet it.
+            await self.kill(plan.id)
             raise await asyncio.to_thread(_start_failed, folder)
         return pid
 
