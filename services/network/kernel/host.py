@@ -131,11 +131,13 @@ class LinuxHost:
         if pid is None:
             return
         os.kill(pid, signal.SIGTERM)
-        for _ in range(100):
-            if self._pid(name) is None:
+        for attempt in range(150):
+            if _has_ended(pid):
                 return
+            if attempt == 100:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(0.02)
-        os.kill(pid, signal.SIGKILL)
 
     def _pid(self, name: str) -> int | None:
         """Return the pid of this network's dnsmasq, if the process at that pid really is it."""
@@ -169,6 +171,17 @@ async def _run(argv: list[str], stdin: bytes = b"") -> tuple[int, str]:
     )
     output, _ = await asyncio.wait_for(process.communicate(stdin or None), _TIMEOUT_S)
     return process.returncode or 0, output.decode(errors="replace")
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether a process is gone or a zombie: only then are its sockets closed.
+
+    Its pid file and its command line vanish earlier, while a successor could not bind yet.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _dnsmasq_refused(network: str, output: str) -> WrongState:

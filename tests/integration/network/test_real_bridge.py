@@ -146,7 +146,8 @@ async def test_a_network_cannot_move_onto_a_subnet_in_use(bench: Bench) -> None:
 async def test_a_domain_change_reaches_the_dns_server_and_a_deleted_network_stays_gone(bench: Bench) -> None:
     network = await bench.create()
     gateway = network.config["ipv4.address"].split("/")[0]
-    await bench.networks.update(bench.name, {"dns.domain": "pod"}, "", merge=True, expected_revision=0)
+    for domain in ("a", "b", "c", "d", "pod"):
+        await bench.networks.update(bench.name, {"dns.domain": domain}, "", merge=True, expected_revision=0)
     [nic] = await bench.nics.reserve(Owner("i1", "default", "c1"), [Wanted("eth0", {"network": bench.name})])
     assert await _resolved("c1.pod", gateway) == nic.ipv4
     await bench.nics.release("i1")
