@@ -26,6 +26,13 @@ class Caller:
     certificate_der: bytes = b""
     kind: str = "client"
 
+    def may_see(self, project: str, owner: str = "") -> bool:
+        """Say whether an operation of *project* started by *owner* is this caller's business.
+
+        Operations carry secrets (exec channels, trust tokens): a confined caller sees its own only.
+        """
+        return self.projects is None or project in self.projects or owner == self.identity.username
+
     @property
     def is_admin(self) -> bool:
         return self.trusted and self.projects is None and self.kind == "client"
@@ -49,8 +56,13 @@ def caller_of(request: web.Request, backend: Backend) -> Caller:
     return Caller(identity, True, projects, der, record.type)
 
 
-def require(caller: Caller, access: str, project: str) -> None:
-    """Raises: Forbidden unless the caller may use a route with this *access*."""
+def require(caller: Caller, access: str, project: str, *, everywhere: bool = False) -> None:
+    """Raises: Forbidden unless the caller may use a route with this *access*.
+
+    everywhere: it asked for all projects, which a confined caller never may.
+    """
+    if everywhere and caller.projects is not None:
+        raise Forbidden("NOT_AUTHORIZED", "not authorized")
     if access == "public":
         return
     refused = not caller.trusted or (access == "admin" and not caller.is_admin)

@@ -34,7 +34,8 @@ def application(backend: Backend) -> web.Application:
 
 def _checked(handler: Handler, access: str) -> Handler:
     async def run(request: web.Request) -> web.StreamResponse:
-        auth.require(request["caller"], access, req.project(request))
+        everywhere = request.query.get("all-projects") == "true"
+        auth.require(request["caller"], access, req.project(request), everywhere=everywhere)
         result: web.StreamResponse = await handler(request)
         return result
 

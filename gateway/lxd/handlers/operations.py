@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import math
 import time
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from core.errors import Forbidden, Invalid
+from core.errors import Forbidden, Invalid, NotFound
 from core.events import Event, EventBatch
 from core.operations.operation import Operation
 from core.state.repository import Entry
@@ -33,6 +34,8 @@ async def list_operations(request: web.Request) -> web.Response:
     found: dict[str, list[Any]] = {}
     for entry in req.backend(request).operations.entries():
         operation = entry.record
+        if not _visible(request, operation):
+            continue
         if operation.project not in ("", project) or (operation.is_final and operation.updated_at < horizon):
             continue
         status = OPERATION[operation.state][0].lower()
@@ -42,12 +45,25 @@ async def list_operations(request: web.Request) -> web.Response:
 
 
 async def get_operation(request: web.Request) -> web.Response:
-    return envelope.sync(operation_json(await req.backend(request).operation(req.name(request))))
+    return envelope.sync(operation_json(await _operation(request)))
+
+
+async def _operation(request: web.Request) -> Operation:
+    """Raises: NotFound, also for what is none of the caller's business."""
+    operation = await req.backend(request).operation(req.name(request))
+    if not _visible(request, operation):
+        raise NotFound("NO_OPERATION", "Operation not found", about=operation.id)
+    return operation
+
+
+def _visible(request: web.Request, operation: Operation) -> bool:
+    seen: bool = request["caller"].may_see(operation.project, operation.requestor.get("username", ""))
+    return seen
 
 
 async def wait_operation(request: web.Request) -> web.Response:
     backend, id = req.backend(request), req.name(request)
-    operation = await backend.operation(id)
+    operation = await _operation(request)
     if not request["caller"].trusted:
         given, wanted = request.query.get("secret", ""), str(operation.metadata.get("secret", ""))
         if not wanted or not hmac.compare_digest(given, wanted):
@@ -56,12 +72,14 @@ async def wait_operation(request: web.Request) -> web.Response:
         timeout = float(request.query.get("timeout", "-1"))
     except ValueError:
         raise Invalid("BAD_TIMEOUT", "timeout must be a number of seconds") from None
+    if not math.isfinite(timeout):
+        raise Invalid("BAD_TIMEOUT", "timeout must be a finite number of seconds")
     return envelope.sync(operation_json(await backend.wait(id, None if timeout < 0 else timeout)))
 
 
 async def delete_operation(request: web.Request) -> web.Response:
     backend, id = req.backend(request), req.name(request)
-    operation = await backend.operation(id)
+    operation = await _operation(request)
     service = backend.operation_services[operation.service]
     reply = await service.CancelOperation(pb.CancelOperationRequest(id=id))
     backend.accepted(reply.operation)
@@ -78,7 +96,8 @@ async def events(request: web.Request) -> web.StreamResponse:
     if not socket.can_prepare(request).ok:
         raise Invalid("NO_WEBSOCKET", "Bad Request")
     queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-    listener = _Listener(queue, wanted, project)
+    confined = request["caller"].projects is not None
+    listener = _Listener(queue, wanted, project, confined=confined)
     backend = req.backend(request)
     backend.listeners.add(listener)
     try:
@@ -120,14 +139,24 @@ async def _until_closed(socket: web.WebSocketResponse, queue: asyncio.Queue[byte
 class _Listener:
     """One events websocket: what it wants, and what waits for it."""
 
-    def __init__(self, queue: asyncio.Queue[bytes | None], types: frozenset[str], project: str) -> None:
+    def __init__(
+        self,
+        queue: asyncio.Queue[bytes | None],
+        types: frozenset[str],
+        project: str,
+        *,
+        confined: bool = False,
+    ) -> None:
         self._queue = queue
         self._types = types
         self._project = project
+        self._confined = confined
 
     def tell(self, kind: str, project: str, metadata: dict[str, Any], at: float) -> None:
         if kind not in self._types or (self._project and project and project != self._project):
             return
+        if self._confined and project != self._project:
+            return  # what belongs to no project (trust tokens) is for administrators
         body: dict[str, Any] = {"type": kind, "timestamp": time_text(at), "metadata": metadata}
         body["location"] = "none"
         if project:

@@ -1,0 +1,126 @@
+"""Rules at the door: who may see what, filters, ETags, hostile bodies."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from core.errors import Forbidden, Invalid
+from core.operations.operation import Operation
+from core.rpc.identity import Identity
+from gateway.auth import Caller, require
+from gateway.lxd import etag, filters
+from gateway.lxd import request as req
+from gateway.lxd.handlers.operations import _Listener
+from gateway.lxd.routes import table
+from gateway.lxd.views.operations import operation_json
+
+CONFINED = Caller(Identity("aa", "tls", ""), trusted=True, projects=("web",))
+ADMIN = Caller(Identity("root", "unix", "@"), trusted=True)
+STRANGER = Caller(Identity("", "tls", ""), trusted=False)
+
+
+@pytest.mark.parametrize(
+    ("caller", "access", "project"),
+    [
+        (STRANGER, "trusted", "default"),
+        (STRANGER, "project", "default"),
+        (STRANGER, "metrics", "default"),
+        (CONFINED, "admin", "web"),
+        (CONFINED, "project", "default"),
+        (CONFINED, "metrics", "default"),
+    ],
+)
+def test_a_caller_without_the_right_is_refused(caller: Caller, access: str, project: str) -> None:
+    with pytest.raises(Forbidden):
+        require(caller, access, project)
+
+
+def test_a_confined_caller_works_in_its_own_project() -> None:
+    require(CONFINED, "project", "web")
+
+
+def test_a_confined_caller_may_not_ask_for_all_projects() -> None:
+    with pytest.raises(Forbidden):
+        require(CONFINED, "project", "web", everywhere=True)
+    require(ADMIN, "project", "default", everywhere=True)
+
+
+def test_a_confined_caller_sees_operations_of_its_projects_and_its_own_only() -> None:
+    assert CONFINED.may_see("web")
+    assert CONFINED.may_see("default", owner="aa")
+    assert not CONFINED.may_see("default", owner="root")
+    assert not CONFINED.may_see("", owner="root")
+    assert ADMIN.may_see("")
+
+
+@pytest.mark.parametrize(("project", "told"), [("web", True), ("", False), ("default", False)])
+def test_events_of_no_project_do_not_reach_a_confined_listener(project: str, told: bool) -> None:
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+    _Listener(queue, frozenset({"operation"}), "web", confined=True).tell("operation", project, {}, 0.0)
+    assert queue.empty() != told
+
+
+def test_no_route_is_listed_twice() -> None:
+    found = [(method, path) for method, path, _, _ in table()]
+    assert len(found) == len(set(found))
+
+
+ITEM: dict[str, Any] = {"name": "c1", "status": "Running", "config": {"limits.cpu": "2"}, "ephemeral": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name eq c1", True),
+        ("name ne c1", False),
+        ("not name eq c1", False),
+        ("status eq running", True),
+        ("config.limits.cpu eq 2", True),
+        ("ephemeral eq false", True),
+        ("name eq c2 or status eq Running", True),
+        ("name eq c1 and status eq Stopped", False),
+        ("name eq c.*", True),
+        ("name eq c", False),
+    ],
+)
+def test_filters_select_as_lxd_does(text: str, expected: bool) -> None:
+    assert filters.parse(text)(ITEM) is expected
+
+
+@pytest.mark.parametrize(
+    "text", ["name", "name eq", "name like c1", "name eq c1 xor a eq b", "name eq 'c1", "x" * 5000]
+)
+def test_a_broken_filter_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(Invalid):
+        filters.parse(text)
+
+
+def test_an_etag_does_not_depend_on_the_order_of_keys() -> None:
+    assert etag.of({"a": "1", "b": "2"}) == etag.of({"b": "2", "a": "1"})
+    assert etag.of({"a": "1"}) != etag.of({"a": "2"})
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_not_an_object_is_refused(data: bytes) -> None:
+    with pytest.raises(Invalid):
+        req.parse_object(data)
+
+
+@pytest.mark.parametrize("value", [1, True, [], {"a": 1}, {"a": []}])
+def test_a_map_of_strings_takes_nothing_else(value: Any) -> None:
+    with pytest.raises(Invalid):
+        req.text_map({"config": value}, "config")
+
+
+def test_a_created_instance_is_named_under_both_of_its_paths() -> None:
+    shown = operation_json(
+        Operation(id="x", kind="instance.create", project="web", resources={"instances": ("c1",)})
+    )
+    assert shown["resources"] == {
+        "instances": ["/1.0/instances/c1?project=web"],
+        "containers": ["/1.0/containers/c1?project=web"],
+    }
+    assert (shown["status"], shown["status_code"]) == ("Pending", 105)
