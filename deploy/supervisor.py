@@ -98,7 +98,7 @@ class Supervisor:
     async def _bootstrap(self, stop: asyncio.Event) -> None:
         """Wait for etcd, then make certificates and defaults; they are there already but once."""
         url = f"http://{self._settings.etcd_endpoint}/health"
-        while not stop.is_set() and not await asyncio.to_thread(_is_healthy, url):
+        while not stop.is_set() and not await asyncio.to_thread(_is_healthy, url):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         if stop.is_set():
             return
