@@ -303,7 +303,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> Non
     await asyncio.sleep(0.3)
     task.cancel()
     async with asyncio.timeout(5):
-        while list((service.root / "staging").iterdir()):  # noqa: ASYNC110
+        while list((service.root / "staging").iterdir()):
             await asyncio.sleep(0.05)
 
 
