@@ -33,6 +33,12 @@ class Caller:
         """
         return self.projects is None or project in self.projects or owner == self.identity.username
 
+    def is_guest_of(self, project: str) -> bool:
+        """Say whether only what is public in *project* may be shown."""
+        if not self.trusted or self.kind == "metrics":
+            return True
+        return self.projects is not None and project not in self.projects
+
     @property
     def is_admin(self) -> bool:
         return self.trusted and self.projects is None and self.kind == "client"

@@ -25,10 +25,7 @@ def _project(request: web.Request) -> str:
 async def list_images(request: web.Request) -> web.Response:
     text = request.query.get("filter", "")
     holds = filters.parse(text) if text.strip() else None
-    caller = request["caller"]
-    public = not caller.trusted or (
-        caller.projects is not None and req.project(request) not in caller.projects
-    )
+    public = request["caller"].is_guest_of(req.project(request))
     reply = await req.backend(request).images.ListImages(
         pb.ListImagesRequest(project=_project(request), public_only=public)
     )
@@ -43,7 +40,7 @@ async def _image(request: web.Request) -> Any:
     reply = await req.backend(request).images.GetImage(
         pb.GetImageRequest(project=_project(request), image=pb.ImageRef(fingerprint=req.name(request)))
     )
-    if not request["caller"].trusted and not reply.image.public:
+    if request["caller"].is_guest_of(req.project(request)) and not reply.image.public:
         raise NotFound("NO_IMAGE", "Image not found")
     return reply.image
 
@@ -227,7 +224,7 @@ async def _alias(request: web.Request) -> Any:
 
 async def get_alias(request: web.Request) -> web.Response:
     alias = await _alias(request)
-    if not request["caller"].trusted:
+    if request["caller"].is_guest_of(req.project(request)):
         image = await req.backend(request).images.GetImage(
             pb.GetImageRequest(project=_project(request), image=pb.ImageRef(fingerprint=alias.target))
         )

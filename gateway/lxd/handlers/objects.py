@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid, Unsupported
+from core.errors import Forbidden, Invalid, Unsupported
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
 from gateway.lxd.handlers.server import addresses
@@ -126,6 +126,9 @@ async def post_project(request: web.Request) -> web.Response:
 
 
 async def _project(request: web.Request) -> Any:
+    own = request["caller"].projects
+    if own is not None and req.name(request) not in own:
+        raise Forbidden("NOT_AUTHORIZED", "not authorized")
     reply = await req.backend(request).projects.GetProject(cl.GetProjectRequest(name=req.name(request)))
     return reply.project
 
@@ -370,7 +373,7 @@ async def post_certificate(request: web.Request) -> web.Response:
     elif caller.trusted:
         raise Invalid("TRUSTED", "Client is already trusted")
     else:
-        der = base64.b64decode(text) if text and not caller.certificate_der else caller.certificate_der
+        der = caller.certificate_der or certificate_bytes(text)
         reply = await backend.trust.RedeemTrust(
             cl.RedeemTrustRequest(
                 certificate_der=der,
@@ -379,6 +382,14 @@ async def post_certificate(request: web.Request) -> web.Response:
             )
         )
     return envelope.created(f"/1.0/certificates/{reply.certificate.fingerprint}")
+
+
+def certificate_bytes(text: str) -> bytes:
+    """Return the DER of a base64 text that anybody may have sent. Raises: Invalid."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Invalid("BAD_CERTIFICATE", "certificate must be base64 of an X.509 certificate") from None
 
 
 async def _token(request: web.Request, data: dict[str, Any]) -> web.Response:

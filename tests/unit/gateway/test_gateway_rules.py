@@ -13,6 +13,7 @@ from core.rpc.identity import Identity
 from gateway.auth import Caller, require
 from gateway.lxd import etag, filters
 from gateway.lxd import request as req
+from gateway.lxd.handlers.objects import certificate_bytes
 from gateway.lxd.handlers.operations import _Listener
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
@@ -61,6 +62,23 @@ def test_events_of_no_project_do_not_reach_a_confined_listener(project: str, tol
     queue: asyncio.Queue[bytes | None] = asyncio.Queue()
     _Listener(queue, frozenset({"operation"}), "web", confined=True).tell("operation", project, {}, 0.0)
     assert queue.empty() != told
+
+
+def test_only_public_images_are_shown_to_guests_of_a_project() -> None:
+    metrics = Caller(Identity("bb", "tls", ""), trusted=True, kind="metrics")
+    assert [c.is_guest_of("default") for c in (STRANGER, CONFINED, metrics, ADMIN)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert not CONFINED.is_guest_of("web")
+
+
+@pytest.mark.parametrize("text", ["a", "****", "\u00e9", "YWJj\n-----"])
+def test_a_certificate_that_is_not_base64_is_refused_not_crashed_on(text: str) -> None:
+    with pytest.raises(Invalid):
+        certificate_bytes(text)
 
 
 def test_no_route_is_listed_twice() -> None:
