@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: up down purge test lint stubs lock bench
+.PHONY: up down purge test lint stubs lock bench packages
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)

@@ -17,6 +17,9 @@ from pathlib import Path
 from core.settings import Settings
 from deploy.down import stop
 
+# What deploy.host.ensure_folders makes; together they tell Podium's folder from any other.
+_LAYOUT = ("run", "etcd", "images", "networks", "logs")
+
 
 def _run(*argv: str) -> None:
     subprocess.run(argv, capture_output=True, check=False, timeout=60)
@@ -87,10 +90,21 @@ def remove_cgroups(ids: list[str]) -> None:
             parent.rmdir()
 
 
+def check_ours(state: Path) -> None:
+    """Refuse a folder that set-up did not make: `/` and `/var` have a `run` as well."""
+    missing = [name for name in _LAYOUT if not (state / name).is_dir()]
+    if missing:
+        raise SystemExit(
+            f"{state} is not Podium's: it has no folder {missing[0]}; nothing was removed.\n"
+            "Set PODIUM_DIR to the state folder, or remove what is left of it by hand."
+        )
+
+
 def purge(settings: Settings) -> None:
     state = settings.state_dir
-    if not (state / "run").exists():
+    if not state.exists() or not any(state.iterdir()):
         return
+    check_ours(state)
     stop(settings)
     instances = state / "instances"
     ids = [p.name for p in instances.iterdir()] if instances.exists() else []
