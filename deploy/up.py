@@ -22,6 +22,7 @@ from deploy.rest import Rest, RestError
 IMAGE = "debian/12"
 FIRST = "first"
 _READY_S = 60.0
+_ADDRESS_S = 15.0
 
 
 def say(text: str) -> None:
@@ -141,12 +142,25 @@ def ensure_first(rest: Rest) -> None:
             rest.call("PUT", f"/1.0/instances/{FIRST}/state", {"action": "start", "timeout": 30})
 
 
+def wait_address(rest: Rest) -> None:
+    """Return once the first container has its IPv4 lease, so that the table shows it."""
+    end = time.monotonic() + _ADDRESS_S
+    while time.monotonic() < end:
+        state = rest.call("GET", f"/1.0/instances/{FIRST}/state")
+        addresses = ((state.get("network") or {}).get("eth0") or {}).get("addresses") or []
+        if any(a["family"] == "inet" and a["scope"] == "global" for a in addresses):
+            return
+        time.sleep(0.05)
+    say(f"{FIRST} has no IPv4 address after {_ADDRESS_S:.0f} s; see logs/network.log")
+
+
 def main() -> int:
     settings = Settings.from_env()
     rest = start(settings)
     ensure_defaults(rest, settings)
     ensure_image(rest)
     ensure_first(rest)
+    wait_address(rest)
     environment = {**os.environ, "LXD_DIR": str(settings.state_dir)}
     subprocess.run(["lxc", "list"], env=environment, check=True, stderr=subprocess.DEVNULL)
     print(
