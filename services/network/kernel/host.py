@@ -18,6 +18,7 @@ from core.logs import get_logger
 from core.records import Network, NicReservation
 from services.network.domain import render
 from services.network.domain.addresses import subnets_of
+from services.network.kernel import release
 from services.network.kernel.links import Links
 from services.network.ports import Link
 
@@ -85,10 +86,28 @@ class LinuxHost:
         folder = self._folder / nic.network
         for part in ("dhcp", "hosts"):
             (folder / part / _file(nic)).unlink(missing_ok=True)
+        await self._release(nic)
         # Removal from --dhcp-hostsdir is noticed on SIGHUP only (dnsmasq(8)).
         if pid := self._pid(nic.network):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGHUP)
+
+    async def _release(self, nic: NicReservation) -> None:
+        """Give the guest's lease back, unless another MAC holds the address by now."""
+        server = await self._gateway(nic.network)
+        held = await self.leased(nic.network)
+        if not server or held.get(nic.ipv4, "").lower() != nic.hwaddr.lower():
+            return
+        try:
+            release.send(nic.bridge, nic.ipv4, nic.hwaddr, server)
+        except OSError as exc:
+            log.warning("lease_not_released", address=nic.ipv4, error=str(exc))
+
+    async def _gateway(self, name: str) -> str:
+        for link in await self.links():
+            if link.name == name:
+                return next((a.address for a in link.addresses if a.family == "inet"), "")
+        return ""
 
     async def leased(self, network: str) -> dict[str, str]:
         try:
