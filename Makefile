@@ -37,7 +37,7 @@ test: packages stubs $(VENV)/.dev
 lint: stubs $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy core services gateway deploy tools
+	$(VENV)/bin/mypy core services gateway deploy cli tools
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/buf lint
 
