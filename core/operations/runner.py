@@ -28,6 +28,7 @@ log = get_logger(__name__)
 _PROGRESS_EVERY_S = 0.25
 _KEEP_S = 24 * 3600.0
 _KEEP_COUNT = 2000
+_UNDO_PATIENCE_S = 30.0
 
 
 class Runner:
@@ -241,13 +242,23 @@ class Runner:
         await self._end(context.operation.id, state, context.results, error, context.undo_txn)
 
     async def _undo_step(self, story: Story, step: Step, context: Context) -> None:
+        """Undo one step; a service that is away is waited for, since it will be back."""
         assert step.undo
-        try:
-            failpoint(f"{story.kind}.{step.name}.undo")
-            await step.undo(context)
-        except Exception:
-            # The reconciler removes what this leaves; the other undos must still run.
-            log.exception("undo_failed", operation=context.operation.id, step=step.name)
+        end = time.monotonic() + _UNDO_PATIENCE_S
+        while True:
+            try:
+                failpoint(f"{story.kind}.{step.name}.undo")
+                await step.undo(context)
+                return
+            except Unavailable as exc:
+                if time.monotonic() > end:
+                    log.error("undo_gave_up", operation=context.operation.id, step=step.name, error=str(exc))
+                    return
+                await asyncio.sleep(0.2)
+            except Exception:
+                # The reconciler removes what this leaves; the other undos must still run.
+                log.exception("undo_failed", operation=context.operation.id, step=step.name)
+                return
 
     # --- recording -----------------------------------------------------------------------------
 

@@ -101,12 +101,13 @@ class Host:
         """Take everything of an instance from the host."""
         await self.engine.kill(instance.id)
         await self.clean(instance.id)
-        await self.networks.release(instance.id)
         with contextlib.suppress(NotFound, Unsupported):
             driver = self.driver(self.store.pool(instance.pool).record.driver)
             await driver.delete_volume(instance.pool, instance.id)
         await self.engine.remove(instance.id)
         await self._drop_image(instance)
+        # Last, since only this needs another service: what lies here is gone even if that is away.
+        await self.networks.release(instance.id)
 
     async def _drop_image(self, instance: Instance) -> None:
         others = (e.record for e in self.store.instances.entries() if e.record.id != instance.id)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from core.errors import Invalid, Stale, WrongState
+from core.errors import Invalid, Stale, Unavailable, WrongState
 from core.operations.convert import from_proto, to_proto
 from core.operations.operation import CHANNEL, TOKEN, Context, Operation, Step, Story
 from core.operations.runner import Runner
@@ -78,6 +78,24 @@ async def test_failure_undoes_started_steps_in_reverse_and_keeps_the_reason() ->
     error = operation.error()
     assert isinstance(error, Invalid)
     assert error.reason == "BAD"
+
+
+async def test_undo_waits_for_a_service_that_is_away() -> None:
+    """Else a half-made thing would stay for good because its remover was just restarting."""
+    calls: list[str] = []
+
+    async def fail(ctx: Context) -> None:
+        raise Invalid("BAD", "no")
+
+    async def undo(ctx: Context) -> None:
+        calls.append("undo")
+        if len(calls) < 2:
+            raise Unavailable("AWAY", "not now")
+
+    runner = a_runner(MemoryStore(), Story("t.go", "Going", (Step("a", fail, undo),)))
+
+    assert (await runner.accept("t.go", wait=True)).state == "failed"
+    assert calls == ["undo", "undo"]
 
 
 async def test_a_bug_fails_the_operation_without_detail() -> None:
