@@ -7,10 +7,12 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 from core.settings import Settings
-from deploy.privileges import ROOT, USER
+from deploy.privileges import ROOT, USER, interpreter
 
 # What caps a host, and to what it is raised. 128 inotify instances stop it at about 20 containers.
 SYSCTLS = {
@@ -22,6 +24,9 @@ SYSCTLS = {
     "net/ipv6/conf/all/forwarding": 1,
     "net/ipv4/neigh/default/gc_thresh3": 8192,
 }
+_DEVELOPMENT_ONLY = (
+    "matplotlib*", "numpy*", "mypy*", "ruff*", "pip*", "hypothesis*", "fontTools", "PIL", "pillow*", "buf*", "pytest*",
+)  # fmt: skip
 _SHARED = ("run", "etcd", "images", "networks")
 
 
@@ -87,18 +92,42 @@ def ensure_sysctls() -> None:
             print(f"warning: {name.replace('/', '.')} could not be raised to {value}")
 
 
-def check_readable() -> None:
-    """Stop with a sentence when user podium cannot read this checkout."""
-    argv = ["setpriv", f"--reuid={USER}", "--clear-groups", f"--regid={USER}", "--"]
-    import sys
-
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import core.errors, grpc"
-    done = subprocess.run(
-        [*argv, sys.executable, "-c", code, str(ROOT)], capture_output=True, check=False, cwd="/"
-    )
-    if done.returncode:
+def ensure_readable(settings: Settings) -> None:
+    """See to it that user podium can run the services; copy the code when the checkout is private."""
+    if _can_run(sys.executable, str(ROOT)):
+        shutil.rmtree(settings.state_dir / "app", ignore_errors=True)
+        return
+    app = settings.state_dir / "app"
+    _copy_app(app)
+    python, path = interpreter(settings)
+    if not _can_run(python, path):
         raise SystemExit(
-            f"User {USER} cannot read {ROOT} or its Python.\n"
-            "The services run unprivileged and need to.\n"
-            f"Clone into a folder that others may read, for example /opt, and try again."
+            f"User {USER} can run neither {ROOT} nor a copy of it in {app}.\n"
+            f"The services run unprivileged and need {python} and its packages.\n"
+            "Make the environment with Debian's /usr/bin/python3 and try again."
         )
+
+
+def _can_run(python: str, path: str) -> bool:
+    argv = ["setpriv", f"--reuid={USER}", "--clear-groups", f"--regid={USER}", "--", python, "-c"]
+    code = "import core.errors, grpc, protos.podium.common.v1.common_pb2"
+    done = subprocess.run(
+        [*argv, code],
+        capture_output=True,
+        check=False,
+        cwd="/",
+        env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
+    )
+    return done.returncode == 0
+
+
+def _copy_app(app: Path) -> None:
+    new = app.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    skip = shutil.ignore_patterns("__pycache__", *_DEVELOPMENT_ONLY)
+    for name in ("core", "services", "gateway", "protos", "deploy", "cli"):
+        shutil.copytree(ROOT / name, new / "src" / name, ignore=skip)
+    shutil.copytree(sysconfig.get_paths()["purelib"], new / "site-packages", ignore=skip)
+    shutil.rmtree(app, ignore_errors=True)
+    new.rename(app)
+    subprocess.run(["chmod", "-R", "a+rX", str(app)], check=True)

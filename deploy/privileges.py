@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from core.settings import Settings
@@ -24,6 +25,14 @@ def confined(argv: list[str], caps: tuple[str, ...] | None, group: str) -> list[
     return [*prefix, *argv]
 
 
+def interpreter(settings: Settings) -> tuple[str, str]:
+    """Return the Python and the PYTHONPATH of the services: the checkout's, or those of its copy."""
+    app = settings.state_dir / "app"
+    if (app / "src").exists():
+        return os.path.realpath(sys.executable), f"{app}/src:{app}/site-packages"
+    return sys.executable, str(ROOT)
+
+
 def python_environment(settings: Settings) -> dict[str, str]:
     """Return a small environment: where the code and the state are, and nothing of the caller's."""
     kept = {k: v for k, v in os.environ.items() if k.startswith("PODIUM_")}
@@ -31,7 +40,7 @@ def python_environment(settings: Settings) -> dict[str, str]:
         **kept,
         "PODIUM_DIR": str(settings.state_dir),
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": interpreter(settings)[1],
         "PYTHONDONTWRITEBYTECODE": "1",
         "GRPC_ENABLE_FORK_SUPPORT": "false",
         "LANG": "C.UTF-8",

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.settings import Settings
-from deploy.privileges import confined, python_environment
+from deploy.privileges import confined, interpreter, python_environment
 
 _BACKOFF_S = (0.2, 5.0)
 _STABLE_S = 10.0
@@ -123,7 +123,7 @@ class Supervisor:
     async def _run_once(self, program: Program) -> None:
         argv = list(program.argv)
         if program.name != "etcd":
-            argv.insert(0, sys.executable)
+            argv.insert(0, interpreter(self._settings)[0])
         with self._log(program.name) as log:
             process = await asyncio.create_subprocess_exec(
                 *confined(argv, program.caps, self._settings.group),

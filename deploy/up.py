@@ -36,7 +36,7 @@ def start(settings: Settings) -> Rest:
     host.ensure_user(settings.group)
     host.ensure_folders(settings)
     host.ensure_sysctls()
-    host.check_readable()
+    host.ensure_readable(settings)
     environment = {**os.environ, "PODIUM_DIR": str(settings.state_dir), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "deploy.supervisor"], check=True, env=environment, cwd="/")
     rest = Rest(settings.socket_path)
