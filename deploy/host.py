@@ -24,9 +24,21 @@ SYSCTLS = {
     "net/ipv6/conf/all/forwarding": 1,
     "net/ipv4/neigh/default/gc_thresh3": 8192,
 }
-_DEVELOPMENT_ONLY = (
-    "matplotlib*", "numpy*", "mypy*", "ruff*", "pip*", "hypothesis*", "fontTools", "PIL", "pillow*", "buf*", "pytest*",
-)  # fmt: skip
+_DEVELOPMENT_ONLY = tuple(
+    [
+        "matplotlib*",
+        "numpy*",
+        "mypy*",
+        "ruff*",
+        "pip*",
+        "hypothesis*",
+        "fontTools",
+        "PIL",
+        "pillow*",
+        "buf*",
+        "pytest*",
+    ]
+)
 _SHARED = ("run", "etcd", "images", "networks")
 
 
