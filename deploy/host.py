@@ -24,21 +24,7 @@ SYSCTLS = {
     "net/ipv6/conf/all/forwarding": 1,
     "net/ipv4/neigh/default/gc_thresh3": 8192,
 }
-_DEVELOPMENT_ONLY = tuple(
-    [
-        "matplotlib*",
-        "numpy*",
-        "mypy*",
-        "ruff*",
-        "pip*",
-        "hypothesis*",
-        "fontTools",
-        "PIL",
-        "pillow*",
-        "buf*",
-        "pytest*",
-    ]
-)
+_DEVELOPMENT = "matplotlib* numpy* mypy* ruff* pip* hypothesis* fontTools PIL pillow* buf* pytest*"
 _SHARED = ("run", "etcd", "images", "networks")
 
 
@@ -136,7 +122,7 @@ def _can_run(python: str, path: str) -> bool:
 def _copy_app(app: Path) -> None:
     new = app.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
-    skip = shutil.ignore_patterns("__pycache__", *_DEVELOPMENT_ONLY)
+    skip = shutil.ignore_patterns("__pycache__", *_DEVELOPMENT.split())
     for name in ("core", "services", "gateway", "protos", "deploy", "cli"):
         shutil.copytree(ROOT / name, new / "src" / name, ignore=skip)
     shutil.copytree(sysconfig.get_paths()["purelib"], new / "site-packages", ignore=skip)
