@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Histogram, start_http_server
 
 from core.logs import get_logger
 
@@ -14,7 +14,6 @@ RPC_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 REQUESTS = Counter("podium_rest_requests_total", "REST requests answered", ["method", "status"])
-OPERATIONS = Gauge("podium_operations_running", "Operations being worked on", ["service"])
 
 
 def start_metrics(port: int, host: str = "127.0.0.1") -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core.settings import Settings
 from deploy.down import stop
+from services.network.domain.render import table_name
 
 # What deploy.host.ensure_folders makes; together they tell Podium's folder from any other.
 _LAYOUT = ("run", "etcd", "images", "networks", "logs")
@@ -76,8 +77,7 @@ def remove_networks(state: Path) -> None:
         if not re.fullmatch(r"[-_A-Za-z0-9.]{2,15}", path.name):
             continue
         _run("ip", "link", "delete", path.name)
-        table = "podium_" + "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in path.name)
-        _run("nft", "delete", "table", "inet", table)
+        _run("nft", "delete", "table", "inet", table_name(path.name))
 
 
 def remove_cgroups(ids: list[str]) -> None:

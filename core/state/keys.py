@@ -17,7 +17,6 @@
       nics/INSTANCE_ID/DEVICE                NicReservation
       addresses/NETWORK/ADDRESS              AddressClaim
       operations/ID                          Operation
-      claims/operations/ID                   lease-bound; value: who works on it
       events/MEMBER/SERVICE                  the outbox; each write is one batch of events
 
 Names in keys are percent-encoded, so that a "/" in a name cannot reach another branch.
@@ -44,7 +43,6 @@ NETWORKS = f"{ROOT}networks/"
 NICS = f"{ROOT}nics/"
 ADDRESSES = f"{ROOT}addresses/"
 OPERATIONS = f"{ROOT}operations/"
-CLAIMS = f"{ROOT}claims/"
 EVENTS = f"{ROOT}events/"
 
 
@@ -139,10 +137,6 @@ def addresses(network: str) -> str:
 
 def operation(id: str) -> str:
     return _join(OPERATIONS, id)
-
-
-def claim(kind: str, name: str) -> str:
-    return _join(CLAIMS, kind, name)
 
 
 def events(member: str, service: str) -> str:

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,14 +19,9 @@ from core.settings import Settings
 from deploy import up
 from deploy.purge import purge
 from deploy.rest import Rest
+from tests.contract.conftest import free_port
 
 CACHE = Path("/var/cache/podium/images")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @dataclasses.dataclass

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid, PodiumError, Stale, Unsupported, error_of
+from core.errors import Invalid, Stale, Unsupported
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.views.instances import full_json, instance_json, state_json
@@ -167,12 +167,8 @@ async def patch_instance(request: web.Request) -> web.Response:
     operation = await _update(request, merge=True)
     final = await req.backend(request).wait(operation.id, 60)
     if error := final.error():
-        raise _plain(error)
+        raise error
     return envelope.empty()
-
-
-def _plain(error: PodiumError) -> PodiumError:
-    return error_of(error.kind, error.reason, error.message, error.about)
 
 
 async def post_instance(request: web.Request) -> web.Response:
