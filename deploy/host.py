@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.settings import Settings
 from deploy.privileges import ROOT, USER, interpreter
+from services.runtime.domain.idmaps import FIRST, LAST
 
 # What caps a host, and to what it is raised. 128 inotify instances stop it at about 20 containers.
 SYSCTLS = {
@@ -65,6 +66,19 @@ def ensure_user(group: str) -> None:
     except KeyError:
         argv = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
         subprocess.run([*argv, "--shell", "/usr/sbin/nologin", "--gid", group, USER], check=True)
+
+
+def ensure_subordinate_ids(folder: Path = Path("/etc")) -> None:
+    """Let root map the ranges that instances get; without it newuidmap, where installed, refuses them.
+
+    Source: newuidmap(1), which liblxc prefers to writing the map itself, for root too.
+    """
+    line = f"root:{FIRST}:{LAST - FIRST}\n"
+    for name in ("subuid", "subgid"):
+        path = folder / name
+        text = path.read_text() if path.exists() else ""
+        if line not in text.splitlines(keepends=True):
+            path.write_text(text + ("" if text.endswith("\n") or not text else "\n") + line)
 
 
 def ensure_folders(settings: Settings) -> None:

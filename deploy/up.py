@@ -35,6 +35,7 @@ def start(settings: Settings) -> Rest:
         raise SystemExit("Podium's set-up needs root.\nRun it as root, or with sudo.")
     host.ensure_user(settings.group)
     host.ensure_folders(settings)
+    host.ensure_subordinate_ids()
     host.ensure_sysctls()
     host.ensure_readable(settings)
     environment = {**os.environ, "PODIUM_DIR": str(settings.state_dir), "PYTHONPATH": str(ROOT)}

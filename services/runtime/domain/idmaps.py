@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from core.errors import LimitReached
 
 FIRST, SIZE = 1_000_000, 65_536
-_LAST = 2**31
+LAST = 2**31
 
 
 def free_base(taken: Iterable[int]) -> int:
     """Return the first id of a free range. Raises: LimitReached."""
     used = set(taken)
-    for base in range(FIRST, _LAST, SIZE):
+    for base in range(FIRST, LAST, SIZE):
         if base not in used:
             return base
     raise LimitReached("NO_IDS", "All ranges of user ids are taken; delete instances")
