@@ -13,7 +13,7 @@ from core.rpc.identity import Identity
 from gateway.auth import Caller, require
 from gateway.lxd import etag, filters
 from gateway.lxd import request as req
-from gateway.lxd.handlers.objects import certificate_bytes
+from gateway.lxd.handlers.certificates import certificate_bytes
 from gateway.lxd.handlers.operations import _Listener
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json

@@ -1,0 +1,59 @@
+"""What objects with a name share: listings, an ETag when shown, changes on the version that was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from gateway.lxd import envelope, etag
+from gateway.lxd import request as req
+
+
+def _name(item: Any) -> str:
+    return str(item.name)
+
+
+@dataclass(frozen=True)
+class Noun:
+    """One kind of object.
+
+    get: read the one that the request names. show: as JSON. writable: the parts a PUT may change, for
+    the ETag. of_project: its URL names the project. name: what stands in its URL.
+    """
+
+    path: str
+    get: Callable[[web.Request], Awaitable[Any]]
+    show: Callable[[Any], dict[str, Any]]
+    writable: Callable[[Any], tuple[Any, ...]]
+    of_project: bool = False
+    name: Callable[[Any], str] = _name
+
+    def listing(self, request: web.Request, items: Iterable[Any]) -> web.Response:
+        """Return the objects, or their URLs without recursion."""
+        if req.recursion(request):
+            return envelope.sync([self.show(item) for item in items])
+        suffix = self._suffix(request)
+        return envelope.sync([f"{self.path}/{self.name(item)}{suffix}" for item in items])
+
+    def created(self, name: str) -> web.Response:
+        return envelope.created(f"{self.path}/{name}")
+
+    async def one(self, request: web.Request) -> web.Response:
+        item = await self.get(request)
+        return envelope.sync(self.show(item), etag=self.tag(item))
+
+    def tag(self, item: Any) -> str:
+        return etag.of(*self.writable(item))
+
+    async def change(self, request: web.Request) -> tuple[dict[str, Any], Any]:
+        """Return the body and the object it is for. Raises: Stale when If-Match names another version."""
+        data, item = await req.body(request), await self.get(request)
+        etag.check(request, self.tag(item))
+        return data, item
+
+    def _suffix(self, request: web.Request) -> str:
+        project = req.project(request)
+        return f"?project={project}" if self.of_project and project != "default" else ""
