@@ -10,10 +10,11 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from core import logs
-from core.errors import Busy
+from core.errors import Busy, PodiumError
 from core.settings import Settings
 
 log = logs.get_logger(__name__)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_service(main: Callable[[], Awaitable[None]], *, log_level: str = "info") -> None:
@@ -26,14 +27,25 @@ def run_service(main: Callable[[], Awaitable[None]], *, log_level: str = "info")
         contextlib.suppress(asyncio.CancelledError),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_until_signalled(main))
+        try:
+            runner.run(_until_signalled(main))
+        except PodiumError as exc:
+            log.error("process_failed", reason=exc.reason, error=str(exc))
+            raise SystemExit(1) from None
 
 
 async def _until_signalled(main: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.ensure_future(main())
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
+
+    def end() -> None:
+        # Once: a second cancel would cut the clean-up short.
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, log.debug, "already_stopping")
+        task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, end)
     await task
 
 

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 
-from core.metrics import start_metrics
-from core.operations.runner import Runner
-from core.operations.servicer import NAME as OPERATIONS
-from core.operations.servicer import OperationServicer
-from core.process import take_lock
-from core.rpc.server import serve
-from core.settings import Settings
-from core.state.etcd import EtcdStore
+from core.service import member_service
 from protos.podium.cluster.v1 import cluster_pb2_grpc as rpc
-from protos.podium.common.v1 import common_pb2_grpc
 from services.cluster import settings as own
 from services.cluster.servicer.services import (
     ProfileServicer,
@@ -31,32 +21,20 @@ from services.cluster.usecases.trust import Trust
 
 
 async def main() -> None:
-    settings = Settings.from_env()
-    lock = take_lock(settings, "cluster")
-    start_metrics(settings.metrics_port("cluster"))
-    etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service="cluster")
-    store = ClusterStore(etcd)
-    runner = Runner(etcd, service="cluster", member=settings.member)
-    await store.start()
-    await runner.start()
-    mine = own.load(settings)
+    async with member_service("cluster") as service:
+        store, runner = ClusterStore(service.etcd), service.runner()
+        await service.start(store)
+        await service.start(runner)
+        mine = own.load(service.settings)
 
-    def register(server: grpc.aio.Server) -> list[str]:
-        rpc.add_ServerServiceServicer_to_server(ServerServicer(Server(store), mine), server)
-        rpc.add_ProfileServiceServicer_to_server(ProfileServicer(Profiles(store)), server)
-        rpc.add_ProjectServiceServicer_to_server(ProjectServicer(Projects(store)), server)
-        trust = Trust(store, runner, mine.fingerprint)
-        rpc.add_TrustServiceServicer_to_server(TrustServicer(trust, runner), server)
-        common_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(runner), server)
-        names = ("Server", "Profile", "Project", "Trust")
-        return [*(f"podium.cluster.v1.{name}Service" for name in names), OPERATIONS]
+        def register(server: grpc.aio.Server) -> list[str]:
+            rpc.add_ServerServiceServicer_to_server(ServerServicer(Server(store), mine), server)
+            rpc.add_ProfileServiceServicer_to_server(ProfileServicer(Profiles(store)), server)
+            rpc.add_ProjectServiceServicer_to_server(ProjectServicer(Projects(store)), server)
+            trust = Trust(store, runner, mine.fingerprint)
+            rpc.add_TrustServiceServicer_to_server(TrustServicer(trust, runner), server)
+            names = ("Server", "Profile", "Project", "Trust")
+            return [f"podium.cluster.v1.{name}Service" for name in names]
 
-    server = await serve(settings, "cluster", register)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        await server.stop(1)
-        await runner.stop()
-        await store.stop()
-        await etcd.close()
-        assert lock
+        await service.serve(register, runner)
+        await service.until_stopped()

@@ -6,15 +6,7 @@ import asyncio
 
 import grpc
 
-from core.metrics import start_metrics
-from core.operations.runner import Runner
-from core.operations.servicer import NAME as OPERATIONS
-from core.operations.servicer import OperationServicer
-from core.process import take_lock
-from core.rpc.server import serve
-from core.settings import Settings
-from core.state.etcd import EtcdStore
-from protos.podium.common.v1 import common_pb2_grpc
+from core.service import member_service
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.blobs.files import FileBlobs
 from services.image.formats.squashfs import SquashfsConverter
@@ -27,31 +19,20 @@ _SWEEP_EVERY_S = 300.0
 
 
 async def main() -> None:
-    settings = Settings.from_env()
-    lock = take_lock(settings, "image")
-    start_metrics(settings.metrics_port("image"))
-    etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service="image")
-    store, blobs = ImageStore(etcd), FileBlobs(settings.state_dir / "images")
-    runner = Runner(etcd, service="image", member=settings.member)
-    imports = Imports(store, blobs, SquashfsConverter(), runner)
-    images = Images(store, blobs, runner, imports.remove_unused)
-    await store.start()
-    await runner.start()
-    await imports.clean()
+    async with member_service("image") as service:
+        store, blobs = ImageStore(service.etcd), FileBlobs(service.settings.state_dir / "images")
+        runner = service.runner()
+        imports = Imports(store, blobs, SquashfsConverter(), runner)
+        images = Images(store, blobs, runner, imports.remove_unused)
+        await service.start(store)
+        await service.start(runner)
+        await imports.clean()
 
-    def register(server: grpc.aio.Server) -> list[str]:
-        rpc.add_ImageServiceServicer_to_server(ImageServicer(store, images, imports, runner), server)
-        common_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(runner), server)
-        return ["podium.image.v1.ImageService", OPERATIONS]
+        def register(server: grpc.aio.Server) -> list[str]:
+            rpc.add_ImageServiceServicer_to_server(ImageServicer(store, images, imports, runner), server)
+            return ["podium.image.v1.ImageService"]
 
-    server = await serve(settings, "image", register)
-    try:
+        await service.serve(register, runner)
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)
             await imports.sweep()
-    finally:
-        await server.stop(1)
-        await runner.stop()
-        await store.stop()
-        await etcd.close()
-        assert lock

@@ -7,15 +7,7 @@ import asyncio
 import grpc
 
 from core.logs import get_logger
-from core.metrics import start_metrics
-from core.operations.runner import Runner
-from core.operations.servicer import NAME as OPERATIONS
-from core.operations.servicer import OperationServicer
-from core.process import take_lock
-from core.rpc.server import serve
-from core.settings import Settings
-from core.state.etcd import EtcdStore
-from protos.podium.common.v1 import common_pb2_grpc
+from core.service import member_service
 from protos.podium.network.v1 import network_pb2_grpc as rpc
 from services.network.kernel.host import LinuxHost, forward_is_blocked
 from services.network.servicer.services import NetworkServicer, NicServicer
@@ -28,33 +20,22 @@ _RECONCILE_EVERY_S = 30.0
 
 
 async def main() -> None:
-    settings = Settings.from_env()
-    lock = take_lock(settings, "network")
-    start_metrics(settings.metrics_port("network"))
-    etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service="network")
-    store, host = NetworkStore(etcd), LinuxHost(settings.state_dir / "networks")
-    runner = Runner(etcd, service="network", member=settings.member)
-    await store.start()
-    await runner.start()
-    networks, nics = Networks(store, host), Nics(store, host)
-    await networks.reconcile()
+    async with member_service("network") as service:
+        store, runner = NetworkStore(service.etcd), service.runner()
+        host = LinuxHost(service.settings.state_dir / "networks")
+        service.at_end(host.close)
+        await service.start(store)
+        await service.start(runner)
+        networks, nics = Networks(store, host), Nics(store, host)
+        await networks.reconcile()
 
-    def register(server: grpc.aio.Server) -> list[str]:
-        rpc.add_NetworkServiceServicer_to_server(NetworkServicer(networks, store, host), server)
-        rpc.add_NicServiceServicer_to_server(NicServicer(nics), server)
-        common_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(runner), server)
-        return ["podium.network.v1.NetworkService", "podium.network.v1.NicService", OPERATIONS]
+        def register(server: grpc.aio.Server) -> list[str]:
+            rpc.add_NetworkServiceServicer_to_server(NetworkServicer(networks, store, host), server)
+            rpc.add_NicServiceServicer_to_server(NicServicer(nics), server)
+            return ["podium.network.v1.NetworkService", "podium.network.v1.NicService"]
 
-    server = await serve(settings, "network", register)
-    try:
+        await service.serve(register, runner)
         await _keep(networks)
-    finally:
-        await server.stop(1)
-        await runner.stop()
-        await store.stop()
-        await etcd.close()
-        host.close()
-        assert lock
 
 
 async def _keep(networks: Networks) -> None:

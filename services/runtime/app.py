@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 import grpc
 
-from core.logs import get_logger
-from core.metrics import start_metrics
 from core.operations.runner import Runner
-from core.operations.servicer import NAME as OPERATIONS
-from core.operations.servicer import OperationServicer
-from core.process import take_lock
-from core.rpc.server import serve
+from core.service import Register, member_service
 from core.settings import Settings
-from core.state.etcd import EtcdStore
-from protos.podium.common.v1 import common_pb2_grpc
 from protos.podium.runtime.v1 import exec_pb2_grpc, files_pb2_grpc, instance_pb2_grpc, storage_pb2_grpc
 from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.domain.target import Target
@@ -41,40 +31,29 @@ from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
 from services.runtime.usecases.watch import Watch
 
-log = get_logger(__name__)
-Register = Callable[[grpc.aio.Server], list[str]]
 _PACKAGE = "podium.runtime.v1"
 
 
 async def main() -> None:
-    settings = Settings.from_env()
-    lock = take_lock(settings, "runtime")
-    start_metrics(settings.metrics_port("runtime"))
-    etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service="runtime")
-    images, networks = ImageClient(settings), NetworkClient(settings)
-    host = _host(settings, RuntimeStore(etcd), images, networks)
-    await host.store.start()
-    runner = Runner(host.store, service="runtime", member=settings.member)
-    watch = Watch(host.store, host.engine)
-    execs = Execs(lambda project, name: find(host, project, name), host.engine, runner)
-    register = _wire(settings, host, runner, watch, execs)
-    reconcile = Reconcile(host, runner, watch, settings.member)
-    await reconcile.open_pools()
-    await runner.start()
-    await reconcile.adopt()
-    server = await serve(settings, "runtime", register)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        await server.stop(1)
-        await watch.stop()
-        await execs.stop()
-        await runner.stop()
-        await host.store.stop()
-        await images.close()
-        await networks.close()
-        await etcd.close()
-        assert lock
+    async with member_service("runtime") as service:
+        settings = service.settings
+        images, networks = ImageClient(settings), NetworkClient(settings)
+        service.at_end(images.close)
+        service.at_end(networks.close)
+        host = _host(settings, RuntimeStore(service.etcd), images, networks)
+        runner = service.runner(host.store)
+        watch = Watch(host.store, host.engine)
+        execs = Execs(lambda project, name: find(host, project, name), host.engine, runner)
+        register = _wire(settings, host, runner, watch, execs)
+        reconcile = Reconcile(host, runner, watch, settings.member)
+        await service.start(host.store)
+        await reconcile.open_pools()
+        await service.start(runner)
+        service.at_end(execs.stop)
+        service.at_end(watch.stop)
+        await reconcile.adopt()
+        await service.serve(register, runner)
+        await service.until_stopped()
 
 
 def _host(settings: Settings, store: RuntimeStore, images: ImageClient, networks: NetworkClient) -> Host:
@@ -125,8 +104,7 @@ def _wire(settings: Settings, host: Host, runner: Runner, watch: Watch, execs: E
         exec_pb2_grpc.add_ExecServiceServicer_to_server(ExecServicer(execs, locate, runner), server)
         files_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(roots, locate), server)
         storage_pb2_grpc.add_StorageServiceServicer_to_server(StorageServicer(pools, host), server)
-        common_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(runner), server)
         names = ("InstanceService", "ExecService", "FileService", "StorageService")
-        return [*(f"{_PACKAGE}.{name}" for name in names), OPERATIONS]
+        return [f"{_PACKAGE}.{name}" for name in names]
 
     return register

@@ -1,0 +1,101 @@
+"""The life of a service: one per host, metrics, state, operations, server; stopped in reverse order.
+
+An `app.py` builds its rooms between these calls; what it started is stopped however the block ends:
+
+    async with member_service("image") as service:
+        store, runner = ImageStore(service.etcd), service.runner()
+        await service.start(store)
+        await service.start(runner)
+        await service.serve(register, runner)
+        await service.until_stopped()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+
+from core.metrics import start_metrics
+from core.operations.runner import Runner
+from core.operations.servicer import NAME as OPERATIONS
+from core.operations.servicer import OperationServicer
+from core.process import take_lock
+from core.rpc.server import serve
+from core.settings import Settings
+from core.state.etcd import EtcdStore
+from core.state.store import Store
+from protos.podium.common.v1 import common_pb2_grpc
+
+Register = Callable[[grpc.aio.Server], list[str]]
+_GRACE_S = 1.0
+
+
+class Part(Protocol):
+    """Something that runs for as long as its service. stop() copes with a start() that failed."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class MemberService:
+    """One service of one member, from its lock to its server."""
+
+    settings: Settings
+    name: str
+    etcd: EtcdStore
+    _stack: contextlib.AsyncExitStack = field(repr=False)
+
+    def runner(self, store: Store | None = None) -> Runner:
+        """Return the runner of this service's operations; it writes through *store* where one is given."""
+        return Runner(store or self.etcd, service=self.name, member=self.settings.member)
+
+    async def start(self, part: Part) -> None:
+        """Start *part*; it is stopped when the service ends, later parts first."""
+        self._stack.push_async_callback(part.stop)
+        await part.start()
+
+    def at_end(self, close: Callable[[], Awaitable[None] | None]) -> None:
+        """Call *close*, and await it if need be, when the service ends."""
+
+        async def closing() -> None:
+            if (pending := close()) is not None:
+                await pending
+
+        self._stack.push_async_callback(closing)
+
+    async def serve(self, register: Register, runner: Runner) -> None:
+        """Answer calls; *register* adds the servicers and returns their full names."""
+
+        def whole(server: grpc.aio.Server) -> list[str]:
+            common_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(runner), server)
+            return [*register(server), OPERATIONS]
+
+        server = await serve(self.settings, self.name, whole)
+        self._stack.push_async_callback(server.stop, _GRACE_S)
+
+    async def until_stopped(self) -> None:
+        """Return never: a signal cancels it, and the block ends."""
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def member_service(name: str) -> AsyncIterator[MemberService]:
+    """Be the only *name* service of this host, with its metrics and its connection to the state.
+
+    Raises: Busy when another process is it.
+    """
+    settings = Settings.from_env()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(os.close, take_lock(settings, name))
+        start_metrics(settings.metrics_port(name))
+        etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service=name)
+        stack.push_async_callback(etcd.close)
+        yield MemberService(settings, name, etcd, stack)

@@ -1,0 +1,81 @@
+"""A real service process over a real etcd: one per host, and a signal ends it cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.cluster.bootstrap import ensure_tls
+from tests.contract.conftest import etcd_endpoint, free_port
+from tests.faults.harness import wait_for
+
+__all__ = ["etcd_endpoint"]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Starter:
+    """Starts cluster services of one state folder, and ends those that are left."""
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self.folder = folder
+        self._endpoint = endpoint
+        self._started: list[subprocess.Popen[str]] = []
+        (folder / "run").mkdir()
+        ensure_tls(folder / "tls", group="")
+
+    def start(self) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PODIUM_DIR": str(self.folder),
+            "PODIUM_ETCD": self._endpoint,
+            "PODIUM_METRICS_PORT": str(free_port()),
+        }
+        argv = [sys.executable, "-m", "services.cluster"]
+        process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        self._started.append(process)
+        return process
+
+    def wait_until_it_serves(self) -> None:
+        wait_for((self.folder / "run" / "cluster.sock").exists, 20, "the service's socket")
+
+    def end(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def starter(tmp_path: Path, etcd_endpoint: str) -> Iterator[Starter]:
+    made = Starter(tmp_path, etcd_endpoint)
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(starter: Starter, number: signal.Signals) -> None:
+    """`make down` must not leave tracebacks in the logs, nor wait for the kill that follows."""
+    process = starter.start()
+    starter.wait_until_it_serves()
+
+    process.send_signal(number)
+    process.send_signal(number)
+
+    _, log = process.communicate(timeout=8)
+    assert (process.returncode, "Traceback" in log) == (0, False), log
+
+
+def test_a_second_one_says_why_it_does_not_start(starter: Starter) -> None:
+    starter.start()
+    starter.wait_until_it_serves()
+
+    second = starter.start()
+
+    _, log = second.communicate(timeout=20)
+    assert (second.returncode, "Traceback" in log) == (1, False)
+    assert "Another cluster service runs here" in log
