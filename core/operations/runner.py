@@ -46,6 +46,7 @@ class Runner:
         self._done: dict[str, Operation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._told_at: dict[str, float] = {}
+        self._ending: set[str] = set()
         self.revisions: dict[str, int] = {}
 
     def register(self, *stories: Story) -> None:
@@ -76,6 +77,10 @@ class Runner:
 
     def find_live(self, id: str) -> Operation | None:
         return self._live.get(id)
+
+    def is_ending(self, id: str) -> bool:
+        """Say whether the outcome is being recorded: others may read it before this process knows."""
+        return id in self._ending
 
     def live_of(self, kind: str) -> list[str]:
         """Return the ids of the operations of *kind* that have not ended."""
@@ -290,12 +295,15 @@ class Runner:
             return
         final = _ended(operation, state, metadata, error, self._clock())
         whole = (txn or Txn()).put(keys.operation(id), final)
+        self._ending.add(id)
         try:
             await self._commit_patiently(_stamped(whole, self._clock()), id)
         except Stale as exc:
             log.warning("operation_outcome_stale", operation=id, error=str(exc))
             final = _ended(operation, op_states.FAILED, metadata, exc, self._clock())
             await self._commit_patiently(Txn().put(keys.operation(id), final), id)
+        finally:
+            self._ending.discard(id)
         self._live.pop(id, None)
         self._told_at.pop(id, None)
         self._done[id] = final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from services.runtime.store import RuntimeStore
 
 _ATTEMPTS = 10
 _PAUSE_S = 0.02
+_ENDING_S = 2.0
 
 
 class Claims:
@@ -47,6 +49,8 @@ class Claims:
         for _ in range(_ATTEMPTS):
             entry = self.store.instance(project, name)
             observed = self.store.observed_of(entry.record)
+            if await self._ends_just_now(observed.record):
+                continue
             self._refuse_owned(entry, observed.record)
             state = lifecycle.after(observed.record.status, event, name)
             id = str(uuid.uuid4())
@@ -69,6 +73,16 @@ class Claims:
             except Stale:
                 await asyncio.sleep(_PAUSE_S)
         raise Busy("BUSY", f"Instance {name!r} is busy with another operation; try again", about=name)
+
+    async def _ends_just_now(self, observed: InstanceObserved) -> bool:
+        """Wait for an owner whose outcome is being recorded: a client may have read it before we know."""
+        if not observed.operation or not self.runner.is_ending(observed.operation):
+            return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING_S):
+                await self.runner.wait(observed.operation)
+                return True
+        return False
 
     def _refuse_owned(self, entry: Entry[Instance], observed: InstanceObserved) -> None:
         name = entry.record.name

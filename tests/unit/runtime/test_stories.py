@@ -12,9 +12,9 @@ from core.errors import AlreadyExists, Invalid, NotFound, WrongState
 from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.records import Pool, Profile, Project
-from core.state import keys
+from core.state import codec, keys
 from core.state.memory import MemoryStore
-from core.state.store import Txn
+from core.state.store import Change, Resync, Txn
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
@@ -37,6 +37,7 @@ class World:
     engine: fakes.FakeEngine
     networks: fakes.FakeNetworks
     driver: fakes.FakeDriver
+    late: LateStore
 
     async def made(self, name: str = "web", *, ephemeral: bool = False) -> Operation:
         source = Source(alias="debian/12")
@@ -52,9 +53,29 @@ class World:
         return self.host.store.observed_of(self.host.store.instance("default", name).record).record.status
 
 
+class LateStore(MemoryStore):
+    """Others can read a commit at once; the process that made it hears of it only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def commit(self, txn: Txn) -> int:
+        revision = await super().commit(txn)
+        await self.may_answer.wait()
+        return revision
+
+    async def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
+        async for item in super().follow(prefix):
+            await self.may_answer.wait()
+            yield item
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    store = RuntimeStore(MemoryStore())
+    late = LateStore()
+    store = RuntimeStore(late)
     devices = {
         "root": {"type": "disk", "path": "/", "pool": "default"},
         "eth0": {"type": "nic", "network": "b"},
@@ -72,7 +93,7 @@ async def world() -> AsyncIterator[World]:
     claims = Claims(store, runner)
     power = Power(host, claims, watch, MEMBER)
     create = Create(host, claims, power, MEMBER)
-    yield World(host, runner, create, power, Changes(host, claims, MEMBER), engine, networks, driver)
+    yield World(host, runner, create, power, Changes(host, claims, MEMBER), engine, networks, driver, late)
     await watch.stop()
     await runner.stop()
     await store.stop()
@@ -182,3 +203,24 @@ async def test_an_ephemeral_instance_goes_when_it_stops(world: World) -> None:
     await world.changed("stop", force=True)
     assert not world.host.store.instances.entries()
     assert not world.driver.made
+
+
+async def test_a_client_that_read_the_outcome_first_is_not_told_busy(world: World) -> None:
+    """etcd may tell the gateway of a commit before it answers the process that committed."""
+    operation = await world.create.accept(Wanted("default", "web", Source(alias="debian/12")))
+    world.late.may_answer.clear()
+    await asyncio.wait_for(_recorded(world.late, operation.id), 5)
+
+    starting = asyncio.create_task(world.power.change("default", "web", "start", timeout_s=5, force=False))
+    asyncio.get_running_loop().call_later(0.01, world.late.may_answer.set)
+    await world.done(await starting)
+
+    assert world.status() == "running"
+
+
+async def _recorded(store: MemoryStore, id: str) -> None:
+    while True:
+        await asyncio.sleep(0)
+        kv = await store.get(keys.operation(id))
+        if kv and codec.decode(Operation, kv.value).is_final:
+            return
