@@ -211,7 +211,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Warning:
-    """Something an operator should look at. Writer: the service that saw it; cluster changes status."""
+    """Something an operator should look at. Writer: cluster, at the word of the service that saw it."""
 
     id: str = ""
     type: str = ""

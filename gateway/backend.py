@@ -19,6 +19,7 @@ from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
 from core.state.store import Store
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
+from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
 from protos.podium.image.v1 import image_pb2_grpc as image
 from protos.podium.network.v1 import network_pb2_grpc as network
@@ -37,6 +38,7 @@ class Backend:
         self.profiles: Any = cluster.ProfileServiceStub(lines["cluster"])
         self.projects: Any = cluster.ProjectServiceStub(lines["cluster"])
         self.trust: Any = cluster.TrustServiceStub(lines["cluster"])
+        self.warnings: Any = warning_pb2_grpc.WarningServiceStub(lines["cluster"])
         self.images: Any = image.ImageServiceStub(lines["image"])
         self.networks: Any = network.NetworkServiceStub(lines["network"])
         self.instances: Any = instance_pb2_grpc.InstanceServiceStub(lines["runtime"])

@@ -19,6 +19,7 @@ from gateway.lxd.handlers import (
     projects,
     server,
     storage,
+    warnings,
 )
 
 _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
@@ -118,10 +119,11 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/1.0/cluster", "trusted", server.get_cluster),
     ("GET", "/1.0/cluster/members", "trusted", server.not_clustered),
     ("GET", "/1.0/cluster/groups", "trusted", server.not_clustered),
-    ("GET", "/1.0/warnings", "admin", server.list_warnings),
-    ("GET", "/1.0/warnings/{name}", "admin", server.get_warning),
-    ("PUT", "/1.0/warnings/{name}", "admin", server.put_warning),
-    ("DELETE", "/1.0/warnings/{name}", "admin", server.delete_warning),
+    ("GET", "/1.0/warnings", "admin", warnings.list_warnings),
+    ("GET", "/1.0/warnings/{name}", "admin", warnings.get_warning),
+    ("PUT", "/1.0/warnings/{name}", "admin", warnings.put_warning),
+    ("PATCH", "/1.0/warnings/{name}", "admin", warnings.put_warning),
+    ("DELETE", "/1.0/warnings/{name}", "admin", warnings.delete_warning),
 )
 
 

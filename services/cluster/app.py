@@ -6,6 +6,7 @@ import grpc
 
 from core.service import member_service
 from protos.podium.cluster.v1 import cluster_pb2_grpc as rpc
+from protos.podium.cluster.v1 import warning_pb2_grpc
 from services.cluster import settings as own
 from services.cluster.servicer.services import (
     ProfileServicer,
@@ -13,11 +14,13 @@ from services.cluster.servicer.services import (
     ServerServicer,
     TrustServicer,
 )
+from services.cluster.servicer.warnings import WarningServicer
 from services.cluster.store import ClusterStore
 from services.cluster.usecases.profiles import Profiles
 from services.cluster.usecases.projects import Projects
 from services.cluster.usecases.server import Server
 from services.cluster.usecases.trust import Trust
+from services.cluster.usecases.warnings import Warnings
 
 
 async def main() -> None:
@@ -33,7 +36,8 @@ async def main() -> None:
             rpc.add_ProjectServiceServicer_to_server(ProjectServicer(Projects(store)), server)
             trust = Trust(store, runner, mine.fingerprint)
             rpc.add_TrustServiceServicer_to_server(TrustServicer(trust, runner), server)
-            names = ("Server", "Profile", "Project", "Trust")
+            warning_pb2_grpc.add_WarningServiceServicer_to_server(WarningServicer(Warnings(store)), server)
+            names = ("Server", "Profile", "Project", "Trust", "Warning")
             return [f"podium.cluster.v1.{name}Service" for name in names]
 
         await service.serve(register, runner)

@@ -1,4 +1,4 @@
-"""/, /1.0, warnings, cluster (not clustered), resources, metrics."""
+"""/, /1.0, cluster (not clustered), resources, metrics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid, NotFound, PodiumError, Unsupported
+from core.errors import Invalid, PodiumError, Unsupported
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
 from gateway.lxd.extensions import NAMES
-from gateway.lxd.views.others import warning_json
 from protos.podium.cluster.v1 import cluster_pb2 as pb
 from protos.podium.runtime.v1 import instance_pb2 as runtime_pb
 
@@ -132,36 +131,6 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
             config=wanted, unchanged=unchanged, merge=merge, expected_revision=server.revision
         )
     )
-    return envelope.empty()
-
-
-async def list_warnings(request: web.Request) -> web.Response:
-    reply = await req.backend(request).server.ListWarnings(
-        pb.ListWarningsRequest(project=request.query.get("project", ""))
-    )
-    if req.recursion(request):
-        return envelope.sync([warning_json(w) for w in reply.warnings])
-    return envelope.sync([f"/1.0/warnings/{w.id}" for w in reply.warnings])
-
-
-async def get_warning(request: web.Request) -> web.Response:
-    reply = await req.backend(request).server.ListWarnings(pb.ListWarningsRequest())
-    for warning in reply.warnings:
-        if warning.id == req.name(request):
-            return envelope.sync(warning_json(warning))
-    raise NotFound("NO_WARNING", "Warning not found")
-
-
-async def put_warning(request: web.Request) -> web.Response:
-    status = req.text(await req.body(request), "status")
-    await req.backend(request).server.UpdateWarning(
-        pb.UpdateWarningRequest(id=req.name(request), status=status)
-    )
-    return envelope.empty()
-
-
-async def delete_warning(request: web.Request) -> web.Response:
-    await req.backend(request).server.DeleteWarning(pb.DeleteWarningRequest(id=req.name(request)))
     return envelope.empty()
 
 

@@ -155,5 +155,5 @@ def warning_json(w: Any) -> dict[str, Any]:
         "last_seen_at": stamp_text(w, "last_seen_at"),
         "last_message": w.message,
         "severity": w.severity,
-        "entity_url": w.subject,
+        "entity_url": f"/1.0/{w.subject}" if w.subject else "",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.records import Certificate, Profile, Project, Warning
+from core.records import Certificate, Profile, Project
 from core.state.repository import Entry
 from protos.podium.cluster.v1 import cluster_pb2 as pb
 
@@ -57,22 +57,3 @@ def certificate(entry: Entry[Certificate]) -> pb.Certificate:
         certificate=r.certificate,
         revision=entry.revision,
     )
-
-
-def warning(entry: Entry[Warning]) -> pb.Warning:
-    r = entry.record
-    message = pb.Warning(
-        id=r.id,
-        type=r.type,
-        severity=r.severity,
-        status=r.status,
-        member=r.member,
-        project=r.project,
-        subject=r.subject,
-        message=r.message,
-        count=r.count,
-        revision=entry.revision,
-    )
-    message.first_seen_at.FromSeconds(int(r.first_seen_at))
-    message.last_seen_at.FromSeconds(int(r.last_seen_at))
-    return message

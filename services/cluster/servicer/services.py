@@ -47,18 +47,6 @@ class ServerServicer(rpc.ServerServiceServicer):
         member = pb.Member(name=self._settings.member, status="Online", message="Fully operational")
         return pb.ListMembersResponse(members=[member])
 
-    async def ListWarnings(self, request: pb.ListWarningsRequest, context: Any) -> pb.ListWarningsResponse:
-        found = self._server.warnings(request.project)
-        return pb.ListWarningsResponse(warnings=[convert.warning(e) for e in found])
-
-    async def UpdateWarning(self, request: pb.UpdateWarningRequest, context: Any) -> pb.UpdateWarningResponse:
-        entry = await self._server.set_warning(request.id, request.status)
-        return pb.UpdateWarningResponse(warning=convert.warning(entry))
-
-    async def DeleteWarning(self, request: pb.DeleteWarningRequest, context: Any) -> pb.DeleteWarningResponse:
-        await self._server.delete_warning(request.id)
-        return pb.DeleteWarningResponse()
-
 
 class ProfileServicer(rpc.ProfileServiceServicer):
     def __init__(self, profiles: Profiles) -> None:

@@ -1,11 +1,9 @@
-"""Server configuration and warnings."""
+"""Server configuration."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from core.errors import Invalid, Stale
-from core.records import ServerConfig, Warning
+from core.errors import Stale
+from core.records import ServerConfig
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
@@ -34,14 +32,3 @@ class Server:
         txn = Txn().unchanged(key, old.revision).put(key, new).emit(event("config-updated", "server", "", ""))
         self._store.server_cache.apply(key, new, await self._store.store.commit(txn))
         return new
-
-    def warnings(self, project: str) -> list[Entry[Warning]]:
-        return [e for e in self._store.warning_cache.entries() if not project or e.record.project == project]
-
-    async def set_warning(self, id: str, status: str) -> Entry[Warning]:
-        if status not in ("new", "acknowledged"):
-            raise Invalid("BAD_STATUS", f"Unknown status {status!r}; use new or acknowledged", about=id)
-        return await self._store.warnings.update(keys.warning(id), lambda w: replace(w, status=status))
-
-    async def delete_warning(self, id: str) -> None:
-        await self._store.warnings.delete(keys.warning(id))
