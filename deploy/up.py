@@ -37,6 +37,7 @@ def start(settings: Settings) -> Rest:
     host.ensure_folders(settings)
     host.ensure_subordinate_ids()
     host.ensure_sysctls()
+    host.ensure_quick_cgroups()
     host.ensure_readable(settings)
     environment = {**os.environ, "PODIUM_DIR": str(settings.state_dir), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "deploy.supervisor"], check=True, env=environment, cwd="/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from core.errors import Invalid, PodiumError
+from core.errors import Invalid, NotFound, PodiumError
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import exec_pb2 as pb
@@ -105,25 +106,49 @@ async def delete_log(request: web.Request) -> web.Response:
 
 
 async def channel(request: web.Request) -> web.StreamResponse:
-    """Carry one websocket over one ConnectChannel stream; backpressure goes through both."""
+    """Carry one websocket over one ConnectChannel stream; backpressure goes through both.
+
+    The secret is compared here, so that the upgrade need not wait for the service; that one has
+    the last word (each secret connects once) and ends the stream when it refuses.
+    """
+    await _refuse_wrong_secret(request)
+    socket = web.WebSocketResponse(max_msg_size=_MAX_FRAME, autoping=True, compress=False)
+    if not socket.can_prepare(request).ok:
+        raise Invalid("NO_WEBSOCKET", "Bad Request")
     opened = pb.ConnectChannelRequest(
         open=pb.ChannelOpen(operation_id=req.name(request), secret=request.query.get("secret", ""))
     )
     incoming: asyncio.Queue[pb.ConnectChannelRequest | None] = asyncio.Queue(4)
     await incoming.put(opened)
     replies = req.backend(request).exec.ConnectChannel(_drain(incoming))
-    first = await anext(replies)  # a wrong secret fails here, before the upgrade
-    socket = web.WebSocketResponse(max_msg_size=_MAX_FRAME, autoping=True, compress=False)
-    if not socket.can_prepare(request).ok:
-        raise Invalid("NO_WEBSOCKET", "Bad Request")
+    connected = asyncio.ensure_future(anext(replies))
     await socket.prepare(request)
-    is_control = first.opened.channel == "control"
-    reader = asyncio.create_task(_read(socket, incoming, is_control=is_control))
-    pinger = asyncio.create_task(_ping(socket))
+    await _carry(socket, replies, incoming, connected)
+    return socket
+
+
+async def _refuse_wrong_secret(request: web.Request) -> None:
+    """Raises: NotFound, also for an operation that has no channels (any more)."""
+    operation = await req.backend(request).operation(req.name(request))
+    given = request.query.get("secret", "").encode()
+    fds = operation.metadata.get("fds")
+    known = fds.values() if isinstance(fds, dict) and not operation.is_final else ()
+    if not any([hmac.compare_digest(given, str(secret).encode()) for secret in known]):
+        raise NotFound("NO_CHANNEL", "No channel of this operation has that secret", about=operation.id)
+
+
+async def _carry(
+    socket: web.WebSocketResponse, replies: Any, incoming: Any, connected: asyncio.Future[Any]
+) -> None:
+    tasks = [asyncio.create_task(_ping(socket))]
     try:
+        is_control = (await connected).opened.channel == "control"
+        tasks.append(asyncio.create_task(_read(socket, incoming, is_control=is_control)))
         await _write(socket, replies)
+    except (PodiumError, StopAsyncIteration):
+        return  # refused by the service: closing the socket tells the client
     finally:
-        for task in (reader, pinger):
+        for task in tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
@@ -131,7 +156,6 @@ async def channel(request: web.Request) -> web.StreamResponse:
             await replies.aclose()
         with contextlib.suppress(Exception):
             await asyncio.wait_for(socket.close(), 1)
-    return socket
 
 
 async def _drain(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from core.errors import NotFound, WrongState
 from services.runtime.engine import config
+from services.runtime.kernel.processes import Child, gone
 from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
 
 _START_TIMEOUT_S = 60.0
@@ -46,13 +47,7 @@ class LxcEngine:
         folder = await asyncio.to_thread(self._prepare, plan)
         argv = ["lxc-start", "-d", "-n", plan.id, "-P", str(self._root), "-f", str(folder / "lxc.conf")]
         argv += ["-p", str(folder / "monitor.pid")]
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = Child(argv)
         try:
             code = await asyncio.wait_for(process.wait(), _START_TIMEOUT_S)
         except TimeoutError:
@@ -100,7 +95,7 @@ class LxcEngine:
     async def wait_exit(self, id: str) -> ExitRecord:
         monitor = self._monitor(id)
         if monitor:
-            await _wait_gone(monitor)
+            await gone(monitor)
         return await asyncio.to_thread(_exit_record, self.folder(id) / "exit")
 
     def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool) -> list[str]:
@@ -179,22 +174,6 @@ def _is_systemd(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "systemd"
     except OSError:
         return True
-
-
-async def _wait_gone(pid: int) -> None:
-    """Return when process *pid* has ended, whoever its parent is."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    loop.add_reader(fd, gone.set)
-    try:
-        await gone.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
 
 
 def _exit_record(path: Path) -> ExitRecord:

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.errors import Invalid, NotFound, PodiumError, TooLate, WrongState
+from core.errors import Invalid, NotFound, PodiumError, TooLate, WrongState, internal
 from core.logs import get_logger
 from core.operations.operation import CHANNEL, TASK, Operation
 from core.operations.runner import Runner
 from services.runtime.domain.target import Target, environment_of, refuse_unless_running
+from services.runtime.kernel.processes import Child
 from services.runtime.kernel.streams import Reader, big_pipe, resize, write_all
 from services.runtime.ports import Engine, ExecPlan
 
@@ -64,7 +65,7 @@ class Session:
         self.readers: dict[str, Reader] = {}
         self.input = -1
         self.sent: dict[str, asyncio.Event] = {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._owned: list[int] = []
 
     def connect(self, secret: str) -> str:
@@ -77,17 +78,17 @@ class Session:
             self.complete.set()
         return name
 
-    async def start(self, output: dict[str, int]) -> None:
+    def start(self, output: dict[str, int]) -> None:
         """Start the process. *output*: descriptors to write to instead of channels."""
         theirs = self._terminal() if self.command.interactive else self._pipes(output)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.argv,
+            self._process = Child(
+                self.argv,
                 stdin=theirs[0],
                 stdout=theirs[1],
                 stderr=theirs[2],
                 cwd=self.folder,
-                start_new_session=not self.command.interactive,
+                new_session=not self.command.interactive,
             )
         finally:
             for fd in set(theirs):
@@ -149,17 +150,16 @@ class Session:
 
     def signal(self, number: int) -> None:
         """Send a signal to the command itself, which is the child of the program that entered."""
-        if not self._process or self._process.returncode is not None:
+        if not self._process or not self._process.is_running:
             return
         for pid in _children(self._process.pid) or [self._process.pid]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
     def kill(self) -> None:
-        if self._process and self._process.returncode is None:
+        if self._process:
             self.signal(signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.kill()
 
     def close(self) -> None:
         for fd in self._owned:
@@ -265,6 +265,9 @@ class Execs:
                 error = WrongState("COMMAND", words, about=target.name)
         except PodiumError as exc:
             error = exc
+        except Exception:
+            log.exception("command_crashed", operation=session.id)
+            error = internal()
         finally:
             session.started.set()
             session.ended.set()
@@ -279,7 +282,7 @@ class Execs:
     async def _ran(self, session: Session, target: Target) -> dict[str, object]:
         files = _record_files(session, target) if session.command.record else {}
         output = {name: _create(path) for name, path in files.items()}
-        await session.start(output)
+        session.start(output)
         status = await session.wait()
         await _flushed(session)
         if session.console:

@@ -1,0 +1,66 @@
+"""Programs that this service starts, and processes of which it must know the end.
+
+They are started by vfork and waited for by pidfd: the event loop's own way forks this whole process,
+which takes 2.4 ms here against 0.15.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import IO
+
+_File = int | IO[bytes] | None
+
+
+class Child:
+    """A program of ours. Its end is noticed by wait() only, which one task may call."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: _File = subprocess.DEVNULL,
+        stdout: _File = subprocess.DEVNULL,
+        stderr: _File = subprocess.DEVNULL,
+        cwd: str = "/",
+        new_session: bool = True,
+    ) -> None:
+        """Start *argv*. Raises: OSError."""
+        self._process = subprocess.Popen(
+            argv, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, start_new_session=new_session
+        )
+        self.pid = self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.returncode is None
+
+    async def wait(self) -> int:
+        """Return the exit status; -n when signal n ended it."""
+        await gone(self.pid)
+        return self._process.wait()
+
+    def kill(self) -> None:
+        if self.is_running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+
+async def gone(pid: int) -> None:
+    """Return when process *pid* has ended, whoever its parent is."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
