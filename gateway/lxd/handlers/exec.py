@@ -133,7 +133,7 @@ async def _refuse_wrong_secret(request: web.Request) -> None:
     given = request.query.get("secret", "").encode()
     fds = operation.metadata.get("fds")
     known = fds.values() if isinstance(fds, dict) and not operation.is_final else ()
-    if not any([hmac.compare_digest(given, str(secret).encode()) for secret in known]):
+    if not any(hmac.compare_digest(given, str(secret).encode()) for secret in known):
         raise NotFound("NO_CHANNEL", "No channel of this operation has that secret", about=operation.id)
 
 
