@@ -7,6 +7,7 @@ import pwd
 import socket
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -82,7 +83,11 @@ def require(caller: Caller, access: str, project: str, *, everywhere: bool = Fal
 
 def _peer_name(sock: socket.socket) -> str:
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid = struct.unpack("3i", data)[1]
+    return _user_name(struct.unpack("3i", data)[1])
+
+
+@lru_cache(256)
+def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -18,6 +18,7 @@ from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
 from core.state.store import Store
+from gateway.facts import FactsFollower
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
@@ -52,17 +53,20 @@ class Backend:
         self.events: Cache[EventBatch] = Cache(store, EventBatch, keys.EVENTS)
         self.certificates: Cache[Certificate] = Cache(store, Certificate, keys.CERTIFICATES)
         self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
+        self.facts = FactsFollower(settings, store, lines["runtime"], self.instances)
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self.listeners: set[Any] = set()
 
     async def start(self) -> None:
         for cache in (self.operations, self.events, self.certificates, self.project_cache):
             await cache.start()
+        await self.facts.start()
         self.operations.on_change(self._wake)
 
     async def stop(self) -> None:
         for cache in (self.operations, self.events, self.certificates, self.project_cache):
             await cache.stop()
+        await self.facts.stop()
         for line in self._lines.values():
             await line.close()
 

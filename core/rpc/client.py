@@ -45,6 +45,12 @@ class _Channel:
     async def close(self) -> None:
         await self._inner.close()
 
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._inner.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last: grpc.ChannelConnectivity) -> None:
+        await self._inner.wait_for_state_change(last)
+
     def unary_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
         return self._one(self._inner.unary_unary(*args, **kwargs), _DEADLINE_S)
 

@@ -18,6 +18,7 @@ from core.state.store import KV, Change, Resync, Store
 T = TypeVar("T")
 Callback = Callable[[str, Entry[T] | None], None]
 log = get_logger(__name__)
+_CATCH_UP_S = 2.0
 
 
 class Cache(Generic[T]):
@@ -69,6 +70,11 @@ class Cache(Generic[T]):
         """Return when this cache reflects *revision*. Raises: TimeoutError."""
         async with asyncio.timeout(timeout_s), self._moved:
             await self._moved.wait_for(lambda: self.revision >= revision)
+
+    async def catch_up(self, revision: int) -> None:
+        """Wait a moment for *revision*, so that whoever wrote it through another process reads it here."""
+        with contextlib.suppress(TimeoutError):
+            await self.wait_for(revision, timeout_s=_CATCH_UP_S)
 
     async def _run(self) -> None:
         async for item in self._store.follow(self._prefix):

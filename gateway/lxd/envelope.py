@@ -13,12 +13,24 @@ from gateway.lxd.views.operations import operation_json, operation_url
 
 
 def _reply(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> web.Response:
-    data = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return _response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), status, headers)
+
+
+def _response(data: bytes, status: int, headers: dict[str, str] | None) -> web.Response:
     return web.Response(body=data, status=status, headers=headers, content_type="application/json")
 
 
 def sync(metadata: Any, *, etag: str = "") -> web.Response:
     return _reply(_sync_body(metadata), 200, {"ETag": f'"{etag}"'} if etag else None)
+
+
+def sync_bytes(metadata: Any) -> bytes:
+    """Return the body of a sync reply, to be kept and sent again with ready()."""
+    return orjson.dumps(_sync_body(metadata), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def ready(body: bytes, *, etag: str = "") -> web.Response:
+    return _response(body, 200, {"ETag": f'"{etag}"'} if etag else None)
 
 
 def empty() -> web.Response:

@@ -10,9 +10,9 @@ from aiohttp import web
 from core.errors import Invalid, Unsupported
 from gateway.lxd import envelope
 from gateway.lxd import request as req
-from gateway.lxd.handlers.server import addresses
 from gateway.lxd.nouns import Noun
 from gateway.lxd.views.others import certificate_json
+from gateway.lxd.views.server import addresses
 from protos.podium.cluster.v1 import cluster_pb2 as pb
 
 
@@ -66,6 +66,7 @@ async def post_certificate(request: web.Request) -> web.Response:
                 name=req.text(data, "name"),
             )
         )
+    await backend.certificates.catch_up(reply.certificate.revision)
     return _CERTIFICATE.created(reply.certificate.fingerprint)
 
 
@@ -107,9 +108,11 @@ async def put_certificate(request: web.Request) -> web.Response:
         restricted=req.flag(data, "restricted") if "restricted" in data or not patching else old.restricted,
         projects=req.texts(data, "projects") if "projects" in data or not patching else old.projects,
     )
-    await req.backend(request).trust.UpdateCertificate(
+    backend = req.backend(request)
+    reply = await backend.trust.UpdateCertificate(
         pb.UpdateCertificateRequest(certificate=changed, expected_revision=old.revision)
     )
+    await backend.certificates.catch_up(reply.certificate.revision)
     return envelope.empty()
 
 

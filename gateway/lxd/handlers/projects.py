@@ -47,19 +47,23 @@ def _from(data: dict[str, Any], name: str) -> pb.Project:
 async def post_project(request: web.Request) -> web.Response:
     data = await req.body(request)
     message = _from(data, req.text(data, "name"))
-    await req.backend(request).projects.CreateProject(pb.CreateProjectRequest(project=message))
+    backend = req.backend(request)
+    reply = await backend.projects.CreateProject(pb.CreateProjectRequest(project=message))
+    await backend.project_cache.catch_up(reply.project.revision)
     return _PROJECT.created(message.name)
 
 
 async def put_project(request: web.Request) -> web.Response:
     data, project = await _PROJECT.change(request)
-    await req.backend(request).projects.UpdateProject(
+    backend = req.backend(request)
+    reply = await backend.projects.UpdateProject(
         pb.UpdateProjectRequest(
             project=_from(data, project.name),
             merge=request.method == "PATCH",
             expected_revision=project.revision,
         )
     )
+    await backend.project_cache.catch_up(reply.project.revision)
     return envelope.empty()
 
 

@@ -6,19 +6,17 @@ import os
 import platform
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid, PodiumError, Unsupported
+from core.configkeys.others import SECRETS
+from core.errors import Invalid, Unsupported
+from gateway.facts import Facts
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
-from gateway.lxd.extensions import NAMES
+from gateway.lxd.views.server import config_json, environment_json, head_json
 from protos.podium.cluster.v1 import cluster_pb2 as pb
 from protos.podium.runtime.v1 import instance_pb2 as runtime_pb
-
-_VERSION = "5.0.2"
-_SECRETS = ("core.trust_password",)
 
 
 async def versions(request: web.Request) -> web.Response:
@@ -27,78 +25,20 @@ async def versions(request: web.Request) -> web.Response:
 
 async def get_server(request: web.Request) -> web.Response:
     caller = request["caller"]
-    head: dict[str, Any] = {
-        "api_extensions": NAMES,
-        "api_status": "stable",
-        "api_version": "1.0",
-        "auth": "trusted" if caller.trusted else "untrusted",
-        "public": False,
-        "auth_methods": ["tls"],
-    }
     if not caller.trusted:
-        return envelope.sync(head)
-    backend = req.backend(request)
-    server = await backend.server.GetServer(pb.GetServerRequest())
-    config = _shown(server.config)
-    config.setdefault("core.https_address", backend.settings.https_address)
-    head["config"] = config if caller.is_admin else None
-    head["environment"] = await _environment(request, server)
-    return envelope.sync(head, etag=etag.of(config))
+        return envelope.sync(head_json(trusted=False))
+    body, tag = _rendered(req.backend(request).facts.now, req.project(request), caller.is_admin)
+    return envelope.ready(body, etag=tag)
 
 
-def _shown(config: Any) -> dict[str, Any]:
-    return {name: True if name in _SECRETS else value for name, value in config.items()}
-
-
-async def _environment(request: web.Request, server: Any) -> dict[str, Any]:
-    try:
-        info = await req.backend(request).instances.GetRuntimeInfo(runtime_pb.GetRuntimeInfoRequest())
-    except PodiumError:
-        info = runtime_pb.GetRuntimeInfoResponse(engine="lxc")
-    drivers = dict(info.storage_drivers)
-    return {
-        "addresses": addresses(req.backend(request).settings.https_address),
-        "architectures": list(info.architectures) or [platform.machine()],
-        "certificate": server.certificate,
-        "certificate_fingerprint": server.certificate_fingerprint,
-        "driver": info.engine,
-        "driver_version": info.engine_version,
-        "firewall": "nftables",
-        "kernel": "Linux",
-        "kernel_architecture": platform.machine(),
-        "kernel_features": dict(info.kernel_features),
-        "kernel_version": platform.release(),
-        "lxc_features": dict(info.engine_features),
-        **_os_release(),
-        "project": req.project(request),
-        "server": "lxd",
-        "server_clustered": False,
-        "server_event_mode": "full-mesh",
-        "server_name": server.member,
-        "server_pid": os.getpid(),
-        "server_version": _VERSION,
-        "storage": " | ".join(drivers),
-        "storage_version": " | ".join(drivers.values()),
-        "storage_supported_drivers": [
-            {"Name": name, "Remote": False, "Version": version} for name, version in drivers.items()
-        ],
-    }
-
-
-def addresses(https_address: str) -> list[str]:
-    host, _, port = https_address.rpartition(":")
-    if not port:
-        return []
-    return [f"{host or '127.0.0.1'}:{port}"]
-
-
-@lru_cache(1)
-def _os_release() -> dict[str, str]:
-    found = {}
-    for line in Path("/etc/os-release").read_text().splitlines():
-        key, _, value = line.partition("=")
-        found[key] = value.strip('"')
-    return {"os_name": found.get("NAME", ""), "os_version": found.get("VERSION_ID", "")}
+@lru_cache(256)
+def _rendered(facts: Facts, project: str, is_admin: bool) -> tuple[bytes, str]:
+    """Return body and ETag. Facts are compared by identity: a change makes a new object."""
+    shown = head_json(trusted=True)
+    config = config_json(facts.config, facts.https_address)
+    shown["config"] = config if is_admin else None
+    shown["environment"] = environment_json(facts, project)
+    return envelope.sync_bytes(shown), etag.of(config)
 
 
 async def put_server(request: web.Request) -> web.Response:
@@ -111,14 +51,12 @@ async def patch_server(request: web.Request) -> web.Response:
 
 async def _change(request: web.Request, *, merge: bool) -> web.Response:
     config = req.object_of(await req.body(request), "config")
-    unchanged = [name for name in _SECRETS if config.get(name) is True]
+    unchanged = [name for name in SECRETS if config.get(name) is True]
     for name in unchanged:
         config.pop(name)
     backend = req.backend(request)
     server = await backend.server.GetServer(pb.GetServerRequest())
-    current = _shown(server.config)
-    current.setdefault("core.https_address", backend.settings.https_address)
-    etag.check(request, etag.of(current))
+    etag.check(request, etag.of(config_json(server.config, backend.settings.https_address)))
     wanted = req.text_map({"config": config}, "config")
     if wanted.get("core.https_address") == backend.settings.https_address:
         wanted.pop("core.https_address")
@@ -126,11 +64,12 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
         raise Unsupported(
             "ADDRESS_FIXED", "core.https_address is set by PODIUM_HTTPS when Podium starts; restart with it"
         )
-    await backend.server.UpdateServer(
+    reply = await backend.server.UpdateServer(
         pb.UpdateServerRequest(
             config=wanted, unchanged=unchanged, merge=merge, expected_revision=server.revision
         )
     )
+    await backend.facts.caught_up(reply.revision)
     return envelope.empty()
 
 

@@ -41,7 +41,7 @@ class ServerServicer(rpc.ServerServiceServicer):
             merge=request.merge,
             expected_revision=request.expected_revision,
         )
-        return pb.UpdateServerResponse(config=rules.shown_config(new.config))
+        return pb.UpdateServerResponse(config=rules.shown_config(new.record.config), revision=new.revision)
 
     async def ListMembers(self, request: pb.ListMembersRequest, context: Any) -> pb.ListMembersResponse:
         member = pb.Member(name=self._settings.member, status="Online", message="Fully operational")

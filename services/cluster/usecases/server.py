@@ -21,7 +21,7 @@ class Server:
 
     async def update(
         self, config: dict[str, str], *, unchanged: list[str], merge: bool, expected_revision: int
-    ) -> ServerConfig:
+    ) -> Entry[ServerConfig]:
         old = self.config()
         if expected_revision and old.revision != expected_revision:
             raise Stale("STALE", "The configuration was changed meanwhile; read it again")
@@ -30,5 +30,6 @@ class Server:
         )
         key = keys.server_config()
         txn = Txn().unchanged(key, old.revision).put(key, new).emit(event("config-updated", "server", "", ""))
-        self._store.server_cache.apply(key, new, await self._store.store.commit(txn))
-        return new
+        revision = await self._store.store.commit(txn)
+        self._store.server_cache.apply(key, new, revision)
+        return Entry(new, revision)

@@ -118,12 +118,12 @@ async def test_the_password_is_stored_hashed(cluster: Cluster) -> None:
     new = await cluster.server.update(
         {"core.trust_password": "secret"}, unchanged=[], merge=True, expected_revision=0
     )
-    assert new.config["core.trust_password"].startswith("scrypt:") and "secret" not in str(new)
+    assert new.record.config["core.trust_password"].startswith("scrypt:") and "secret" not in str(new)
     kept = await cluster.server.update(
         {"user.a": "1"}, unchanged=["core.trust_password"], merge=False, expected_revision=0
     )
-    assert kept.config == {**new.config, "user.a": "1"}
-    assert not (await cluster.server.update({}, unchanged=[], merge=False, expected_revision=0)).config
+    assert kept.record.config == {**new.record.config, "user.a": "1"}
+    assert not (await cluster.server.update({}, unchanged=[], merge=False, expected_revision=0)).record.config
 
 
 async def test_what_is_too_large_for_the_store_is_refused(cluster: Cluster) -> None:
