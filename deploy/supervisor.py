@@ -23,7 +23,7 @@ from pathlib import Path
 from core.settings import Settings
 from deploy.privileges import confined, interpreter, python_environment
 
-_BACKOFF_S = (0.2, 5.0)
+_BACKOFF_S = (0.2, float(os.environ.get("PODIUM_RESTART_PAUSE_S", "5")))
 _STABLE_S = 10.0
 _STOP_S = 10.0
 _LOG_LIMIT = 32 << 20

@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from core.errors import Internal, NotFound, PodiumError, Stale, Unavailable, WrongState, internal
 from core.events import Event
-from core.failpoints import failpoint
+from core.failpoints import declare, failpoint, publish
 from core.logs import get_logger
 from core.operations import operation as op_states
 from core.operations.operation import Context, Operation, Step, Story
@@ -24,6 +24,7 @@ from core.rpc.identity import current_identity
 from core.state import codec, keys
 from core.state.store import Store, Txn
 
+T = TypeVar("T")
 log = get_logger(__name__)
 _PROGRESS_EVERY_S = 0.25
 _KEEP_S = 24 * 3600.0
@@ -50,10 +51,13 @@ class Runner:
         self.revisions: dict[str, int] = {}
 
     def register(self, *stories: Story) -> None:
-        self._stories.update({story.kind: story for story in stories})
+        for story in stories:
+            self._stories[story.kind] = story
+            declare(*(f"{story.kind}.{step.name}.{at}" for step in story.steps for at in _points(step)))
 
     async def start(self) -> None:
         """Resume or undo what a crash left. Call once, after all stories are registered."""
+        publish(self._service)
         listing = await self._store.list(keys.OPERATIONS)
         for kv in listing.kvs:
             operation = codec.decode(Operation, kv.value)
@@ -205,15 +209,49 @@ class Runner:
     async def _record(self, operation: Operation, txn: Txn | None) -> None:
         key = keys.operation(operation.id)
         whole = (txn or Txn()).absent(key).put(key, operation)
-        self.revisions[operation.id] = await self._store.commit(_stamped(whole, self._clock()))
+        try:
+            self.revisions[operation.id] = await self._store.commit(_stamped(whole, self._clock()))
+        except Unavailable:
+            # The answer was lost, the write perhaps not: until that is known it owns what it is about.
+            self._live[operation.id] = operation
+            self._spawn(operation, self._settle_doubt(operation, whole))
+            raise
         self._live[operation.id] = operation
+
+    async def _settle_doubt(self, operation: Operation, wanted: Txn) -> None:
+        """Find out whether *operation* was recorded, and then run it; else see that it never will be."""
+        key = keys.operation(operation.id)
+        error = Unavailable("NOT_ACCEPTED", "The state store did not answer in time; nothing was done")
+        never = _ended(operation, op_states.FAILED, {}, error, self._clock())
+        # Whichever of the two writes comes first keeps the other out: both want the key absent.
+        with contextlib.suppress(Stale):
+            await self._commit_patiently(Txn().absent(key).put(key, never), operation.id)
+        found = await _patiently(lambda: self._store.get(key))
+        assert found
+        recorded = codec.decode(Operation, found.value)
+        if not recorded.is_final:
+            await self._write_again(wanted, found.revision)
+        self._live.pop(operation.id, None)
+        self._adopt(recorded)
+
+    async def _write_again(self, wanted: Txn, revision: int) -> None:
+        """Repeat what was written at *revision*: our store puts into its caches only what it wrote."""
+        again = Txn(puts=wanted.puts, deletes=wanted.deletes)
+        for key in wanted.puts:
+            again.unchanged(key, revision)
+        with contextlib.suppress(Stale):
+            await _patiently(lambda: self._store.commit(again))
 
     def _spawn(self, operation: Operation, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # Owned by the runner: it outlives the request that asked for it and ends in stop().
         task = asyncio.create_task(work, name=f"operation {operation.id}")
         self._tasks[operation.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(operation.id, None))
+        task.add_done_callback(lambda _: self._ended_task(operation.id, task))
         return task
+
+    def _ended_task(self, id: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(id) is task:
+            del self._tasks[id]
 
     async def _run(self, story: Story, operation: Operation) -> None:
         context = Context(operation, lambda metadata: self._progress(operation.id, metadata))
@@ -311,14 +349,22 @@ class Runner:
 
     async def _commit_patiently(self, txn: Txn, id: str) -> None:
         """Commit, however long etcd is away: an outcome must not be lost."""
-        pause_s = 0.1
-        while True:
+        key, is_in_doubt = keys.operation(id), False
+
+        async def commit() -> None:
+            nonlocal is_in_doubt
             try:
                 self.revisions[id] = await self._store.commit(txn)
-                return
             except Unavailable:
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 2.0)
+                is_in_doubt = True
+                raise
+            except Stale:
+                found = await self._store.get(key) if is_in_doubt else None
+                if found is None or found.value != txn.puts[key]:
+                    raise
+                self.revisions[id] = found.revision  # the first try was carried out, its answer lost
+
+        await _patiently(commit)
 
     def _forget_oldest(self) -> None:
         while len(self._done) > _KEEP_COUNT:
@@ -359,6 +405,21 @@ class Runner:
             if operation.updated_at < horizon:
                 await self._store.commit(Txn().delete(keys.operation(id)))
                 self._done.pop(id)
+
+
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what *call* does, tried again for as long as etcd is away."""
+    pause_s = 0.1
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 2.0)
+
+
+def _points(step: Step) -> tuple[str, ...]:
+    return ("before", "after", "undo") if step.undo else ("before", "after")
 
 
 def _ended(

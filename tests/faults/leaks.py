@@ -1,7 +1,9 @@
-"""What a Podium holds on its host, as named sets, so that two moments can be compared.
+"""What one Podium holds on its host, as named sets, so that two moments can be compared.
 
 A test takes a `Snapshot` before and after; `leaked(before, after)` names what was left behind.
-Pure apart from `take`, which only reads.
+Only things of the Podium below *state_dir* count, so others may work on the same host: its cgroups,
+links and tables are known by the ids and names that its etcd has ever held. Pure apart from `take`,
+which only reads.
 """
 
 from __future__ import annotations
@@ -12,27 +14,41 @@ import json
 import os
 import re
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import run
+from typing import Any
+from urllib.parse import unquote
 
-LINKS = r"veth[0-9a-f]{8}|podium.*"
-TABLES = r"podium_.*"
+from services.network.domain.render import table_name
+
+_ID_LENGTH = 36
 # Finished operations and sent events stay a while by design; lapsed claims go with their lease.
 PASSING_KEYS = ("operations/", "events/", "claims/")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which Podium to look at. *links* and *tables* are patterns of whole names."""
+    """Which Podium to look at."""
 
     state_dir: Path
     etcd: str = "127.0.0.1:23790"
     prefix: str = "/podium/v1/"
-    links: str = LINKS
-    tables: str = TABLES
     cgroup_parents: tuple[str, ...] = ("podium", "podium.monitor")
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Every id and name that the Podium's records ever had; what carries one of them is its own."""
+
+    ids: frozenset[str] = frozenset()
+    links: frozenset[str] = frozenset()
+    bridges: frozenset[str] = frozenset()
+
+    @property
+    def tables(self) -> frozenset[str]:
+        return frozenset(table_name(bridge) for bridge in self.bridges)
 
 
 @dataclass(frozen=True)
@@ -59,18 +75,19 @@ def lost(before: Snapshot, after: Snapshot) -> list[str]:
 def take(scope: Scope) -> Snapshot:
     """Look at the host now. Kinds that cannot be read (etcd is down) raise: silence is no proof."""
     state = scope.state_dir.resolve()
+    owned = owned_by(history(scope), scope.prefix)
     return Snapshot(
         {
             "mount": frozenset(mount_points(Path("/proc/self/mountinfo").read_text(), state)),
-            "link": frozenset(_links(scope.links)),
-            "cgroup": frozenset(_cgroups(scope.cgroup_parents)),
-            "nft table": frozenset(_tables(scope.tables)),
+            "link": frozenset(_links(owned)),
+            "cgroup": frozenset(_cgroups(scope.cgroup_parents, owned.ids)),
+            "nft table": frozenset(_tables(owned.tables)),
             "loop device": frozenset(_loops(state)),
             "dnsmasq": frozenset(_processes(state, "dnsmasq")),
             "monitor": frozenset(_processes(state, "[lxc monitor]", "lxc-start")),
             "file": frozenset(_files(state)),
             "lease": frozenset(_leases(state)),
-            "etcd key": frozenset(lasting_keys(_keys(scope), scope.prefix)),
+            "etcd key": frozenset(lasting_keys((key for key, _ in _present(scope)), scope.prefix)),
         }
     )
 
@@ -83,31 +100,56 @@ def mount_points(mountinfo: str, folder: Path) -> Iterator[str]:
             yield point
 
 
-def lasting_keys(keys: list[str], prefix: str) -> Iterator[str]:
+def lasting_keys(keys: Iterable[str], prefix: str) -> Iterator[str]:
     passing = tuple(prefix + branch for branch in PASSING_KEYS)
     return (key for key in keys if not key.startswith(passing))
 
 
-def _links(pattern: str) -> Iterator[str]:
-    return (name for name in os.listdir("/sys/class/net") if re.fullmatch(pattern, name))
+def owned_by(records: Iterable[tuple[str, bytes]], prefix: str) -> Owned:
+    """Read ids, links and bridges off (key, value) pairs of records."""
+    ids, links, bridges = set[str](), set[str](), set[str]()
+    for key, value in records:
+        branch, _, rest = key.removeprefix(prefix).partition("/")
+        if branch == "observed":
+            ids.add(rest)
+        elif branch == "nics" and value:
+            links.add(json.loads(value).get("host_name", ""))
+        elif branch == "networks":
+            bridges.add(unquote(rest))
+    return Owned(frozenset(ids), frozenset(links), frozenset(bridges))
 
 
-def _cgroups(parents: tuple[str, ...], root: Path = Path("/sys/fs/cgroup")) -> Iterator[str]:
-    """Children of *parents* in the v2 tree or in each v1 hierarchy, one level deep: one per instance."""
+def _links(owned: Owned) -> Iterator[str]:
+    """Its bridges, its NICs, and whatever else hangs on one of its bridges."""
+    for folder in Path("/sys/class/net").iterdir():
+        master = folder / "master"
+        on = master.resolve().name if master.exists() else ""
+        if folder.name in owned.links | owned.bridges or on in owned.bridges:
+            yield folder.name
+
+
+def _cgroups(
+    parents: tuple[str, ...], ids: frozenset[str], root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[str]:
+    """Children of *parents* in the v2 tree or in each v1 hierarchy, one level deep: one per instance.
+
+    liblxc adds a number to a name that is taken, so what begins with an id counts.
+    """
     for base in (root, *(p for p in root.iterdir() if p.is_dir() and not p.is_symlink())):
         for parent in parents:
-            yield from (str(p.relative_to(root)) for p in _folders(base / parent))
+            found = (p for p in _folders(base / parent) if p.name[:_ID_LENGTH] in ids)
+            yield from (str(p.relative_to(root)) for p in found)
 
 
 def _folders(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
 
 
-def _tables(pattern: str) -> Iterator[str]:
+def _tables(names: frozenset[str]) -> Iterator[str]:
     shown = run(["nft", "-j", "list", "tables"], capture_output=True, check=True, timeout=30)
     for item in json.loads(shown.stdout)["nftables"]:
         table = item.get("table")
-        if table and re.fullmatch(pattern, table["name"]):
+        if table and table["name"] in names:
             yield f"{table['family']} {table['name']}"
 
 
@@ -159,16 +201,52 @@ def _leases(state: Path) -> Iterator[str]:
 
 def _keys(scope: Scope) -> list[str]:
     """All keys below the prefix, by etcd's own JSON gateway: no code of ours in between."""
-    start = scope.prefix.encode()
-    end = start[:-1] + bytes([start[-1] + 1])
-    body = {"key": _b64(start), "range_end": _b64(end), "keys_only": True}
-    request = urllib.request.Request(
-        f"http://{scope.etcd}/v3/kv/range", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=5) as reply:
-        answer = json.load(reply)
-    return [base64.b64decode(kv["key"]).decode() for kv in answer.get("kvs", [])]
+    found = _range(scope, {"key": _b64(scope.prefix), "range_end": _end(scope.prefix), "keys_only": True})
+    return [_text(kv["key"]) for kv in found.get("kvs", [])]
 
 
-def _b64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
+def history(scope: Scope, since: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, value) of every write that etcd remembers, up to now; deletions have no value."""
+    now = int(_call(scope, "/v3/kv/range", {"key": _b64("/")})["header"]["revision"])
+    # All keys, so that each revision up to *now* shows up and the end is known.
+    create = {"key": "AA==", "range_end": "AA==", "start_revision": since}
+    with _opened(scope, "/v3/watch", {"create_request": create}) as reply:
+        for line in reply:
+            result = json.loads(line)["result"]
+            if oldest := int(result.get("compact_revision", 0)):
+                yield from _present(scope)
+                yield from history(scope, oldest)
+                return
+            revision = 0
+            for event in result.get("events", []):
+                revision = int(event["kv"]["mod_revision"])
+                yield _pair(event["kv"])
+            if revision >= now:
+                return
+
+
+def _present(scope: Scope) -> Iterator[tuple[str, bytes]]:
+    """(key, value) of all keys below the prefix, by etcd's own JSON gateway: no code of ours in between."""
+    start = scope.prefix
+    end = start[:-1] + chr(ord(start[-1]) + 1)
+    found = _call(scope, "/v3/kv/range", {"key": _b64(start), "range_end": _b64(end)})
+    return (_pair(kv) for kv in found.get("kvs", []))
+
+
+def _pair(kv: dict[str, str]) -> tuple[str, bytes]:
+    return base64.b64decode(kv["key"]).decode(), base64.b64decode(kv.get("value", ""))
+
+
+def _call(scope: Scope, path: str, body: object) -> Any:
+    with _opened(scope, path, body) as reply:
+        return json.load(reply)
+
+
+def _opened(scope: Scope, path: str, body: object) -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"http://{scope.etcd}{path}", json.dumps(body).encode(), headers)
+    return urllib.request.urlopen(request, timeout=10)
+
+
+def _b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

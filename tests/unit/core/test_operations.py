@@ -13,6 +13,7 @@ from core.operations.runner import Runner
 from core.state import codec, keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
+from tests.fakes.lossy_store import LossyStore
 
 
 def a_runner(store: MemoryStore, *stories: Story) -> Runner:
@@ -188,3 +189,49 @@ async def test_operation_survives_the_wire() -> None:
 
     assert back.resources == operation.resources
     assert (back.id, back.state, back.kind) == (operation.id, "succeeded", "t.go")
+
+
+async def test_an_operation_recorded_while_the_answer_got_lost_is_run() -> None:
+    """The client was told 503, but what is recorded is carried out: nothing stays half-accepted."""
+    store, diary = LossyStore(), Diary()
+    runner = a_runner(store, Story("t.go", "Going", (diary.step("a"),)))
+    store.lose("answer")
+
+    with pytest.raises(Unavailable):
+        await runner.accept("t.go", id="one")
+    await runner.wait("one")
+    await runner.wait("one")
+
+    assert diary.lines == ["a"]
+    assert (await stored(store, "one")).state == "succeeded"
+
+
+async def test_an_operation_that_was_not_recorded_never_will_be() -> None:
+    """A late write of the first try must not start what the client was told did not happen."""
+    store, diary = LossyStore(), Diary()
+    runner = a_runner(store, Story("t.go", "Going", (diary.step("a"),)))
+    store.lose("request")
+
+    with pytest.raises(Unavailable):
+        await runner.accept("t.go", id="one")
+    await runner.wait("one")
+
+    assert diary.lines == []
+    assert (await stored(store, "one")).error_reason == "NOT_ACCEPTED"
+    with pytest.raises(Stale):
+        await store.deliver_late()
+
+
+async def test_an_outcome_whose_answer_got_lost_stays_the_outcome() -> None:
+    """Writing it again finds its own work, and must not take it for somebody else's."""
+    store = LossyStore()
+
+    async def seal(ctx: Context) -> None:
+        ctx.txn.absent("/x").put("/x", b"1")
+        store.lose("answer")
+
+    runner = a_runner(store, Story("t.go", "Going", (Step("seal", seal),)))
+    operation = await runner.accept("t.go", wait=True)
+
+    assert operation.state == "succeeded"
+    assert (await stored(store, operation.id)).state == "succeeded"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.leaks import Snapshot, lasting_keys, leaked, lost, mount_points
+from tests.faults.leaks import Owned, Snapshot, lasting_keys, leaked, lost, mount_points, owned_by
 
 MOUNTS = """\
 30 1 254:0 / / rw - ext4 /dev/vda rw
@@ -46,3 +46,17 @@ def test_only_mounts_strictly_below_the_state_folder_count() -> None:
 def test_operations_events_and_claims_are_no_leak() -> None:
     keys = [f"/p/{branch}x" for branch in ("operations/", "events/", "claims/operations/", "instances/d/")]
     assert list(lasting_keys(keys, "/p/")) == ["/p/instances/d/x"]
+
+
+def test_what_a_podium_owns_is_read_off_every_record_it_ever_had() -> None:
+    """Also a record that is gone tells whose cgroup or link a leftover is; other Podiums' never count."""
+    records = [
+        ("/p/observed/id-1", b"{}"),
+        ("/p/nics/id-1/eth0", b'{"host_name": "veth1"}'),
+        ("/p/nics/id-1/eth0", b""),
+        ("/p/networks/my%2Dbr", b"{}"),
+        ("/p/operations/x", b"{}"),
+    ]
+    owned = owned_by(records, "/p/")
+    assert owned == Owned(frozenset({"id-1"}), frozenset({"veth1"}), frozenset({"my-br"}))
+    assert owned.tables == {"podium_my_2dbr"}
