@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 Config = dict[str, str]
 Devices = dict[str, dict[str, str]]
+# Statuses of a pool or network that is being made or deleted; found at a start, it is taken back.
+PASSING = ("Pending", "Deleting")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Project:
 
 @dataclass(frozen=True)
 class Pool:
-    """A storage pool. Writer: runtime. status: Pending, Created or Errored."""
+    """A storage pool. Writer: runtime. status: Pending, Created, Errored or Deleting."""
 
     name: str = ""
     driver: str = ""
@@ -98,7 +100,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Network:
-    """Writer: network. status: Pending, Created or Errored."""
+    """Writer: network. status: Pending, Created, Errored or Deleting."""
 
     name: str = ""
     project: str = "default"

@@ -25,8 +25,8 @@ async def main() -> None:
         host = LinuxHost(service.settings.state_dir / "networks")
         service.at_end(host.close)
         await service.start(store)
-        await service.start(runner)
         networks, nics = Networks(store, host), Nics(store, host)
+        await service.start(runner)
         await networks.reconcile()
 
         def register(server: grpc.aio.Server) -> list[str]:

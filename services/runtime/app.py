@@ -44,10 +44,11 @@ async def main() -> None:
         runner = service.runner(host.store)
         watch = Watch(host.store, host.engine)
         execs = Execs(lambda project, name: find(host, project, name), host.engine, runner)
-        register = _wire(settings, host, runner, watch, execs)
+        pools = Pools(host, settings.member)
+        register = _wire(settings, host, runner, watch, execs, pools)
         reconcile = Reconcile(host, runner, watch, settings.member)
         await service.start(host.store)
-        await reconcile.open_pools()
+        await pools.open_all()
         await service.start(runner)
         service.at_end(execs.stop)
         service.at_end(watch.stop)
@@ -88,12 +89,14 @@ def find(host: Host, project: str, name: str) -> Target:
     )
 
 
-def _wire(settings: Settings, host: Host, runner: Runner, watch: Watch, execs: Execs) -> Register:
+def _wire(
+    settings: Settings, host: Host, runner: Runner, watch: Watch, execs: Execs, pools: Pools
+) -> Register:
     claims = Claims(host.store, runner)
     power = Power(host, claims, watch, settings.member)
     create = Create(host, claims, power, settings.member)
     changes = Changes(host, claims, settings.member)
-    pools, roots = Pools(host, settings.member), Roots(host.store, host)
+    roots = Roots(host.store, host)
 
     def locate(project: str, name: str) -> Target:
         return find(host, project, name)

@@ -108,6 +108,9 @@ class FakeDriver:
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
         return None
 
+    async def undo_create(self, pool: str, config: dict[str, str]) -> None:
+        return None
+
     async def space(self, pool: str) -> PoolSpace:
         return PoolSpace(1, 2)
 

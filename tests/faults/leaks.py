@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import re
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
@@ -197,12 +196,6 @@ def _leases(state: Path) -> Iterator[str]:
     for file in state.glob("networks/*/leases"):
         for line in file.read_text().splitlines():
             yield f"{file.parent.name}: {' '.join(line.split()[1:4])}"
-
-
-def _keys(scope: Scope) -> list[str]:
-    """All keys below the prefix, by etcd's own JSON gateway: no code of ours in between."""
-    found = _range(scope, {"key": _b64(scope.prefix), "range_end": _end(scope.prefix), "keys_only": True})
-    return [_text(kv["key"]) for kv in found.get("kvs", [])]
 
 
 def history(scope: Scope, since: int = 1) -> Iterator[tuple[str, bytes]]:

@@ -64,7 +64,7 @@ def network_json(n: Any) -> dict[str, Any]:
         "type": n.type,
         "used_by": used_by(n.used_by),
         "managed": n.managed,
-        "status": n.status,
+        "status": _status(n.status),
         "locations": ["none"] if n.managed else None,
     }
 
@@ -113,9 +113,14 @@ def pool_json(p: Any) -> dict[str, Any]:
         "name": p.name,
         "driver": p.driver,
         "used_by": used_by(p.used_by),
-        "status": p.status,
+        "status": _status(p.status),
         "locations": ["none"],
     }
+
+
+def _status(status: str) -> str:
+    """LXD has no word for what is being deleted."""
+    return "Pending" if status == "Deleting" else status
 
 
 def volume_json(v: Any) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from core.configkeys.others import NETWORK
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale, Unsupported, WrongState
 from core.events import Event
+from core.failpoints import declare, failpoint
 from core.logs import get_logger
 from core.names import network_name
-from core.records import Network
+from core.records import PASSING, Network
 from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.repository import Entry
@@ -25,6 +26,11 @@ from services.network.store import NetworkStore
 
 log = get_logger(__name__)
 _FAMILIES = ("ipv4", "ipv6")
+_POINTS = (
+    *("network.create.recorded", "network.create.up", "network.update.up"),
+    *("network.rename.down", "network.rename.recorded"),
+    *("network.delete.recorded", "network.delete.down"),
+)
 
 
 def event(action: str, name: str) -> Event:
@@ -38,6 +44,7 @@ class Networks:
         self._random = random.Random()  # noqa: S311 - addresses are no secret
         # Without it the reconcile loop would take a create in progress for one a crash left behind.
         self._changing = asyncio.Lock()
+        declare(*_POINTS)
 
     def find(self, name: str) -> Entry[Network] | None:
         return self._store.networks.get(keys.network(name))
@@ -78,7 +85,9 @@ class Networks:
         revision = await self._store.store.commit(Txn().absent(key).put(key, network))
         self._store.networks.apply(key, network, revision)
         try:
+            failpoint("network.create.recorded")
             await self._host.ensure_up(network)
+            failpoint("network.create.up")
         except Exception:
             await self._forget(network.name)
             raise
@@ -103,6 +112,7 @@ class Networks:
         new = replace(old, config=await self._filled(asked, old.config), description=text)
         try:
             await self._host.ensure_up(new)
+            failpoint("network.update.up")
         except Exception:
             with contextlib.suppress(PodiumError):
                 await self._host.ensure_up(old)
@@ -119,12 +129,19 @@ class Networks:
         old = self.get(name).record
         if self.find(new_name):
             raise AlreadyExists("EXISTS", "The network already exists", about=new_name)
-        await self._host.ensure_down(name)
         new = replace(old, name=new_name)
         txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
-        revision = await self._store.store.commit(txn.emit(event("network-renamed", new_name)))
+        try:
+            await self._host.ensure_down(name)
+            failpoint("network.rename.down")
+            revision = await self._store.store.commit(txn.emit(event("network-renamed", new_name)))
+        except Exception:
+            with contextlib.suppress(PodiumError):
+                await self._host.ensure_up(old)
+            raise
         self._store.networks.apply(keys.network(name), None, revision)
         self._store.networks.apply(keys.network(new_name), new, revision)
+        failpoint("network.rename.recorded")
         await self._host.ensure_up(new)
         return Entry(new, revision)
 
@@ -133,14 +150,22 @@ class Networks:
             await self._delete(name)
 
     async def _delete(self, name: str) -> None:
-        self.get(name)
+        """Record that it goes, take it down, forget it: so a crash in between leaves a name to finish by."""
+        old = self.get(name).record
         self._refuse_used(name)
         seen = self._store.nics.revision
-        key = keys.network(name)
-        txn = Txn().exists(key).prefix_unchanged(keys.NICS, seen).delete(key)
-        revision = await self._store.store.commit(txn.emit(event("network-deleted", name)))
-        self._store.networks.apply(key, None, revision)
-        await self._host.ensure_down(name)
+        key, going = keys.network(name), replace(old, status="Deleting")
+        txn = Txn().exists(key).prefix_unchanged(keys.NICS, seen).put(key, going)
+        self._store.networks.apply(key, going, await self._store.store.commit(txn))
+        try:
+            failpoint("network.delete.recorded")
+            await self._host.ensure_down(name)
+            failpoint("network.delete.down")
+        except Exception:
+            await self._host.ensure_up(old)
+            await self._save(old, "")
+            raise
+        await self._forget(name, "network-deleted")
 
     async def reconcile(self) -> None:
         """Bring every recorded network to what its record says; take back half-made ones."""
@@ -150,8 +175,7 @@ class Networks:
     async def _reconcile(self) -> None:
         for entry in self.entries():
             network = entry.record
-            if network.status == "Pending":
-                await self._host.ensure_down(network.name)
+            if network.status in PASSING:
                 await self._forget(network.name)
                 continue
             try:
@@ -192,10 +216,12 @@ class Networks:
         self._store.networks.apply(key, network, revision)
         return Entry(network, revision)
 
-    async def _forget(self, name: str) -> None:
+    async def _forget(self, name: str, action: str = "") -> None:
         await self._host.ensure_down(name)
-        key = keys.network(name)
-        self._store.networks.apply(key, None, await self._store.store.commit(Txn().delete(key)))
+        key, txn = keys.network(name), Txn()
+        if action:
+            txn.emit(event(action, name))
+        self._store.networks.apply(key, None, await self._store.store.commit(txn.delete(key)))
 
     def _refuse_used(self, name: str) -> None:
         if users := self.users(name):

@@ -7,9 +7,10 @@ import random
 from dataclasses import dataclass
 
 from core.configkeys.others import NETWORK
-from core.errors import Busy, Invalid, NotFound, Stale, Unsupported
-from core.records import AddressClaim, Network, NicReservation
+from core.errors import Busy, Invalid, NotFound, Stale, Unsupported, WrongState
+from core.records import PASSING, AddressClaim, Network, NicReservation
 from core.state import keys
+from core.state.repository import Entry
 from core.state.store import Txn
 from services.network.domain import addresses
 from services.network.ports import Host
@@ -76,7 +77,8 @@ class Nics:
                 key = keys.address(claim.network, claim.address)
                 txn.absent(key).put(key, claim)
             if nic.network:
-                txn.exists(keys.network(nic.network))
+                # Not just "exists": a network that is being deleted still has its record.
+                txn.unchanged(keys.network(nic.network), self._ready(nic.network).revision)
             try:
                 revision = await self._store.store.commit(txn)
             except Stale:
@@ -126,10 +128,15 @@ class Nics:
         )
 
     def _network(self, name: str) -> Network:
+        return self._ready(name).record
+
+    def _ready(self, name: str) -> Entry[Network]:
         entry = self._store.networks.get(keys.network(name))
         if entry is None:
             raise NotFound("NO_NETWORK", f"Network {name!r} not found", about=name)
-        return entry.record
+        if entry.record.status in PASSING:
+            raise WrongState("NOT_READY", f"Network {name!r} is being made or deleted; try again", about=name)
+        return entry
 
     async def _release(self, nic: NicReservation) -> None:
         claims = _claims(nic)

@@ -51,6 +51,10 @@ class BtrfsDriver:
             filled["size"] = config.get("size") or f"{size // _GIB}GiB"
             await asyncio.to_thread(_make_loop_file, Path(filled["source"]), size)
         await self.ensure_open(pool, filled)
+        if found := await self.volumes(pool):
+            raise Invalid(
+                "SOURCE_USED", f"{filled['source']} holds {len(found)} containers already; use another source"
+            )
         await _btrfs("quota", "enable", str(self.folder(pool)))
         return filled
 
@@ -60,6 +64,9 @@ class BtrfsDriver:
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
         for id in await self.volumes(pool):
             await self.delete_volume(pool, id)
+        await asyncio.to_thread(self._close, pool, config)
+
+    async def undo_create(self, pool: str, config: dict[str, str]) -> None:
         await asyncio.to_thread(self._close, pool, config)
 
     async def space(self, pool: str) -> PoolSpace:
@@ -111,7 +118,8 @@ class BtrfsDriver:
             with contextlib.suppress(OSError):
                 (target / _CONTAINERS).rmdir()
             _run(["umount", str(target)])
-        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            target.rmdir()  # never more than the empty mount point: the source may be somebody's own
         own = self._disks / f"{pool}.img"
         if config.get("source", str(own)) == str(own):
             own.unlink(missing_ok=True)
@@ -154,7 +162,10 @@ def _fstype(path: Path) -> str:
 
 
 def _run(argv: list[str]) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as exc:
+        raise WrongState("STORAGE_FAILED", f"{argv[0]} did not end in 120 s", about=argv[0]) from exc
     if done.returncode:
         raise WrongState("STORAGE_FAILED", f"{argv[0]} failed: {done.stderr.strip()[:300]}", about=argv[0])
     return done.stdout

@@ -41,6 +41,9 @@ class DirDriver:
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
         await asyncio.to_thread(shutil.rmtree, self.folder(pool), ignore_errors=True)
 
+    async def undo_create(self, pool: str, config: dict[str, str]) -> None:
+        await self.delete_pool(pool, config)
+
     async def space(self, pool: str) -> PoolSpace:
         return await asyncio.to_thread(space_of, self.folder(pool))
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.configkeys.schema import without_empty
-from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale
+from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale, WrongState
 from core.events import Event
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
-from core.records import IdmapBlock, Instance, InstanceObserved
+from core.records import IdmapBlock, Instance, InstanceObserved, Pool
 from core.rpc.identity import current_identity
 from core.state import keys
+from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain import expand, idmaps
 from services.runtime.domain.words import two_words
@@ -135,11 +136,18 @@ class Create:
         expanded = self._host.expanded(instance)
         expand.check(expanded)
         pool = expand.root_of(expanded.devices).pool
-        self._store.pool(pool)
+        self._ready_pool(pool)
         self._host.cgroups.plan(expanded.config)
         if self._store.instances.get(keys.instance(instance.project, instance.name)):
             raise self._taken(instance.name)
         return replace(instance, pool=pool)
+
+    def _ready_pool(self, name: str) -> Entry[Pool]:
+        entry = self._store.pool(name)
+        if entry.record.status != "Created":
+            why = entry.record.error or "it is being made or deleted"
+            raise WrongState("POOL_NOT_READY", f"Storage pool {name!r} cannot be used: {why}", about=name)
+        return entry
 
     async def _commit(self, instance: Instance, wanted: Wanted) -> Operation:
         key, home = (
@@ -164,7 +172,8 @@ class Create:
         observed = InstanceObserved(
             instance.id, instance.project, instance.name, "creating", operation=id, volatile=volatile
         )
-        txn = Txn().absent(key).absent(block).exists(keys.pool(instance.pool))
+        txn = Txn().absent(key).absent(block)
+        txn.unchanged(keys.pool(instance.pool), self._ready_pool(instance.pool).revision)
         txn.exists(keys.project(instance.project))
         for profile in instance.profiles:
             txn.exists(keys.profile(home, profile))

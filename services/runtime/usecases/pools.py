@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from core.configkeys.others import POOL
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Invalid, PodiumError, Stale, WrongState
 from core.events import Event
+from core.failpoints import declare, failpoint
+from core.logs import get_logger
 from core.names import pool_name
-from core.records import Pool
+from core.records import PASSING, Pool
 from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.usecases.host import Host
+
+log = get_logger(__name__)
+_POINTS = ("pool.create.recorded", "pool.create.made", "pool.delete.recorded", "pool.delete.gone")
 
 
 def _event(action: str, name: str) -> Event:
@@ -26,9 +32,16 @@ class Pools:
         self._host = host
         self._store = host.store
         self._member = member
+        # Whatever is half-made while this is free was left by a crash.
+        self._changing = asyncio.Lock()
+        declare(*_POINTS)
 
     async def create(self, wanted: Pool) -> Entry[Pool]:
         """Record as Pending, make, record as Created; take everything back when that fails."""
+        async with self._changing:
+            return await self._create(wanted)
+
+    async def _create(self, wanted: Pool) -> Entry[Pool]:
         pool_name(wanted.name)
         driver = self._host.driver(wanted.driver)
         config = without_empty(wanted.config)
@@ -40,14 +53,54 @@ class Pools:
         except Stale as exc:
             raise AlreadyExists("EXISTS", "The storage pool already exists", about=pool.name) from exc
         try:
+            failpoint("pool.create.recorded")
             made = await driver.create_pool(pool.name, config)
-        except PodiumError:
-            await self._store.commit(Txn().delete(key))
-            raise
+            failpoint("pool.create.made")
+        except (PodiumError, OSError) as exc:
+            await self._take_back(pool)
+            if isinstance(exc, PodiumError):
+                raise
+            raise WrongState("STORAGE_FAILED", f"The pool could not be made: {exc}", about=pool.name) from exc
         return await self._save(replace(pool, config=made, status="Created"), "storage-pool-created")
+
+    async def open_all(self) -> None:
+        """Mount pools again, as after a reboot; take back half-made and finish half-deleted ones."""
+        async with self._changing:
+            for entry in self._store.pools.entries():
+                if entry.record.status in PASSING:
+                    await self._take_back(entry.record)
+                else:
+                    await self._open(entry.record)
+
+    async def _open(self, pool: Pool) -> None:
+        error = ""
+        try:
+            await self._host.driver(pool.driver).ensure_open(pool.name, pool.config)
+        except (PodiumError, OSError) as exc:
+            error = str(exc)
+            log.error("pool_not_open", pool=pool.name, error=error)
+        new = replace(pool, status="Errored" if error else "Created", error=error)
+        if new != pool:
+            await self._store.commit(Txn().put(keys.pool(pool.name), new))
+
+    async def _take_back(self, pool: Pool) -> None:
+        """Remove what there is of a pool that never was, or is to go; one that resists keeps its record."""
+        driver = self._host.driver(pool.driver)
+        undo = driver.undo_create if pool.status == "Pending" else driver.delete_pool
+        try:
+            await undo(pool.name, pool.config)
+            await self._store.commit(Txn().delete(keys.pool(pool.name)))
+        except (PodiumError, OSError) as exc:
+            log.error("pool_not_taken_back", pool=pool.name, error=str(exc))
 
     async def update(
         self, name: str, config: dict[str, str], description: str, *, merge: bool, expected_revision: int
+    ) -> Entry[Pool]:
+        async with self._changing:
+            return await self._update(name, config, description, merge, expected_revision)
+
+    async def _update(
+        self, name: str, config: dict[str, str], description: str, merge: bool, expected_revision: int
     ) -> Entry[Pool]:
         entry = self._store.pool(name)
         if expected_revision and entry.revision != expected_revision:
@@ -64,14 +117,28 @@ class Pools:
         )
 
     async def delete(self, name: str) -> None:
-        pool = self._store.pool(name).record
+        async with self._changing:
+            await self._delete(name)
+
+    async def _delete(self, name: str) -> None:
+        """Record that it goes, remove it, forget it: so a crash in between leaves a name to finish by."""
+        old = self._store.pool(name).record
         if self.users(name):
             raise WrongState("POOL_IN_USE", "The storage pool is currently in use", about=name)
-        key = keys.pool(name)
-        seen = self._store.instances.revision
-        txn = Txn().exists(key).prefix_unchanged(keys.INSTANCES, seen).delete(key)
-        await self._store.commit(txn.emit(_event("storage-pool-deleted", name)))
-        await self._host.driver(pool.driver).delete_pool(name, pool.config)
+        key, seen = keys.pool(name), self._store.instances.revision
+        going = old if old.status == "Pending" else replace(old, status="Deleting")
+        await self._store.commit(Txn().exists(key).prefix_unchanged(keys.INSTANCES, seen).put(key, going))
+        driver = self._host.driver(old.driver)
+        try:
+            failpoint("pool.delete.recorded")
+            await (driver.undo_create if old.status == "Pending" else driver.delete_pool)(name, old.config)
+            failpoint("pool.delete.gone")
+        except (PodiumError, OSError) as exc:
+            await self._open(old)
+            if isinstance(exc, PodiumError):
+                raise
+            raise WrongState("STORAGE_FAILED", f"The pool could not be deleted: {exc}", about=name) from exc
+        await self._store.commit(Txn().delete(key).emit(_event("storage-pool-deleted", name)))
 
     def users(self, name: str) -> list[str]:
         found = [

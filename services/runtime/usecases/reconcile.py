@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.errors import PodiumError
 from core.logs import get_logger
 from core.operations.runner import Runner
-from core.records import Instance, Pool
+from core.records import Instance
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain.lifecycle import UP
@@ -24,23 +23,6 @@ class Reconcile:
         self._runner = runner
         self._watch = watch
         self._member = member
-
-    async def open_pools(self) -> None:
-        """Mount pools again, as after a reboot; say in the record when that fails."""
-        for entry in self._store.pools.entries():
-            pool = entry.record
-            error = ""
-            try:
-                await self._host.driver(pool.driver).ensure_open(pool.name, pool.config)
-            except (PodiumError, OSError) as exc:
-                error = str(exc)
-                log.error("pool_not_open", pool=pool.name, error=error)
-            await self._record_pool(pool, error)
-
-    async def _record_pool(self, pool: Pool, error: str) -> None:
-        new = replace(pool, status="Errored" if error else "Created", error=error)
-        if new != pool:
-            await self._store.commit(Txn().put(keys.pool(pool.name), new))
 
     async def adopt(self) -> None:
         """Call after the runner took up its operations: what they own is left to them."""
