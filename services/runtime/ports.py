@@ -6,6 +6,7 @@ be repeated; everything that blocks runs in a thread inside the implementation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -169,8 +170,8 @@ class StorageDriver(Protocol):
 
     async def delete_volume(self, pool: str, id: str) -> None: ...
 
-    async def usage(self, pool: str, id: str) -> int:
-        """Return bytes used by the volume; -1 when only a walk would tell."""
+    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+        """Return bytes used by volumes; those that only a walk could tell are left out."""
         ...
 
     async def volumes(self, pool: str) -> list[str]: ...

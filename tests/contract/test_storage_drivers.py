@@ -114,8 +114,15 @@ async def test_btrfs_tells_what_a_volume_uses(driver: StorageDriver) -> None:
         file.write(os.urandom(8 * MIB))
         os.fsync(file.fileno())
     os.sync()
-    used = await driver.usage("p", "c1")
-    assert used == -1 if driver.name == "dir" else 8 * MIB <= used < 10 * MIB
+    await driver.ensure_volume("p", "c2")
+    one, many = await driver.usage("p", ["c1"]), await driver.usage("p", ["c2", "c1", "none"])
+    if driver.name == "dir":
+        assert one == many == {}
+        return
+    assert set(one) == {"c1"}
+    assert set(many) == {"c1", "c2"}
+    assert 8 * MIB <= one["c1"] == many["c1"] < 10 * MIB
+    assert many["c2"] < 1 * MIB
 
 
 async def test_a_pool_is_open_again_after_a_reboot(state: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,8 @@ class FakeDriver:
     async def delete_volume(self, pool: str, id: str) -> None:
         self.made.discard(id)
 
-    async def usage(self, pool: str, id: str) -> int:
-        return -1
+    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+        return {}
 
     async def volumes(self, pool: str) -> list[str]:
         return sorted(self.made)

@@ -48,27 +48,30 @@ def instance(record: Instance, observed: InstanceObserved, expanded: Expanded, r
     return message
 
 
-def state(figures: Figures, disk_bytes: int, devices: dict[str, Any]) -> pb.InstanceState:
-    usage = figures.usage
-    message = pb.InstanceState(
-        status=STATUS[figures.observed.status],
-        pid=figures.observed.pid,
-        processes=usage.processes,
-        cpu_usage_ns=usage.cpu_ns,
-        memory=pb.MemoryState(
-            usage_bytes=usage.memory,
-            usage_peak_bytes=usage.memory_peak,
-            swap_usage_bytes=usage.swap,
-            swap_usage_peak_bytes=usage.swap_peak,
-            total_bytes=usage.memory_limit,
-        ),
-    )
-    for name, device in devices.items():
-        if disk_bytes >= 0 and device.options.get("type") == "disk" and device.options.get("path") == "/":
-            message.disk_usage_bytes[name] = disk_bytes
+def add_state(shown: pb.Instance, figures: Figures, disk_bytes: int | None) -> None:
+    """Fill in the live figures. disk_bytes: what the root disk uses, None when it is not known."""
+    usage, message = figures.usage, shown.state
+    message.status = STATUS[figures.observed.status]
+    message.pid = figures.observed.pid
+    message.processes = usage.processes
+    message.cpu_usage_ns = usage.cpu_ns
+    memory = message.memory
+    memory.usage_bytes = usage.memory
+    memory.usage_peak_bytes = usage.memory_peak
+    memory.swap_usage_bytes = usage.swap
+    memory.swap_usage_peak_bytes = usage.swap_peak
+    memory.total_bytes = usage.memory_limit
+    if disk_bytes is not None and (root := _root_disk(shown)):
+        message.disk_usage_bytes[root] = disk_bytes
     for found in figures.interfaces:
         _interface(message.network[found.name], found, figures.observed.volatile)
-    return message
+
+
+def _root_disk(shown: pb.Instance) -> str:
+    for name, device in shown.expanded_devices.items():
+        if device.options.get("type") == "disk" and device.options.get("path") == "/":
+            return str(name)
+    return ""
 
 
 def _interface(message: pb.InterfaceState, found: Any, volatile: dict[str, str]) -> None:

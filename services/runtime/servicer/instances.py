@@ -64,7 +64,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         entry = self._host.store.instance(request.project, request.name)
         message = self._shown(entry.record, entry.revision)
         if request.view == pb.INSTANCE_VIEW_FULL:
-            await self._add_state([message], [entry.record], disks=True)
+            await self._add_state([message], [entry.record])
         return pb.GetInstanceResponse(instance=message)
 
     async def ListInstances(self, request: pb.ListInstancesRequest, context: Any) -> pb.ListInstancesResponse:
@@ -76,7 +76,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         else:
             shown = [self._shown(e.record, e.revision) for e in entries]
         if request.view == pb.INSTANCE_VIEW_FULL:
-            await self._add_state(shown, [e.record for e in entries], disks=True)
+            await self._add_state(shown, [e.record for e in entries])
         return pb.ListInstancesResponse(instances=shown, revision=store.instances.revision)
 
     async def UpdateInstance(
@@ -167,12 +167,12 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         expanded = self._host.expanded(instance)
         return convert.instance(instance, self._observed(instance), expanded, revision)
 
-    async def _add_state(self, shown: list[pb.Instance], instances: list[Instance], *, disks: bool) -> None:
+    async def _add_state(self, shown: list[pb.Instance], instances: list[Instance]) -> None:
         pairs = [(i, self._observed(i)) for i in instances]
         found = await asyncio.to_thread(figures.read_all, self._host, pairs)
-        used = await asyncio.gather(*(figures.disk_usage(self._host, i) for i in instances if disks))
-        for message, figure, bytes_used in zip(shown, found, used, strict=True):
-            message.state.CopyFrom(convert.state(figure, bytes_used, dict(message.expanded_devices)))
+        used = await figures.disk_usage(self._host, instances)
+        for message, figure in zip(shown, found, strict=True):
+            convert.add_state(message, figure, used.get(message.id))
 
 
 def _devices(messages: Any) -> dict[str, dict[str, str]]:

@@ -5,24 +5,21 @@ The pool is a loop file that we make, an existing block device, or a folder on a
 
 from __future__ import annotations
 
-import array
 import asyncio
 import contextlib
-import fcntl
 import os
 import re
 import shutil
-import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import Invalid, WrongState
 from core.units import parse_bytes
 from services.runtime.ports import PoolSpace
+from services.runtime.storage import btrfs_ioctl as ioctl
 from services.runtime.storage.dir import make_volume, space_of
 
-_SUBVOL_CREATE, _SNAP_DESTROY = 0x5000940E, 0x5000940F
-_NAME_BYTES = 4088
 _GIB = 1 << 30
 _CONTAINERS = "containers"
 
@@ -39,6 +36,7 @@ class BtrfsDriver:
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
         self.version = _version()
+        self._numbers: dict[str, int] = {}
 
     def folder(self, pool: str) -> Path:
         return self._pools / pool
@@ -83,16 +81,29 @@ class BtrfsDriver:
         await _btrfs("qgroup", "limit", str(size) if size else "none", str(self._volume(pool, id)))
 
     async def delete_volume(self, pool: str, id: str) -> None:
+        self._numbers.pop(id, None)
         await asyncio.to_thread(_remove_subvolume, self._volume(pool, id))
 
-    async def usage(self, pool: str, id: str) -> int:
-        output = await _btrfs("qgroup", "show", "--raw", "-f", str(self._volume(pool, id)))
-        match = re.search(r"^0/\d+\s+(\d+)\s+(\d+)", output, re.M)
-        return int(match[2]) if match else -1
+    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+        return await asyncio.to_thread(self._usage, pool, ids)
 
     async def volumes(self, pool: str) -> list[str]:
         folder = self.folder(pool) / _CONTAINERS
         return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+    def _usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+        """One subvolume is looked up, of many the whole table is read: it is one call to the kernel."""
+        numbers = {id: self._number(pool, id) for id in ids}
+        bounds = (number := next(iter(numbers.values())), number) if len(numbers) == 1 else ()
+        held = ioctl.exclusive_bytes(self.folder(pool), *bounds) if numbers else {}
+        return {id: held[number] for id, number in numbers.items() if number in held}
+
+    def _number(self, pool: str, id: str) -> int:
+        """Return the volume's subvolume id, kept: btrfs gives none twice. 0 when there is no such volume."""
+        number = self._numbers.get(id) or ioctl.subvolume_id(self._volume(pool, id))
+        if number:
+            self._numbers[id] = number
+        return number
 
     def _volume(self, pool: str, id: str) -> Path:
         return self.folder(pool) / _CONTAINERS / id
@@ -175,27 +186,18 @@ async def _btrfs(*args: str) -> str:
     return await asyncio.to_thread(_run, ["btrfs", *args])
 
 
-def _subvolume_ioctl(parent: Path, request: int, name: str) -> None:
-    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # A bytearray: as plain bytes the argument may have 1024 at most.
-        fcntl.ioctl(fd, request, bytearray(struct.pack(f"q{_NAME_BYTES}s", 0, name.encode())))
-    finally:
-        os.close(fd)
-
-
 def _ensure_subvolume(path: Path) -> None:
     if not path.exists():
-        _subvolume_ioctl(path.parent, _SUBVOL_CREATE, path.name)
+        ioctl.create_subvolume(path)
         path.chmod(0o711)
 
 
 def _remove_subvolume(path: Path) -> None:
     if not path.exists():
         return
-    qgroup = _subvolume_id(path)
+    qgroup = ioctl.subvolume_id(path)
     try:
-        _subvolume_ioctl(path.parent, _SNAP_DESTROY, path.name)
+        ioctl.destroy_subvolume(path)
     except OSError:
         # Guests may make subvolumes inside theirs; then only the tool finds all of them.
         _run(["btrfs", "subvolume", "delete", str(path)])
@@ -203,16 +205,3 @@ def _remove_subvolume(path: Path) -> None:
         subprocess.run(
             ["btrfs", "qgroup", "destroy", f"0/{qgroup}", str(path.parent)], capture_output=True, check=False
         )
-
-
-def _subvolume_id(path: Path) -> int:
-    """Return the id by BTRFS_IOC_INO_LOOKUP; it names the qgroup."""
-    buffer = array.array("B", struct.pack("QQ", 0, 256) + bytes(4080))
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, 0xD0009412, buffer)
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
-    return int(struct.unpack_from("Q", buffer)[0])

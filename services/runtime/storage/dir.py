@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import Invalid, Unsupported
@@ -63,8 +64,8 @@ class DirDriver:
     async def delete_volume(self, pool: str, id: str) -> None:
         await asyncio.to_thread(shutil.rmtree, self._volume(pool, id), ignore_errors=True)
 
-    async def usage(self, pool: str, id: str) -> int:
-        return -1
+    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+        return {}
 
     async def volumes(self, pool: str) -> list[str]:
         folder = self.folder(pool) / _CONTAINERS

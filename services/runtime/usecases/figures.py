@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from core.errors import NotFound, Unsupported
 from core.records import Instance, InstanceObserved
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import GuestInterface, Usage
@@ -32,7 +35,13 @@ def read_all(
     return [read(host, instance, observed, detailed=detailed) for instance, observed in pairs]
 
 
-async def disk_usage(host: Host, instance: Instance) -> int:
-    """Return bytes used on the pool; -1 when that is not known cheaply."""
-    pool = host.store.pool(instance.pool).record
-    return await host.driver(pool.driver).usage(pool.name, instance.id)
+async def disk_usage(host: Host, instances: Iterable[Instance]) -> dict[str, int]:
+    """Return bytes used on their pools by id; those not known cheaply are left out."""
+    by_pool: dict[str, list[str]] = {}
+    for instance in instances:
+        by_pool.setdefault(instance.pool, []).append(instance.id)
+    found: dict[str, int] = {}
+    for name, ids in by_pool.items():
+        with contextlib.suppress(NotFound, Unsupported):
+            found |= await host.driver(host.store.pool(name).record.driver).usage(name, ids)
+    return found
