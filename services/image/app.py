@@ -24,6 +24,7 @@ async def main() -> None:
         runner = service.runner()
         imports = Imports(store, blobs, SquashfsConverter(), runner)
         images = Images(store, blobs, runner, imports.remove_unused)
+        service.at_end(imports.stop)
         await service.start(store)
         await service.start(runner)
         await imports.clean()

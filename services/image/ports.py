@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+# Told how many per cent of a file are done.
+Tell = Callable[[int], Awaitable[None]]
 PARTS = ("unified", "metadata", "rootfs")
 
 
@@ -15,7 +18,9 @@ class Blobs(Protocol):
         """Return the folder of an upload, made if absent."""
         ...
 
-    def drop_staging(self, id: str) -> None: ...
+    def drop_staging(self, id: str) -> None:
+        """Remove a staging folder. Slow where files are large."""
+        ...
 
     def staged(self) -> list[str]: ...
 
@@ -29,13 +34,29 @@ class Blobs(Protocol):
 
     def fingerprints(self) -> set[str]: ...
 
-    def remove(self, fingerprint: str) -> None: ...
+    def discard(self, fingerprint: str, id: str) -> None:
+        """Move an image's files to the staging folder *id*, at once; dropping that frees the disk."""
+        ...
+
+
+class HeadStart(Protocol):
+    """A conversion of what is still arriving. It may fail without a word: convert() says why."""
+
+    async def feed(self, chunk: bytes) -> None: ...
+
+    async def done(self, limit_s: float) -> bool: ...
+
+    async def drop(self) -> None: ...
 
 
 class Converter(Protocol):
     """Archives of strangers to a squashfs of ours, outside root and within bounds."""
 
-    async def convert(self, source: Path, target: Path) -> None:
+    async def head_start(self, first: bytes, target: Path) -> HeadStart | None:
+        """Begin to convert an archive that begins with *first*; None where that must wait."""
+        ...
+
+    async def convert(self, source: Path, target: Path, tell: Tell | None = None) -> None:
         """Raises: Invalid when *source* is no archive we can read, or exceeds the bounds."""
         ...
 

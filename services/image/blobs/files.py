@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -46,10 +47,12 @@ class FileBlobs:
         names = [*(self._root / "blobs").iterdir(), *(self._root / "squashfs").iterdir()]
         return {path.name.split(".", 1)[0] for path in names}
 
-    def remove(self, fingerprint: str) -> None:
-        for part in ("unified", "metadata", "rootfs"):
-            self.part(fingerprint, part).unlink(missing_ok=True)
-        self.squashfs(fingerprint).unlink(missing_ok=True)
+    def discard(self, fingerprint: str, id: str) -> None:
+        folder = self.staging(id)
+        files = [self.part(fingerprint, part) for part in ("unified", "metadata", "rootfs")]
+        for path in (*files, self.squashfs(fingerprint)):
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(folder / path.name)
 
 
 def _move(source: Path, target: Path) -> None:

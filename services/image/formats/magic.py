@@ -12,7 +12,8 @@ _MAGIC = (
     (b"hsqs", "squashfs"),
 )
 _DECOMPRESS = {
-    "gz": ("pigz", "-dc"),
+    # Three times as fast as gzip and pigz.
+    "gz": ("igzip", "-dc"),
     "xz": ("xz", "-dc", "-T0"),
     "zst": ("zstd", "-dcq"),
     "bz2": ("bzip2", "-dc"),

@@ -39,11 +39,11 @@ def _bad(why: str) -> Invalid:
 
 
 class TarScanner:
-    """Push bytes in with feed(), then call finish()."""
+    """Push bytes in with feed(), then call finish(). `allowed` may grow while more is received."""
 
     def __init__(self, limits: Limits, received: int) -> None:
         self._limits = limits
-        self._allowed = limits.allowed_bytes(received)
+        self.allowed = limits.allowed_bytes(received)
         self._head = bytearray()
         self._skip = 0
         self._wanted = 0
@@ -56,11 +56,11 @@ class TarScanner:
         self.entries = 0
         self.ended = False
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Look at the next bytes. Raises: Invalid."""
         self._passed += len(data)
-        if self._passed > self._allowed:
-            raise _bad(f"it unpacks to more than {self._allowed} bytes")
+        if self._passed > self.allowed:
+            raise _bad(f"it unpacks to more than {self.allowed} bytes")
         view, at = memoryview(data), 0
         while at < len(view) and not self.ended:
             at += self._take(view[at:])
@@ -98,7 +98,7 @@ class TarScanner:
         return len(part)
 
     def _header(self, block: bytes) -> None:
-        if not any(block):
+        if not block.strip(b"\0"):
             self.ended = True
             return
         _check_sum(block)
@@ -173,8 +173,8 @@ class TarScanner:
         self._total += size
         if self.entries > self._limits.entries:
             raise _bad(f"it has more than {self._limits.entries} entries")
-        if self._total > self._allowed:
-            raise _bad(f"it unpacks to more than {self._allowed} bytes")
+        if self._total > self.allowed:
+            raise _bad(f"it unpacks to more than {self.allowed} bytes")
 
 
 def _padded(size: int) -> int:
@@ -202,8 +202,8 @@ def _check_path(path: str) -> None:
 
 
 def _check_sum(block: bytes) -> None:
-    said = _number(block[148:156])
-    if said != sum(block) - sum(block[148:156]) + 8 * 32:
+    field = block[148:156]
+    if _number(field) != sum(block) - sum(field) + 8 * 32:
         raise _bad("a header is damaged")
 
 
@@ -212,7 +212,7 @@ def _number(field: bytes) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     text = field.split(b"\0", 1)[0].strip()
-    if not all(c in b"01234567" for c in text):
+    if text.strip(b"01234567"):
         raise _bad("a header has a number that is none")
     return int(text, 8) if text else 0
 

@@ -6,70 +6,86 @@ A squashfs of a stranger is taken apart and made anew, since the kernel will mou
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 
-from core.errors import Invalid, TooLate
+from core.errors import TooLate
 from services.image.formats import magic
+from services.image.formats.headstart import HeadStart
+from services.image.formats.pipeline import Pipeline, bad
 from services.image.formats.scanner import Limits, TarScanner
+from services.image.ports import Tell
 
 _MAX_BYTES = 64 << 30
 _MAX_CPU_S = 900
 _MAX_WALL_S = 900.0
 _WORKERS = 2
-
-
-def bad(why: str) -> Invalid:
-    return Invalid("BAD_ARCHIVE", f"The image is not usable: {why}")
+_TELL_EVERY_S = 0.5
 
 
 class SquashfsConverter:
-    """Implements ports.Converter; at most two conversions run at once."""
+    """Implements ports.Converter; at most two conversions of stored files and two head starts at once."""
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
         self._limits = limits
         self._slots = asyncio.Semaphore(_WORKERS)
+        # Apart, since a head start lasts as long as its sender likes.
+        self._head_slots = asyncio.Semaphore(_WORKERS)
+        self._pumps = ThreadPoolExecutor(2 * _WORKERS, "pump")
 
-    async def convert(self, source: Path, target: Path) -> None:
-        head, size = await asyncio.to_thread(_head, source)
-        kind = magic.kind_of(head)
-        if not kind:
-            raise bad("it is neither a tarball nor a squashfs")
+    async def head_start(self, first: bytes, target: Path) -> HeadStart | None:
+        kind = magic.kind_of(first)
+        # A squashfs is read from its end.
+        if kind in ("", "squashfs") or self._head_slots.locked():
+            return None
+        await self._head_slots.acquire()
+        try:
+            scanner = TarScanner(self._limits, 0)
+            pipeline = Pipeline(scanner, self._pumps)
+            await pipeline.open(_reader(kind), _writer(target), PIPE)
+        except BaseException:
+            self._head_slots.release()
+            raise
+        return HeadStart(pipeline, scanner, self._limits, self._head_slots)
+
+    async def convert(self, source: Path, target: Path, tell: Tell | None = None) -> None:
         async with self._slots:
-            scanner = TarScanner(self._limits, size)
-            await _pipeline(_reader(kind, source), _writer(target), source, scanner)
+            with source.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                kind = magic.kind_of(os.pread(file.fileno(), 512, 0))
+                if not kind:
+                    raise bad("it is neither a tarball nor a squashfs")
+                reader = _bounded("sqfs2tar", str(source)) if kind == "squashfs" else _reader(kind)
+                pipeline = Pipeline(TarScanner(self._limits, size), self._pumps)
+                await pipeline.open(reader, _writer(target), file.fileno())
+                async with _telling(file, size, tell):
+                    await pipeline.run(_MAX_WALL_S)
 
     async def read(self, squashfs: Path, name: str, limit: int) -> bytes:
         process = await asyncio.create_subprocess_exec(
-            "rdsquashfs",
-            "-c",
-            name,
-            str(squashfs),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            stdin=asyncio.subprocess.DEVNULL,
+            "rdsquashfs", "-c", name, str(squashfs), stdout=PIPE, stderr=DEVNULL, stdin=DEVNULL
         )
         assert process.stdout
         try:
             data = await asyncio.wait_for(_read_up_to(process.stdout, limit), 30)
         except TimeoutError:
-            process.kill()
             raise TooLate("ARCHIVE_TIMEOUT", f"Reading {name} from the image took too long") from None
-        if len(data) > limit:
+        finally:
             await _end(process)
+        if len(data) > limit:
             raise bad(f"{name} is larger than {limit} bytes")
-        if await process.wait():
+        if process.returncode:
             raise bad(f"{name} is missing or not a regular file")
         return data
 
     async def is_directory(self, squashfs: Path, name: str) -> bool:
         process = await asyncio.create_subprocess_exec(
-            "rdsquashfs",
-            "-s",
-            name,
-            str(squashfs),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            stdin=asyncio.subprocess.DEVNULL,
+            "rdsquashfs", "-s", name, str(squashfs), stdout=PIPE, stderr=DEVNULL, stdin=DEVNULL
         )
         output, _ = await asyncio.wait_for(process.communicate(), 30)
         return process.returncode == 0 and b"directory" in output.splitlines()[1].lower()
@@ -82,79 +98,40 @@ async def _read_up_to(stream: asyncio.StreamReader, limit: int) -> bytes:
     return data
 
 
-def _head(path: Path) -> tuple[bytes, int]:
-    """Return the first bytes of a file and how many there are."""
-    with path.open("rb") as file:
-        return file.read(512), path.stat().st_size
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it if more is to come, and take what it had said: asyncio reports no end before that."""
+    assert process.stdout
+    if process.returncode is None and not process.stdout.at_eof():
+        process.kill()
+    while await process.stdout.read(1 << 20):
+        pass
+    await process.wait()
 
 
 def _bounded(*argv: str) -> list[str]:
     return ["prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", "--", *argv]
 
 
-def _reader(kind: str, source: Path) -> list[str]:
-    if kind == "squashfs":
-        return _bounded("sqfs2tar", str(source))
-    if kind == "tar":
-        return ["cat"]
-    return _bounded(*magic.decompressor(kind))
+def _reader(kind: str) -> list[str]:
+    return ["cat"] if kind == "tar" else _bounded(*magic.decompressor(kind))
 
 
 def _writer(target: Path) -> list[str]:
     return _bounded("tar2sqfs", "-q", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", str(target))
 
 
-async def _pipeline(reader: list[str], writer: list[str], source: Path, scanner: TarScanner) -> None:
-    pipe = asyncio.subprocess.PIPE
-    with source.open("rb") as file:
-        first = await asyncio.create_subprocess_exec(
-            *reader, stdin=file, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, limit=1 << 20
-        )
-    second = await asyncio.create_subprocess_exec(
-        *writer, stdin=pipe, stdout=asyncio.subprocess.DEVNULL, stderr=pipe
-    )
+@contextlib.asynccontextmanager
+async def _telling(file: FileIO, size: int, tell: Tell | None) -> AsyncIterator[None]:
+    """Tell every half second how far the reader is: the position in the file is shared with it."""
+
+    async def watch() -> None:
+        while tell:
+            await asyncio.sleep(_TELL_EVERY_S)
+            await tell(os.lseek(file.fileno(), 0, os.SEEK_CUR) * 100 // max(size, 1))
+
+    task = asyncio.create_task(watch())
     try:
-        async with asyncio.timeout(_MAX_WALL_S):
-            _, error = await asyncio.gather(_pump(first, second, scanner), _read_all(second))
-            codes = await first.wait(), await second.wait()
-    except TimeoutError:
-        raise TooLate("ARCHIVE_TIMEOUT", "The image took too long to read; it was refused") from None
+        yield
     finally:
-        await _end(first)
-        await _end(second)
-    # The writer's exit counts first: it says why, the reader may only have lost its listener.
-    if any(codes):
-        why = error.decode(errors="replace").strip().splitlines()[:1] or ["its data is damaged"]
-        raise bad(why[0][:200])
-    scanner.finish()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill it if it still runs, and take what it had said: asyncio reports no end before that."""
-    if process.returncode is None:
-        process.kill()
-    while process.stdout and await process.stdout.read(1 << 20):
-        pass
-    await process.wait()
-
-
-async def _read_all(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stderr
-    return await _read_up_to(process.stderr, 1 << 16)
-
-
-async def _pump(
-    first: asyncio.subprocess.Process, second: asyncio.subprocess.Process, scanner: TarScanner
-) -> None:
-    """Copy what the scanner lets pass, so that a bomb can fill neither disk nor memory."""
-    assert first.stdout and second.stdin
-    try:
-        while chunk := await first.stdout.read(1 << 20):
-            scanner.feed(chunk)
-            second.stdin.write(chunk)
-            await second.stdin.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        # The writer gave up; the reader would wait for ever for somebody to take its output.
-        first.kill()
-    finally:
-        second.stdin.close()
+        task.cancel()
+        await asyncio.wait([task])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Prepared:
 
 class Images:
     def __init__(
-        self, store: ImageStore, blobs: Blobs, runner: Runner, remove_unused: Callable[[str], None]
+        self, store: ImageStore, blobs: Blobs, runner: Runner, remove_unused: Callable[[str], Awaitable[None]]
     ) -> None:
         self._remove_unused = remove_unused
         self._store = store
@@ -86,7 +86,7 @@ class Images:
         return operation
 
     async def _remove_blobs(self, ctx: Context) -> None:
-        self._remove_unused(ctx.input["fingerprint"])
+        await self._remove_unused(ctx.input["fingerprint"])
 
     def files(self, image: Image) -> list[tuple[str, Path, str]]:
         """Return (part, path, suggested file name) of every file of an image."""

@@ -1,13 +1,13 @@
-"""Receiving images: hash while storing, convert, check, then make visible in one transaction."""
+"""From received files to an image: convert, check, then make visible in one transaction."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import time
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from core.errors import AlreadyExists, Invalid
@@ -17,11 +17,12 @@ from core.operations.runner import Runner
 from core.records import Alias, Image
 from core.state import keys
 from services.image.domain import metadata as meta
-from services.image.ports import Blobs, Converter
+from services.image.ports import Blobs, Converter, HeadStart
 from services.image.store import ImageStore
+from services.image.usecases.receive import MADE, Receiver
 
 KIND = "image.import"
-_MAX_UPLOAD = 256 << 30
+_HEAD_START_S = 900.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Imports:
         self._blobs = blobs
         self._converter = converter
         self._runner = runner
+        self._head_starts: dict[str, HeadStart] = {}
         runner.register(
             Story(
                 KIND,
@@ -51,11 +53,13 @@ class Imports:
         )
 
     async def receive(self, id: str, header: Header, parts: AsyncIterator[tuple[str, bytes]]) -> Operation:
-        """Store the parts to their end, then accept the operation that makes an image of them."""
+        """Read the parts to their end, then accept the operation that makes an image of them."""
         for name in header.aliases:
             alias_name(name)
         try:
-            fingerprint, size, names = await self._store_parts(self._blobs.staging(id), parts)
+            received = await Receiver(self._blobs.staging(id), self._converter).receive(parts)
+            if received.head_start:
+                self._head_starts[id] = received.head_start
             return await self._runner.accept(
                 KIND,
                 id=id,
@@ -67,56 +71,63 @@ class Imports:
                     "properties": header.properties,
                     "expected": header.expected,
                     "aliases": list(header.aliases),
-                    "fingerprint": fingerprint,
-                    "size": size,
-                    "split": names == ["metadata", "rootfs"],
+                    "fingerprint": received.fingerprint,
+                    "size": received.size,
+                    "split": received.split,
                 },
             )
         except BaseException:
-            self._blobs.drop_staging(id)
+            await self._drop_files(id)
             raise
 
-    async def _store_parts(
-        self, folder: Path, parts: AsyncIterator[tuple[str, bytes]]
-    ) -> tuple[str, int, list[str]]:
-        digest, size, names = hashlib.sha256(), 0, list[str]()
-        fd = -1
-        try:
-            async for part, chunk in parts:
-                if not names or names[-1] != part:
-                    fd = _next_file(fd, folder, part)
-                    names.append(part)
-                size += len(chunk)
-                if size > _MAX_UPLOAD:
-                    raise Invalid("TOO_LARGE", "The image is larger than 256 GiB")
-                await asyncio.to_thread(_write, fd, chunk, digest)
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        if names not in (["unified"], ["metadata", "rootfs"]) or not size:
-            raise Invalid(
-                "BAD_UPLOAD", "An image is one file, or metadata followed by rootfs; it had neither"
-            )
-        return digest.hexdigest(), size, names
+    async def stop(self) -> None:
+        """Let go what the uploads of a moment ago began; operations begin anew after a restart."""
+        for id in list(self._head_starts):
+            await self._drop_head_start(id)
 
     async def _convert(self, ctx: Context) -> None:
         given = ctx.input
-        fingerprint, id = given["fingerprint"], ctx.operation.id
+        fingerprint = given["fingerprint"]
         ctx.result(fingerprint=fingerprint, size=str(given["size"]))
         if given["expected"] and given["expected"] != fingerprint:
             raise Invalid(
                 "FINGERPRINT", f"fingerprints don't match, got {fingerprint} expected {given['expected']}"
             )
         self._refuse_known(ctx.operation, fingerprint)
-        folder, split = self._blobs.staging(id), given["split"]
-        ready = self._blobs.squashfs(fingerprint)
-        if not ready.exists():
-            made = folder / "made.squashfs"
-            await self._converter.convert(self._received(ctx, "rootfs" if split else "unified"), made)
-            ready = made
-        if not split and not await self._converter.is_directory(ready, "rootfs"):
+        ready = await self._squashfs(ctx)
+        split = given["split"]
+        has_root, metadata = await asyncio.gather(
+            self._converter.is_directory(ready, "/" if split else "rootfs"),
+            self._metadata(ctx, ready, split=split),
+        )
+        if not has_root:
             raise Invalid("NO_ROOTFS", "The image has no folder rootfs; it is not a container image")
-        ctx.scratch["metadata"] = await self._metadata(ctx, ready, split=split)
+        ctx.scratch["metadata"] = metadata
+
+    async def _squashfs(self, ctx: Context) -> Path:
+        """Return the image as a complete squashfs: another project's, the head start's, or a new one."""
+        id, made = ctx.operation.id, self._blobs.staging(ctx.operation.id) / MADE
+        ready = self._blobs.squashfs(ctx.input["fingerprint"])
+        if ready.exists():
+            await self._drop_head_start(id)
+            made.unlink(missing_ok=True)
+            return ready
+        # A file in staging proves nothing: a crash may have left it half written.
+        if not await self._finished_head_start(id):
+            source = self._received(ctx, "rootfs" if ctx.input["split"] else "unified")
+            await self._converter.convert(source, made, partial(_tell, ctx))
+        return made
+
+    async def _finished_head_start(self, id: str) -> bool:
+        head_start = self._head_starts.get(id)
+        try:
+            return head_start is not None and await head_start.done(_HEAD_START_S)
+        finally:
+            await self._drop_head_start(id)
+
+    async def _drop_head_start(self, id: str) -> None:
+        if head_start := self._head_starts.pop(id, None):
+            await head_start.drop()
 
     def _refuse_known(self, mine: Operation, fingerprint: str) -> None:
         """Raises: AlreadyExists for an image or alias that is there, or arrives in an older operation."""
@@ -149,13 +160,17 @@ class Imports:
         return parsed
 
     async def _drop(self, ctx: Context) -> None:
-        self._blobs.drop_staging(ctx.operation.id)
+        await self._drop_files(ctx.operation.id)
+
+    async def _drop_files(self, id: str) -> None:
+        await self._drop_head_start(id)
+        await asyncio.to_thread(self._blobs.drop_staging, id)
 
     async def _seal(self, ctx: Context) -> None:
         given, metadata = ctx.input, ctx.scratch["metadata"]
         fingerprint, project = given["fingerprint"], given["project"]
         await asyncio.to_thread(self._blobs.keep, ctx.operation.id, fingerprint, split=given["split"])
-        self._blobs.drop_staging(ctx.operation.id)
+        await asyncio.to_thread(self._blobs.drop_staging, ctx.operation.id)
         image = Image(
             project=project,
             fingerprint=fingerprint,
@@ -182,29 +197,24 @@ class Imports:
         live = set(self._runner.live_of(KIND))
         for id in self._blobs.staged():
             if id not in live:
-                self._blobs.drop_staging(id)
+                await asyncio.to_thread(self._blobs.drop_staging, id)
         await self.sweep()
 
     async def sweep(self) -> None:
         """Remove files that nothing needs any more, for example after an image's last instance went."""
         for fingerprint in await asyncio.to_thread(self._blobs.fingerprints):
-            self.remove_unused(fingerprint)
+            await self.remove_unused(fingerprint)
 
-    def remove_unused(self, fingerprint: str) -> None:
+    async def remove_unused(self, fingerprint: str) -> None:
         """Remove the files of an image that no project has and no running operation brings."""
         arriving = (self._runner.get(id).input["fingerprint"] for id in self._runner.live_of(KIND))
-        if fingerprint not in arriving and not self._store.is_used(fingerprint):
-            self._blobs.remove(fingerprint)
+        if fingerprint in arriving or self._store.is_used(fingerprint):
+            return
+        # Out of sight before anything else can run: the same image may arrive again at any time.
+        id = str(uuid.uuid4())
+        self._blobs.discard(fingerprint, id)
+        await asyncio.to_thread(self._blobs.drop_staging, id)
 
 
-def _next_file(fd: int, folder: Path, part: str) -> int:
-    if fd >= 0:
-        os.close(fd)
-    return os.open(folder / part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-
-
-def _write(fd: int, chunk: bytes, digest: hashlib._Hash) -> None:
-    digest.update(chunk)
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(fd, view) :]
+async def _tell(ctx: Context, percent: int) -> None:
+    await ctx.progress(convert_progress=f"Converting: {percent}%")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from services.image.blobs.files import FileBlobs
 from services.image.formats.squashfs import SquashfsConverter
 from services.image.store import ImageStore
 from services.image.usecases.imports import KIND, Imports
+from services.image.usecases.receive import MADE
 
 YAML = b"architecture: amd64\ncreation_date: 1700000000\n"
 
@@ -45,10 +47,15 @@ async def killed(root: Path, memory: MemoryStore, *, split: bool, at: str) -> st
     folder = blobs.staging("op")
     for name, data in parts.items():
         (folder / name).write_bytes(data)
-    if at != "received":
+    if at == "half converted":
+        (folder / MADE).write_bytes(b"hsqs, and then the power went")
+    if at == "half converted, known to another project":
+        (folder / MADE).write_bytes(b"hsqs, and then the power went")
         await SquashfsConverter().convert(
-            folder / ("rootfs" if split else "unified"), folder / "made.squashfs"
+            folder / ("rootfs" if split else "unified"), blobs.squashfs(fingerprint)
         )
+    if at in ("converted", "half moved", "moved"):
+        await SquashfsConverter().convert(folder / ("rootfs" if split else "unified"), folder / MADE)
     if at == "half moved":
         name = next(iter(parts))
         (folder / name).rename(blobs.part(fingerprint, name))
@@ -65,7 +72,17 @@ async def killed(root: Path, memory: MemoryStore, *, split: bool, at: str) -> st
 
 
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("at", ["received", "converted", "half moved", "moved"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "received",
+        "half converted",
+        "half converted, known to another project",
+        "converted",
+        "half moved",
+        "moved",
+    ],
+)
 async def test_a_killed_import_is_finished_after_a_restart(tmp_path: Path, split: bool, at: str) -> None:
     memory = MemoryStore()
     fingerprint = await killed(tmp_path, memory, split=split, at=at)
@@ -79,7 +96,7 @@ async def test_a_killed_import_is_finished_after_a_restart(tmp_path: Path, split
     assert done.state == SUCCEEDED, done.error_message
     for part, data in PARTS[split].items():
         assert blobs.part(fingerprint, part).read_bytes() == data
-    assert blobs.squashfs(fingerprint).exists()
+    subprocess.run(["rdsquashfs", "-d", blobs.squashfs(fingerprint)], check=True, stdout=subprocess.DEVNULL)
     assert blobs.staged() == []
     assert await memory.get(keys.alias("default", "tiny"))
     await store.stop()

@@ -1,0 +1,67 @@
+"""A conversion that keeps pace with an upload, so that an image is ready when its last byte came.
+
+It only saves time and gives no verdict: where it fails, and for archives that look like a bomb until
+all of their bytes are here, the file as stored is converted afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from core.errors import PodiumError
+from core.logs import get_logger
+from services.image.formats.pipeline import Pipeline
+from services.image.formats.scanner import Limits, TarScanner
+
+log = get_logger(__name__)
+
+
+class HeadStart:
+    """Implements ports.HeadStart over a pipeline whose reader takes its stdin from feed()."""
+
+    def __init__(
+        self, pipeline: Pipeline, scanner: TarScanner, limits: Limits, slots: asyncio.Semaphore
+    ) -> None:
+        self._scanner = scanner
+        self._limits = limits
+        self._received = 0
+        assert pipeline.reader.stdin
+        self._stdin = pipeline.reader.stdin
+        # Owned by this object: done() and drop() both see its end.
+        self._task = asyncio.create_task(_run(pipeline, slots), name="head start")
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes, no faster than they are converted. After a failure they are let go."""
+        if self._task.done():
+            return
+        self._received += len(chunk)
+        self._scanner.allowed = self._limits.allowed_bytes(self._received)
+        try:
+            self._stdin.write(chunk)
+            await self._stdin.drain()
+        except (ConnectionError, RuntimeError):
+            await asyncio.wait([self._task])
+
+    async def done(self, limit_s: float) -> bool:
+        """The upload ended: return whether the squashfs is complete, after *limit_s* at the latest."""
+        self._stdin.close()
+        await asyncio.wait([self._task], timeout=limit_s)
+        if not self._task.done():
+            await self.drop()
+        return not self._task.cancelled() and self._task.result()
+
+    async def drop(self) -> None:
+        """Stop it where it is; what it wrote is of no use. Repeatable."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def _run(pipeline: Pipeline, slots: asyncio.Semaphore) -> bool:
+    try:
+        await pipeline.run(None)
+        return True
+    except PodiumError as exc:
+        log.info("head_start_failed", error=str(exc))
+        return False
+    finally:
+        slots.release()
