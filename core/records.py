@@ -212,6 +212,29 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """Which process runs the operations of a service of a member. Writer: that process, once.
+
+    lock names the file lock it holds (host, boot and file), holder the process: two starts of the
+    same service differ.
+    """
+
+    holder: str = ""
+    lock: str = ""
+    pid: int = 0
+    host: str = ""
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
+class Presence:
+    """A service that lives. address: host:port where it speaks mTLS, "" where it does not."""
+
+    holder: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True)
 class Warning:
     """Something an operator should look at. Writer: cluster, at the word of the service that saw it."""
 

@@ -1,4 +1,4 @@
-"""The life of a service: one per host, metrics, state, operations, server; stopped in reverse order.
+"""The life of a service: lock, metrics, state, claim, operations, server; stopped in reverse order.
 
 An `app.py` builds its rooms between these calls; what it started is stopped however the block ends:
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,6 +29,7 @@ from core.operations.servicer import OperationServicer
 from core.process import take_lock
 from core.rpc.server import serve
 from core.settings import Settings
+from core.state.claims import Fenced, Holder, lock_name
 from core.state.etcd import EtcdStore
 from core.state.store import Store
 from protos.podium.common.v1 import common_pb2_grpc
@@ -51,11 +53,13 @@ class MemberService:
     settings: Settings
     name: str
     etcd: EtcdStore
+    claim: Holder
     _stack: contextlib.AsyncExitStack = field(repr=False)
 
     def runner(self, store: Store | None = None) -> Runner:
         """Return the runner of this service's operations; it writes through *store* where one is given."""
-        return Runner(store or self.etcd, service=self.name, member=self.settings.member)
+        fenced = Fenced(store or self.etcd, self.claim)
+        return Runner(fenced, service=self.name, member=self.settings.member)
 
     async def start(self, part: Part) -> None:
         """Start *part*; it is stopped when the service ends, later parts first."""
@@ -88,14 +92,25 @@ class MemberService:
 
 @contextlib.asynccontextmanager
 async def member_service(name: str) -> AsyncIterator[MemberService]:
-    """Be the only *name* service of this host, with its metrics and its connection to the state.
+    """Be the only *name* service of this host and member, with metrics and a connection to the state.
 
-    Raises: Busy when another process is it.
+    Raises: Busy when another process of this host is it. Waits for one of another host to be gone.
     """
     settings = Settings.from_env()
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(os.close, take_lock(settings, name))
+        lock = take_lock(settings, name)
+        stack.callback(os.close, lock)
         start_metrics(settings.metrics_port(name))
         etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service=name)
         stack.push_async_callback(etcd.close)
-        yield MemberService(settings, name, etcd, stack)
+        claim = Holder(
+            etcd, service=name, member=settings.member, lock=lock_name(lock), on_lost=_end_this_process
+        )
+        service = MemberService(settings, name, etcd, claim, stack)
+        await service.start(claim)
+        yield service
+
+
+def _end_this_process() -> None:
+    """Begin again with what the state says now: what we know of operations is another's business."""
+    signal.raise_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
 """Accept operations, run their stories, undo what failed, and pick up after a crash.
 
-One runner per service and member; the lock of `core.process` makes it the only one, so it alone
-writes the records of its operations. Acceptance, final state, results and events are each one commit.
+One runner per service and member: its store checks the claim (`core.state.claims`) in each commit, so
+it alone writes the records of its operations. Acceptance, outcome, results and events are one commit each.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Runner:
     async def start(self) -> None:
         """Resume or undo what a crash left. Call once, after all stories are registered."""
         publish(self._service)
-        listing = await self._store.list(keys.OPERATIONS)
+        listing = await _patiently(lambda: self._store.list(keys.OPERATIONS))
         for kv in listing.kvs:
             operation = codec.decode(Operation, kv.value)
             if operation.service == self._service and operation.member == self._member:

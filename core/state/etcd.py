@@ -8,6 +8,8 @@ CPU while etcd is away and has no deadline by default. It is used where a synchr
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import grpc
 
 from core.errors import Stale, Unavailable
-from core.state.store import KV, Change, Check, Listing, Resync, Txn, with_outbox
+from core.state.store import KV, Change, Check, Lease, Listing, Resync, Txn, with_outbox
 from protos.etcd.v3 import etcd_pb2 as pb
 from protos.etcd.v3 import etcd_pb2_grpc as rpc
 
@@ -64,6 +66,7 @@ class EtcdStore:
         self._channel = grpc.aio.insecure_channel(f"ipv4:{endpoint}", _OPTIONS)
         self._kv: Any = rpc.KVStub(self._channel)
         self._watch: Any = rpc.WatchStub(self._channel)
+        self._lease: Any = rpc.LeaseStub(self._channel)
 
     async def get(self, key: str) -> KV | None:
         reply = await self._call(self._kv.Range, pb.RangeRequest(key=key.encode()))
@@ -78,7 +81,7 @@ class EtcdStore:
         puts = with_outbox(txn, member=self._member, service=self._service)
         request = pb.TxnRequest(
             compare=[_compare(check) for check in txn.checks],
-            success=[*_delete_ops(txn.deletes), *_put_ops(puts)],
+            success=[*_delete_ops(txn.deletes), *_put_ops(puts, txn.leases)],
         )
         reply = await self._call(self._kv.Txn, request)
         if not reply.succeeded:
@@ -108,6 +111,28 @@ class EtcdStore:
                     raise
             await asyncio.sleep(pause_s * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
             pause_s = min(pause_s * 2, 1.0)
+
+    async def grant(self, ttl_s: float) -> Lease:
+        reply = await self._call(self._lease.LeaseGrant, pb.LeaseGrantRequest(TTL=math.ceil(ttl_s)))
+        return Lease(reply.ID, reply.TTL)
+
+    async def renew(self, lease: Lease) -> bool:
+        # etcd offers this as a stream only; one question and its answer each time keeps no state to heal.
+        call = self._lease.LeaseKeepAlive(timeout=self._timeout_s)
+        try:
+            await call.write(pb.LeaseKeepAliveRequest(ID=lease.id))
+            reply = await call.read()
+            if reply is grpc.aio.EOF:
+                raise unavailable(self._endpoint)
+            return bool(reply.TTL > 0)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as exc:
+            raise unavailable(self._endpoint) from exc
+        finally:
+            call.cancel()
+
+    async def revoke(self, lease: Lease) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):  # NOT_FOUND: it has lapsed by itself
+            await self._call(self._lease.LeaseRevoke, pb.LeaseRevokeRequest(ID=lease.id))
 
     async def close(self) -> None:
         await self._channel.close()
@@ -145,8 +170,11 @@ def _change(event: Any) -> Change:
     return Change(event.kv.key.decode(), None if gone else event.kv.value, event.kv.mod_revision)
 
 
-def _put_ops(puts: dict[str, bytes]) -> list[Any]:
-    return [pb.RequestOp(request_put=pb.PutRequest(key=k.encode(), value=v)) for k, v in puts.items()]
+def _put_ops(puts: dict[str, bytes], leases: dict[str, int]) -> list[Any]:
+    return [
+        pb.RequestOp(request_put=pb.PutRequest(key=k.encode(), value=v, lease=leases.get(k, 0)))
+        for k, v in puts.items()
+    ]
 
 
 def _delete_ops(deleted: Sequence[str]) -> list[Any]:

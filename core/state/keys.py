@@ -18,6 +18,8 @@
       addresses/NETWORK/ADDRESS              AddressClaim
       operations/ID                          Operation
       events/MEMBER/SERVICE                  the outbox; each write is one batch of events
+      claims/MEMBER/SERVICE                  Claim: who runs the operations; each write is a new epoch
+      presence/MEMBER/SERVICE                Presence, bound to its lease: it lives, and listens there
 
 Names in keys are percent-encoded, so that a "/" in a name cannot reach another branch.
 """
@@ -44,6 +46,8 @@ NICS = f"{ROOT}nics/"
 ADDRESSES = f"{ROOT}addresses/"
 OPERATIONS = f"{ROOT}operations/"
 EVENTS = f"{ROOT}events/"
+CLAIMS = f"{ROOT}claims/"
+PRESENCE = f"{ROOT}presence/"
 
 
 def _join(prefix: str, *parts: str) -> str:
@@ -141,3 +145,11 @@ def operation(id: str) -> str:
 
 def events(member: str, service: str) -> str:
     return _join(EVENTS, member, service)
+
+
+def claim(member: str, service: str) -> str:
+    return _join(CLAIMS, member, service)
+
+
+def presence(member: str, service: str) -> str:
+    return _join(PRESENCE, member, service)

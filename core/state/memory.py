@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from builtins import list as _List
 from collections.abc import AsyncIterator
 
 from core.errors import Stale
-from core.state.store import KV, Change, Check, Listing, Resync, Txn, with_outbox
+from core.state.store import KV, Change, Check, Lease, Listing, Resync, Txn, with_outbox
 
 
 class MemoryStore:
@@ -20,6 +21,9 @@ class MemoryStore:
         self._kvs: dict[str, KV] = {}
         self._revision = 1
         self._followers: set[tuple[str, asyncio.Queue[Change]]] = set()
+        self._lease_ids = itertools.count(1)
+        self._ends: dict[int, asyncio.TimerHandle] = {}
+        self._bound: dict[str, int] = {}
 
     async def get(self, key: str) -> KV | None:
         return self._kvs.get(key)
@@ -32,10 +36,9 @@ class MemoryStore:
             raise Stale("CONFLICT", "The state changed meanwhile; read it again and retry")
         self._revision += 1
         for key in txn.deletes:
-            if self._kvs.pop(key, None):
-                self._tell(Change(key, None, self._revision))
+            self._delete(key)
         for key, value in with_outbox(txn, member=self._member, service=self._service).items():
-            self._put(key, value)
+            self._put(key, value, txn.leases.get(key, 0))
         return self._revision
 
     async def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
@@ -49,14 +52,51 @@ class MemoryStore:
         finally:
             self._followers.discard(follower)
 
+    async def grant(self, ttl_s: float) -> Lease:
+        lease = Lease(next(self._lease_ids), ttl_s)
+        self._start_time(lease)
+        return lease
+
+    async def renew(self, lease: Lease) -> bool:
+        if lease.id not in self._ends:
+            return False
+        self._ends.pop(lease.id).cancel()
+        self._start_time(lease)
+        return True
+
+    async def revoke(self, lease: Lease) -> None:
+        if end := self._ends.get(lease.id):
+            end.cancel()
+            self._lapse(lease.id)
+
+    def _start_time(self, lease: Lease) -> None:
+        self._ends[lease.id] = asyncio.get_running_loop().call_later(lease.ttl_s, self._lapse, lease.id)
+
+    def _lapse(self, id: int) -> None:
+        self._ends.pop(id, None)
+        keys = [key for key, bound in self._bound.items() if bound == id]
+        self._revision += bool(keys)
+        for key in keys:
+            self._delete(key)
+
     async def close(self) -> None:
+        for end in self._ends.values():
+            end.cancel()
         with contextlib.suppress(KeyError):
             self._followers.clear()
 
     def _below(self, prefix: str) -> _List[KV]:
         return [self._kvs[k] for k in sorted(self._kvs) if k.startswith(prefix)]
 
-    def _put(self, key: str, value: bytes) -> None:
+    def _delete(self, key: str) -> None:
+        self._bound.pop(key, None)
+        if self._kvs.pop(key, None):
+            self._tell(Change(key, None, self._revision))
+
+    def _put(self, key: str, value: bytes, lease: int) -> None:
+        self._bound.pop(key, None)
+        if lease:
+            self._bound[key] = lease
         old = self._kvs.get(key)
         created = old.create_revision if old else self._revision
         self._kvs[key] = KV(key, value, self._revision, created)

@@ -61,12 +61,21 @@ class Check:
     revision: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A time that is granted and has to be renewed; keys bound to it go when it lapses."""
+
+    id: int
+    ttl_s: float
+
+
 @dataclass
 class Txn:
     """A transaction being built: checks, then writes, then events. Each key may be written once."""
 
     checks: list[Check] = field(default_factory=list)
     puts: dict[str, bytes] = field(default_factory=dict)
+    leases: dict[str, int] = field(default_factory=dict)
     deletes: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
@@ -88,14 +97,19 @@ class Txn:
         self.checks.append(Check("prefix_unchanged", prefix, revision))
         return self
 
-    def put(self, key: str, record: object) -> Txn:
-        """Write *record*: a dataclass, or bytes that are already encoded. Raises: Invalid TOO_LARGE."""
+    def put(self, key: str, record: object, *, lease: int = 0) -> Txn:
+        """Write *record*: a dataclass, or bytes that are already encoded. Raises: Invalid TOO_LARGE.
+
+        With *lease* the key is bound to that lease, and no more to one it was bound to before.
+        """
         value = record if isinstance(record, bytes) else codec.encode(record)
         if len(value) > MAX_RECORD_BYTES:
             raise Invalid(
                 "TOO_LARGE", f"The object is larger than {MAX_RECORD_BYTES >> 10} KiB; make it smaller"
             )
         self.puts[key] = value
+        if lease:
+            self.leases[key] = lease
         return self
 
     def delete(self, key: str) -> Txn:
@@ -110,6 +124,7 @@ class Txn:
         """Add everything of *other* to this one."""
         self.checks.extend(other.checks)
         self.puts.update(other.puts)
+        self.leases.update(other.leases)
         self.deletes.extend(other.deletes)
         self.events.extend(other.events)
         return self
@@ -146,3 +161,19 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class LeaseStore(Store, Protocol):
+    """A store that also grants leases. All may raise Unavailable."""
+
+    async def grant(self, ttl_s: float) -> Lease:
+        """Return a new lease; the store may grant a longer time than was asked for."""
+        ...
+
+    async def renew(self, lease: Lease) -> bool:
+        """Start the time of *lease* anew. False when it has lapsed, or was revoked: it is no more."""
+        ...
+
+    async def revoke(self, lease: Lease) -> None:
+        """End *lease* and delete its keys. May be repeated."""
+        ...

@@ -16,7 +16,7 @@ from core.state.cache import Cache
 from core.state.etcd import EtcdStore
 from core.state.memory import MemoryStore
 from core.state.repository import Repository
-from core.state.store import Change, Resync, Store, Txn
+from core.state.store import Change, LeaseStore, Resync, Store, Txn
 
 
 @pytest.fixture(params=["memory", "etcd"])
@@ -183,3 +183,64 @@ async def test_a_store_that_is_away_answers_at_once_with_unavailable() -> None:
     with pytest.raises(Unavailable):
         await asyncio.wait_for(away.get("/x"), 5)
     await away.close()
+
+
+def leases(store: Store) -> LeaseStore:
+    assert isinstance(store, MemoryStore | EtcdStore)
+    return store
+
+
+async def next_change(follower: AsyncIterator[Resync | Change]) -> tuple[str, bytes | None]:
+    change = await asyncio.wait_for(anext(follower), 10)
+    assert isinstance(change, Change)
+    return change.key.rsplit("/", 1)[-1], change.value
+
+
+async def test_a_bound_key_goes_with_its_lease_and_followers_are_told(store: Store, prefix: str) -> None:
+    """Nobody has to clean up after a process that died."""
+    lease = await leases(store).grant(1)
+    follower = store.follow(prefix)
+    await anext(follower)
+    await store.commit(Txn().put(prefix + "a", b"1", lease=lease.id).put(prefix + "free", b"1"))
+    assert {await next_change(follower), await next_change(follower)} == {("a", b"1"), ("free", b"1")}
+
+    assert await next_change(follower) == ("a", None)
+
+    assert [kv.key for kv in (await store.list(prefix)).kvs] == [prefix + "free"]
+    assert not await leases(store).renew(lease)
+    await follower.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_renewed_lease_keeps_its_keys(store: Store, prefix: str) -> None:
+    lease = await leases(store).grant(2)
+    await store.commit(Txn().put(prefix + "a", b"1", lease=lease.id))
+
+    for _ in range(3):
+        await asyncio.sleep(lease.ttl_s / 2)
+        assert await leases(store).renew(lease)
+
+    assert await store.get(prefix + "a") is not None
+
+
+async def test_a_revoked_lease_takes_its_keys_at_once(store: Store, prefix: str) -> None:
+    lease = await leases(store).grant(60)
+    await store.commit(Txn().put(prefix + "a", b"1", lease=lease.id))
+
+    await leases(store).revoke(lease)
+    await leases(store).revoke(lease)
+
+    assert await store.get(prefix + "a") is None
+    assert not await leases(store).renew(lease)
+
+
+async def test_a_key_follows_the_lease_of_its_last_write(store: Store, prefix: str) -> None:
+    """So a new owner can take a key over before the old owner's lease has lapsed."""
+    old, new = await leases(store).grant(60), await leases(store).grant(60)
+    await store.commit(Txn().put(prefix + "a", b"1", lease=old.id).put(prefix + "b", b"1", lease=old.id))
+    await store.commit(Txn().put(prefix + "a", b"2", lease=new.id).put(prefix + "b", b"2"))
+
+    await leases(store).revoke(old)
+    assert {kv.key for kv in (await store.list(prefix)).kvs} == {prefix + "a", prefix + "b"}
+
+    await leases(store).revoke(new)
+    assert {kv.key for kv in (await store.list(prefix)).kvs} == {prefix + "b"}

@@ -23,8 +23,8 @@ from urllib.parse import unquote
 from services.network.domain.render import table_name
 
 _ID_LENGTH = 36
-# Finished operations and sent events stay a while by design; lapsed claims go with their lease.
-PASSING_KEYS = ("operations/", "events/", "claims/")
+# Finished operations and sent events stay a while by design; presence goes with its lease.
+PASSING_KEYS = ("operations/", "events/", "claims/", "presence/")
 
 
 @dataclass(frozen=True)

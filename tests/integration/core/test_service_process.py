@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from core.state.claims import TTL_S
 from services.cluster.bootstrap import ensure_tls
 from tests.contract.conftest import etcd_endpoint, free_port
 from tests.faults.harness import wait_for
@@ -79,3 +80,16 @@ def test_a_second_one_says_why_it_does_not_start(starter: Starter) -> None:
     _, log = second.communicate(timeout=20)
     assert (second.returncode, "Traceback" in log) == (1, False)
     assert "Another cluster service runs here" in log
+
+
+def test_after_a_kill_it_is_back_at_once(starter: Starter) -> None:
+    """The old process's lease still runs, but the file lock proves that it is dead."""
+    first = starter.start()
+    starter.wait_until_it_serves()
+    first.kill()
+    first.wait()
+    (starter.folder / "run" / "cluster.sock").unlink()
+
+    starter.start()
+
+    wait_for((starter.folder / "run" / "cluster.sock").exists, TTL_S / 2, "the service's socket")
