@@ -30,6 +30,7 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
 ]
+_HURRIED_S = 1.0
 _AWAY = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -63,6 +64,7 @@ class EtcdStore:
         self._member = member
         self._service = service
         self._timeout_s = timeout_s
+        self._patience_s = timeout_s
         self._channel = grpc.aio.insecure_channel(f"ipv4:{endpoint}", _OPTIONS)
         self._kv: Any = rpc.KVStub(self._channel)
         self._watch: Any = rpc.WatchStub(self._channel)
@@ -154,8 +156,13 @@ class EtcdStore:
 
     async def _call(self, method: Any, request: Any) -> Any:
         try:
-            return await method(request, timeout=self._timeout_s)
+            reply = await method(request, timeout=self._patience_s)
+            self._patience_s = self._timeout_s
+            return reply
         except grpc.aio.AioRpcError as exc:
+            if exc.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+                # It hangs: until it answers again, callers should learn that sooner.
+                self._patience_s = min(self._timeout_s, _HURRIED_S)
             if exc.code() in _AWAY:
                 raise unavailable(self._endpoint) from exc
             raise
