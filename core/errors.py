@@ -9,6 +9,7 @@ Source: google.aip.dev/193 for the shape; the HTTP codes are those LXD's clients
 
 from __future__ import annotations
 
+import errno
 from enum import Enum
 
 
@@ -156,3 +157,10 @@ def error_of(kind: Kind, reason: str, message: str, about: str = "") -> PodiumEr
 def internal() -> Internal:
     """Return what a caller is told when a bug was hit: nothing but where to look."""
     return Internal("INTERNAL", "Internal error; the log of the service tells more")
+
+
+def from_exception(exc: Exception) -> PodiumError:
+    """Return what a caller is told of an error that is not of this table: a full disk, or a bug."""
+    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WrongState("NO_SPACE", "No space is left in the storage pool; delete something or enlarge it")
+    return internal()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from core.errors import Internal, NotFound, PodiumError, Stale, Unavailable, WrongState, internal
+from core.errors import Internal, NotFound, PodiumError, Stale, Unavailable, WrongState, from_exception
 from core.events import Event
 from core.failpoints import declare, failpoint, publish
 from core.logs import get_logger
@@ -269,9 +269,9 @@ class Runner:
             await self._undo(story, context, started, None)
         except PodiumError as exc:
             await self._undo(story, context, started, exc)
-        except Exception:
+        except Exception as exc:
             log.exception("operation_crashed", operation=operation.id, kind=story.kind)
-            await self._undo(story, context, started, internal())
+            await self._undo(story, context, started, from_exception(exc))
 
     async def _undo(
         self, story: Story, context: Context, started: list[Step], error: PodiumError | None

@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from core.errors import PodiumError, internal
+from core.errors import PodiumError, from_exception
 from core.logs import get_logger, request_id
 from core.metrics import RPC_SECONDS
 from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, decode_identity, set_identity
@@ -111,9 +111,9 @@ def _unary(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable
             error = exc
         except grpc.aio.AbortError:
             raise
-        except Exception:
+        except Exception as exc:
             log.exception("rpc_crashed", method=method)
-            error = internal()
+            error = from_exception(exc)
         finally:
             RPC_SECONDS.labels(method).observe(time.perf_counter() - began)
         await context.abort_with_status(to_status(error))
@@ -135,9 +135,9 @@ def _streaming(
             error = exc
         except grpc.aio.AbortError:
             raise
-        except Exception:
+        except Exception as exc:
             log.exception("rpc_crashed", method=method)
-            error = internal()
+            error = from_exception(exc)
         if error:
             await context.abort_with_status(to_status(error))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import grpc
 
-from core.operations.runner import Runner
 from core.service import Register, member_service
 from core.settings import Settings
 from protos.podium.runtime.v1 import exec_pb2_grpc, files_pb2_grpc, instance_pb2_grpc, storage_pb2_grpc
 from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.domain.target import Target
 from services.runtime.engine.lxc import LxcEngine
+from services.runtime.kernel.boot import BootMarker
 from services.runtime.kernel.cgroups import LinuxCgroups
 from services.runtime.kernel.guests import ProcGuests
 from services.runtime.kernel.rootfs import LinuxRootFs
@@ -20,6 +20,7 @@ from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.storage import StorageServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
+from services.runtime.usecases.boot import Boot
 from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create
@@ -45,14 +46,17 @@ async def main() -> None:
         watch = Watch(host.store, host.engine)
         execs = Execs(lambda project, name: find(host, project, name), host.engine, runner)
         pools = Pools(host, settings.member)
-        register = _wire(settings, host, runner, watch, execs, pools)
-        reconcile = Reconcile(host, runner, watch, settings.member)
+        claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
+        power = Power(host, claims, watch, settings.member)
+        register = _wire(settings, host, claims, power, execs, pools)
+        reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
         await service.start(runner)
         service.at_end(execs.stop)
         service.at_end(watch.stop)
         await reconcile.adopt()
+        await service.start(Boot(host, power, boots, settings.member))
         await service.serve(register, runner)
         await service.until_stopped()
 
@@ -90,10 +94,9 @@ def find(host: Host, project: str, name: str) -> Target:
 
 
 def _wire(
-    settings: Settings, host: Host, runner: Runner, watch: Watch, execs: Execs, pools: Pools
+    settings: Settings, host: Host, claims: Claims, power: Power, execs: Execs, pools: Pools
 ) -> Register:
-    claims = Claims(host.store, runner)
-    power = Power(host, claims, watch, settings.member)
+    runner = claims.runner
     create = Create(host, claims, power, settings.member)
     changes = Changes(host, claims, settings.member)
     roots = Roots(host.store, host)

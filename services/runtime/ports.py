@@ -91,6 +91,10 @@ class Engine(Protocol):
         """Return the host pid of init; 0 when it does not run. Cheap."""
         ...
 
+    def known(self) -> set[str]:
+        """Return the ids that have a folder here, running or not."""
+        ...
+
     def running(self) -> set[str]:
         """Return the ids of all instances whose monitor lives."""
         ...
@@ -188,8 +192,15 @@ class RootFs(Protocol):
         """Unmount an image that nothing uses; busy ones stay."""
         ...
 
-    async def seed(self, volume: Path, files: dict[str, str]) -> None:
-        """Write files (path below the root to text) into the upper layer, owned by the guest's root."""
+    def images(self) -> set[str]:
+        """Return the fingerprints of mounted images."""
+        ...
+
+    async def seed(self, volume: Path, files: dict[str, str], lower: Path | None = None) -> None:
+        """Write files (path below the root to text) into the upper layer, owned by the guest's root.
+
+        A file is left out where the guest, or the image in *lower*, has no plain folder for it.
+        """
         ...
 
     async def ensure_mounted(
@@ -238,7 +249,7 @@ class Cgroups(Protocol):
     def is_frozen(self, id: str) -> bool: ...
 
     def remove(self, id: str) -> None:
-        """Remove leftovers of an instance that is gone. Idempotent."""
+        """Remove leftovers of an instance that is gone, killing what its monitor left. Idempotent."""
         ...
 
 
@@ -262,3 +273,13 @@ class Guests(Protocol):
     """What /proc tells of a guest's network without entering it."""
 
     def interfaces(self, pid: int) -> list[GuestInterface]: ...
+
+
+class Boots(Protocol):
+    """Tells a start of the host from a start of this service."""
+
+    def is_new(self) -> bool:
+        """Whether the host was booted since seen() was last called."""
+        ...
+
+    def seen(self) -> None: ...

@@ -33,6 +33,9 @@ class FakeEngine:
     def pid(self, id: str) -> int:
         return self.pids.get(id, 0)
 
+    def known(self) -> set[str]:
+        return set(self.pids)
+
     def running(self) -> set[str]:
         return set(self.pids)
 
@@ -74,10 +77,13 @@ class FakeRootFs:
     async def ensure_image(self, fingerprint: str, squashfs: Path, rootfs_dir: str) -> Path:
         return Path("/images") / fingerprint
 
+    def images(self) -> set[str]:
+        return set()
+
     async def drop_image(self, fingerprint: str) -> None:
         return None
 
-    async def seed(self, volume: Path, files: dict[str, str]) -> None:
+    async def seed(self, volume: Path, files: dict[str, str], lower: Path | None = None) -> None:
         return None
 
     async def ensure_mounted(

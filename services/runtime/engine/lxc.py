@@ -70,10 +70,11 @@ class LxcEngine:
             return 0
         return int(children[0]) if children else 0
 
+    def known(self) -> set[str]:
+        return {folder.name for folder in self._root.iterdir()} if self._root.exists() else set()
+
     def running(self) -> set[str]:
-        if not self._root.exists():
-            return set()
-        return {folder.name for folder in self._root.iterdir() if self._monitor(folder.name)}
+        return {id for id in self.known() if self._monitor(id)}
 
     async def kill(self, id: str) -> None:
         if pid := self.pid(id):

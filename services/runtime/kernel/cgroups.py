@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import time
 from pathlib import Path
 
 from core.configkeys.instance import INSTANCE
@@ -17,6 +19,7 @@ from services.runtime.ports import Usage
 _ROOT = Path("/sys/fs/cgroup")
 _PARENT, _MONITORS = "podium", "podium.monitor"
 _PERIOD_US = 100_000
+_DEATH_S = 5.0
 _V1 = ("memory", "cpu", "cpuacct", "cpuset", "pids", "freezer", "devices", "blkio", "hugetlb", "systemd")
 
 
@@ -68,6 +71,8 @@ class LinuxCgroups:
         return False
 
     def remove(self, id: str) -> None:
+        for hierarchy in self._hierarchies():
+            _kill_all(hierarchy / _PARENT / id)
         for hierarchy in self._hierarchies():
             for parent in (_PARENT, _MONITORS):
                 _remove_tree(hierarchy / parent / id)
@@ -206,3 +211,25 @@ def _remove_tree(folder: Path) -> None:
     for path, _, _ in os.walk(folder, topdown=False):
         with contextlib.suppress(OSError):
             os.rmdir(path)
+
+
+def _kill_all(folder: Path) -> None:
+    """Kill what is left in a cgroup: an init whose monitor was killed lives on, and nobody owns it."""
+    end = time.monotonic() + _DEATH_S
+    while (pids := _processes(folder)) and time.monotonic() < end:
+        for path, _, _ in os.walk(folder):
+            with contextlib.suppress(OSError):
+                # What cgroup v1 has frozen takes no signal, not even SIGKILL.
+                Path(path, "freezer.state").write_text("THAWED")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _processes(folder: Path) -> list[int]:
+    found = list[int]()
+    for path, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            found += [int(pid) for pid in Path(path, "cgroup.procs").read_text().split()]
+    return [pid for pid in found if pid]

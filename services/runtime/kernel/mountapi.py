@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,24 @@ def descriptors() -> Iterator[list[int]]:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+class UserNamespaces:
+    """User namespaces by id range, kept while this process lives: making one costs 2 ms, its copy nothing."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._kept: dict[tuple[int, int], int] = {}
+        self._lock = threading.Lock()
+
+    def get(self, base: int, size: int) -> int:
+        """Return a descriptor of its own, to be closed by the caller."""
+        with self._lock:
+            if (base, size) not in self._kept:
+                self._kept[base, size] = user_namespace(base, size)
+                if len(self._kept) > self._most:
+                    os.close(self._kept.pop(next(iter(self._kept))))
+            return os.dup(self._kept[base, size])
 
 
 def user_namespace(base: int, size: int) -> int:
@@ -133,9 +152,10 @@ def mount_overlay(lower: Path, data: Path, target: Path, userns: int) -> None:
 
 
 def unmount(path: Path) -> None:
-    """Unmount *path* (lazily); nothing happens when it is no mount."""
-    if _libc.umount2(str(path).encode(), _MNT_DETACH) and ctypes.get_errno() not in (22, 2):
-        error = ctypes.get_errno()
+    """Unmount all that is mounted on *path* (lazily); nothing happens when it is no mount."""
+    while not _libc.umount2(str(path).encode(), _MNT_DETACH):
+        pass
+    if (error := ctypes.get_errno()) not in (22, 2):
         raise OSError(error, os.strerror(error), str(path))
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import os
 import stat
 import subprocess
 from pathlib import Path
 
 from core.errors import Invalid, WrongState
+from core.logs import get_logger
 from services.runtime.kernel import mountapi
 
+log = get_logger(__name__)
 _MOUNT_TIMEOUT_S = 30
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LinuxRootFs:
@@ -22,6 +25,7 @@ class LinuxRootFs:
         self._images = state_dir / "mounted"
         self._instances = state_dir / "instances"
         self._image_lock = asyncio.Lock()
+        self._namespaces = mountapi.UserNamespaces()
         for folder in (self._images, self._instances):
             # 0711: the container's own ids must pass to their root, nobody may list.
             folder.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -40,8 +44,11 @@ class LinuxRootFs:
         async with self._image_lock:
             await asyncio.to_thread(_unmount_image, self._images / fingerprint)
 
-    async def seed(self, volume: Path, files: dict[str, str]) -> None:
-        await asyncio.to_thread(_seed, volume / "upper", files)
+    def images(self) -> set[str]:
+        return {path.name for path in self._images.iterdir()}
+
+    async def seed(self, volume: Path, files: dict[str, str], lower: Path | None = None) -> None:
+        await asyncio.to_thread(_seed, volume / "upper", files, lower)
 
     async def ensure_mounted(
         self, id: str, lower: Path | None, volume: Path, idmap_base: int, idmap_size: int
@@ -63,7 +70,7 @@ class LinuxRootFs:
             lower = volume / "empty"
             lower.mkdir(exist_ok=True)
         os.chmod(volume / "upper", stat.S_IMODE(os.lstat(lower).st_mode))
-        userns = mountapi.user_namespace(base, size)
+        userns = self._namespaces.get(base, size)
         try:
             mountapi.mount_overlay(lower, volume, target, userns)
         finally:
@@ -91,13 +98,22 @@ def _unmount_image(target: Path) -> None:
         target.rmdir()
 
 
-def _seed(upper: Path, files: dict[str, str]) -> None:
-    """Write into the upper layer. The guest may have run: no link, pipe or whiteout of its is opened."""
+def _seed(upper: Path, files: dict[str, str], lower: Path | None) -> None:
+    """Write into the upper layer what the guest, or its image, has not arranged differently.
+
+    Where a folder on the way is a link, a device or a whiteout (the guest deleted it), the file is left
+    out: following it could lead onto the host, replacing it would take away what the guest made.
+    """
     for path, text in files.items():
-        folder = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         *parents, name = [part for part in path.split("/") if part]
-        for part in parents:
-            folder = _enter(folder, part)
+        folder: int | None = os.open(upper, _FOLDER)
+        for depth, part in enumerate(parents):
+            below = lower.joinpath(*parents[: depth + 1]) if lower else None
+            if folder is not None:
+                folder = _enter(folder, part, below)
+        if folder is None:
+            log.info("file_not_seeded", path=path)
+            continue
         try:
             _write_new(folder, name, text)
         finally:
@@ -105,18 +121,42 @@ def _seed(upper: Path, files: dict[str, str]) -> None:
 
 
 def _write_new(folder: int, name: str, text: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    """Replace whatever *name* is, without opening it; a folder of the guest's stays."""
+    try:
         os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        log.info("file_not_seeded", path=name)
+        return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, 0o644, dir_fd=folder), "w") as file:
         os.fchmod(file.fileno(), 0o644)  # whatever the umask
         file.write(text)
 
 
-def _enter(folder: int, name: str) -> int:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o755, dir_fd=folder)
+def _enter(folder: int, name: str, below: Path | None) -> int | None:
+    """Close *folder* and return its child *name*, made if need be; None if that is not a folder.
+
+    *below* is what the image has in this place: a folder of ours above its link would hide that.
+    """
     try:
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        if not _exists(folder, name):
+            if below and below.is_symlink():
+                return None
+            os.mkdir(name, 0o755, dir_fd=folder)
+        return os.open(name, _FOLDER, dir_fd=folder)
+    except OSError as exc:
+        if exc.errno in (errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
     finally:
         os.close(folder)
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True

@@ -198,11 +198,11 @@ class Create:
     # --- steps -----------------------------------------------------------------------------------
 
     async def _ensure_image(self, ctx: Context) -> None:
-        await self._host.lower(self._claims.of(ctx)[0])
+        ctx.scratch["lower"] = await self._host.lower(self._claims.of(ctx)[0])
 
     async def _create_rootfs(self, ctx: Context) -> None:
         instance, _ = self._claims.of(ctx)
-        await self._host.seed(instance)
+        await self._host.seed(instance, ctx.scratch["lower"])
 
     async def _remove(self, ctx: Context) -> None:
         await self._host.remove(self._claims.of(ctx)[0])

@@ -57,12 +57,12 @@ class Host:
         driver = self.driver(self.store.pool(instance.pool).record.driver)
         return await driver.ensure_volume(instance.pool, instance.id, size=size)
 
-    async def seed(self, instance: Instance) -> None:
+    async def seed(self, instance: Instance, lower: Path | None = None) -> None:
         """Write the files that must carry the instance's own name. Only while it is stopped."""
         name = instance.name
         hosts = f"127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
         files = {"etc/hostname": f"{name}\n", "etc/hosts": hosts}
-        await self.rootfs.seed(await self.volume(instance), files)
+        await self.rootfs.seed(await self.volume(instance), files, lower)
 
     async def mount(self, instance: Instance) -> Path:
         lower, volume = await asyncio.gather(self.lower(instance), self.volume(instance))
@@ -94,8 +94,8 @@ class Host:
 
     async def clean(self, id: str) -> None:
         """Take away what a stopped instance leaves."""
-        await self.rootfs.ensure_unmounted(id)
         await asyncio.to_thread(self.cgroups.remove, id)
+        await self.rootfs.ensure_unmounted(id)
 
     async def remove(self, instance: Instance) -> None:
         """Take everything of an instance from the host."""

@@ -59,6 +59,10 @@ class Power:
         input = {"timeout_s": timeout_s, "force": force}
         return await self._claims.accept(f"instance.{action}", action, project, name, input=input)
 
+    async def wait(self, id: str) -> Operation:
+        """Return the final record of a change."""
+        return await self._claims.runner.wait(id)
+
     async def change_all(self, project: str, action: str, *, timeout_s: int, force: bool) -> Operation:
         _check(action)
         names = []
@@ -181,9 +185,10 @@ class Power:
     async def _exited(self, ctx: Context) -> None:
         """It ended by itself: reboot means start again."""
         instance, observed = self._claims.of(ctx)
-        record = await self._host.engine.wait_exit(instance.id)
-        if record.target == "reboot":
-            down = await self.take_down(instance, observed)
+        # Up already when a crash came after the start and before the commit: then it was a reboot.
+        is_up = bool(self._host.engine.pid(instance.id))
+        if is_up or (await self._host.engine.wait_exit(instance.id)).target == "reboot":
+            down = observed if is_up else await self.take_down(instance, observed)
             self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down))
             ctx.txn.emit(ctx.event("instance-restarted", "instances", instance.name))
             return

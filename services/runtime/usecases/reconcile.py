@@ -2,53 +2,88 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+from core.errors import PodiumError
 from core.logs import get_logger
 from core.operations.runner import Runner
-from core.records import Instance
+from core.records import Instance, Pool
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain.lifecycle import UP
+from services.runtime.ports import Boots
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Reconcile:
-    def __init__(self, host: Host, runner: Runner, watch: Watch, member: str) -> None:
+    def __init__(self, host: Host, runner: Runner, watch: Watch, boots: Boots, member: str) -> None:
         self._host = host
         self._store = host.store
         self._runner = runner
         self._watch = watch
+        self._boots = boots
         self._member = member
 
     async def adopt(self) -> None:
         """Call after the runner took up its operations: what they own is left to them."""
-        known = set()
+        known, is_new_boot = set(), self._boots.is_new()
         for entry in self._store.instances.entries():
             if entry.record.member == self._member:
                 known.add(entry.record.id)
-                await self._adopt_one(entry.record)
-        for stray in self._host.engine.running() - known:
-            log.warning("stray_removed", id=stray)
-            await self._host.engine.kill(stray)
-            await self._host.clean(stray)
-            await self._host.engine.remove(stray)
+                await self._adopt_one(entry.record, is_new_boot=is_new_boot)
+        await self._sweep(known)
 
-    async def _adopt_one(self, instance: Instance) -> None:
-        observed = self._store.observed_of(instance).record
-        if observed.operation and self._runner.find_live(observed.operation):
+    async def _sweep(self, known: set[str]) -> None:
+        """Take away what lies here without a record. What resists must not keep the service from starting."""
+        work = [
+            self._remove_stray(id) for id in sorted(self._host.engine.known() - known) if _ID.fullmatch(id)
+        ]
+        work += [self._sweep_volumes(e.record, known) for e in self._store.pools.entries()]
+        used = {entry.record.image for entry in self._store.instances.entries()}
+        work += [self._host.rootfs.drop_image(image) for image in sorted(self._host.rootfs.images() - used)]
+        for one in work:
+            try:
+                await one
+            except (PodiumError, OSError) as exc:
+                log.error("stray_not_removed", error=str(exc))
+
+    async def _remove_stray(self, id: str) -> None:
+        log.warning("stray_removed", id=id)
+        await self._host.engine.kill(id)
+        await self._host.clean(id)
+        await self._host.engine.remove(id)
+
+    async def _sweep_volumes(self, pool: Pool, known: set[str]) -> None:
+        """Delete volumes of instances that are gone; only what is named as ours are."""
+        if pool.status != "Created":
             return
+        driver = self._host.driver(pool.driver)
+        for id in await driver.volumes(pool.name):
+            if _ID.fullmatch(id) and id not in known:
+                log.warning("stray_volume_removed", pool=pool.name, id=id)
+                await driver.delete_volume(pool.name, id)
+
+    async def _adopt_one(self, instance: Instance, *, is_new_boot: bool) -> None:
+        observed = self._store.observed_of(instance).record
         pid = self._host.engine.pid(instance.id)
-        if not pid and observed.status in UP:
+        if observed.operation and self._runner.find_live(observed.operation):
+            if pid:
+                # The operation may leave it running; its end must be noticed all the same.
+                self._watch.follow(instance.id)
+            return
+        if not pid and observed.status in UP and not (is_new_boot and not instance.ephemeral):
             # Not settled here: the exit story also handles reboot and ephemeral instances.
             await self._record(instance, replace(observed, operation=""))
         elif pid:
             status = "frozen" if self._host.cgroups.is_frozen(instance.id) else "running"
             await self._record(instance, replace(observed, status=status, pid=pid, operation="", message=""))
         else:
+            # After a boot its last state is kept as it was, since that decides whether it starts again.
             await self._host.clean(instance.id)
             status = "error" if observed.status in ("creating", "error") else "stopped"
             await self._record(instance, replace(observed, status=status, pid=0, operation=""))

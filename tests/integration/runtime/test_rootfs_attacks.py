@@ -36,13 +36,52 @@ async def test_seeding_replaces_what_the_guest_left(tmp_path: Path, upper: Path,
     assert secret.read_text() == "secret"
 
 
-async def test_seeding_does_not_follow_a_linked_folder(tmp_path: Path, upper: Path) -> None:
+@pytest.mark.parametrize("kind", ["link", "absolute link", "pipe", "whiteout", "file"])
+async def test_seeding_leaves_a_folder_that_the_guest_replaced(
+    tmp_path: Path, upper: Path, kind: str
+) -> None:
+    """A guest may have moved /etc away; it can still be renamed, and nothing outside is written."""
     (upper / "etc").rmdir()
-    (tmp_path / "host").mkdir()
-    (upper / "etc").symlink_to(tmp_path / "host")
-    with pytest.raises(OSError):
-        await LinuxRootFs(tmp_path).seed(tmp_path, {"etc/hostname": "web\n"})
-    assert list((tmp_path / "host").iterdir()) == []
+    host = tmp_path / "host"
+    host.mkdir()
+    planted = upper / "etc"
+    if kind.endswith("link"):
+        planted.symlink_to(host if kind == "absolute link" else "../host")
+    elif kind == "pipe":
+        os.mkfifo(planted)
+    elif kind == "whiteout":
+        os.mknod(planted, 0o020000, os.makedev(0, 0))
+    else:
+        planted.write_text("mine")
+    before = os.lstat(planted)
+    await LinuxRootFs(tmp_path).seed(tmp_path, {"etc/hostname": "web\n"})
+    assert os.lstat(planted) == before
+    assert list(host.iterdir()) == []
+
+
+async def test_seeding_writes_into_an_opaque_folder(tmp_path: Path, upper: Path) -> None:
+    """A folder that the guest deleted and made again hides the image's; it is as good as any."""
+    os.setxattr(upper / "etc", "trusted.overlay.opaque", b"y")
+    await LinuxRootFs(tmp_path).seed(tmp_path, {"etc/hostname": "web\n"})
+    assert (upper / "etc/hostname").read_text() == "web\n"
+    assert os.getxattr(upper / "etc", "trusted.overlay.opaque") == b"y"
+
+
+async def test_seeding_keeps_a_folder_in_the_place_of_a_file(tmp_path: Path, upper: Path) -> None:
+    (upper / "etc/hostname").mkdir()
+    await LinuxRootFs(tmp_path).seed(tmp_path, {"etc/hostname": "web\n", "etc/hosts": "x"})
+    assert (upper / "etc/hostname").is_dir()
+    assert (upper / "etc/hosts").read_text() == "x"
+
+
+async def test_seeding_does_not_hide_a_link_of_the_image(tmp_path: Path, upper: Path) -> None:
+    """In some images /etc is a link; a folder of ours above it would leave the guest without its /etc."""
+    (upper / "etc").rmdir()
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    (lower / "etc").symlink_to("usr/etc")
+    await LinuxRootFs(tmp_path).seed(tmp_path, {"etc/hostname": "web\n"}, lower)
+    assert list(upper.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["../secret", "/../secret", "etc/../../secret", "abs", "up", "magic/secret"])
