@@ -82,7 +82,7 @@ class MemberService:
             common_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(runner), server)
             return [*register(server), OPERATIONS]
 
-        server = await serve(self.settings, self.name, whole)
+        server = await serve(self.settings, self.name, whole, announce=self.claim.announce)
         self._stack.push_async_callback(server.stop, _GRACE_S)
 
     async def until_stopped(self) -> None:

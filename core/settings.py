@@ -8,13 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import Invalid
+
 SERVICES = ("gateway", "cluster", "image", "runtime", "network")
+USER = "podium"
 _METRICS_BASE = 9460
+_RPC_BASE = "127.0.0.1:9470"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things lie. `member` is this host's name."""
+    """Where things lie. `member` is this host's name.
+
+    rpc_base (PODIUM_RPC) is host:port. Each service speaks mTLS on that host and the port after it by
+    its place in SERVICES: cluster 9471, image 9472, runtime 9473, network 9474, beside their metrics on
+    9461 to 9464. "" turns it off; with host 0.0.0.0 others find this member by its name.
+    """
 
     state_dir: Path
     etcd_endpoint: str
@@ -22,6 +31,7 @@ class Settings:
     bridge: str
     https_address: str
     metrics_base: int
+    rpc_base: str
     log_level: str
     group: str
 
@@ -34,6 +44,7 @@ class Settings:
             bridge=env.get("PODIUM_BRIDGE", "podiumbr0"),
             https_address=env.get("PODIUM_HTTPS", ":8443"),
             metrics_base=int(env.get("PODIUM_METRICS_PORT", str(_METRICS_BASE))),
+            rpc_base=env.get("PODIUM_RPC", _RPC_BASE),
             log_level=env.get("PODIUM_LOG_LEVEL", "info"),
             group=env.get("PODIUM_GROUP", "podium"),
         )
@@ -50,5 +61,30 @@ class Settings:
     def service_socket(self, service: str) -> Path:
         return self.run_dir / f"{service}.sock"
 
+    @property
+    def tls_dir(self) -> Path:
+        return self.state_dir / "tls"
+
+    def rpc_listen(self, service: str) -> str:
+        """Return where *service* listens for other members, as host:port; "" for nowhere."""
+        if not self.rpc_base:
+            return ""
+        host, port = _host_and_port(self.rpc_base)
+        return f"{host}:{port + SERVICES.index(service)}"
+
+    def rpc_address(self, service: str) -> str:
+        """Return where other members reach *service*; "" for nowhere."""
+        listen = self.rpc_listen(service)
+        host, _, port = listen.rpartition(":")
+        return f"{self.member}:{port}" if host in ("0.0.0.0", "[::]") else listen  # noqa: S104 - compared
+
     def metrics_port(self, service: str) -> int:
         return self.metrics_base + SERVICES.index(service)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """Raises: Invalid."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536 - len(SERVICES):
+        raise Invalid("BAD_SETTING", f"PODIUM_RPC={text!r} is not host:port; for example {_RPC_BASE}")
+    return host, int(port)

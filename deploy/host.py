@@ -11,8 +11,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from core.settings import Settings
-from deploy.privileges import ROOT, USER, interpreter
+from core.settings import USER, Settings
+from deploy.privileges import ROOT, interpreter
 from services.runtime.domain.idmaps import FIRST, LAST
 
 # What caps a host, and to what it is raised. 128 inotify instances stop it at about 20 containers.

@@ -6,9 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from core.settings import Settings
+from core.settings import USER, Settings
 
-USER = "podium"
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import grpc
 
+from core.errors import Unavailable
 from core.logs import request_id
 from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, current_identity
 from core.rpc.status import from_rpc_error
+from core.rpc.tls import channel_credentials
 from core.settings import Settings
 
 _DEADLINE_S = 30.0
@@ -23,13 +25,29 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.default_authority", "podium"),
 ]
 
 
 def channel(settings: Settings, service: str) -> grpc.aio.Channel:
     """Return a channel to *service* on this member. Connects when first used, again when lost."""
-    inner = grpc.aio.insecure_channel(f"unix:{settings.service_socket(service)}", _OPTIONS)
+    options = [*_OPTIONS, ("grpc.default_authority", "podium")]
+    inner = grpc.aio.insecure_channel(f"unix:{settings.service_socket(service)}", options)
+    return cast(grpc.aio.Channel, _Channel(inner, service))
+
+
+def member_channel(settings: Settings, service: str, *, member: str, address: str) -> grpc.aio.Channel:
+    """Return a channel to *service* of another *member*, over mTLS with this member's certificate.
+
+    The other side must prove to be *member*, whatever its *address* (see core.rpc.members).
+
+    Raises: Unavailable when this member has no certificate that it can read.
+    """
+    try:
+        credentials = channel_credentials(settings.tls_dir)
+    except OSError as exc:
+        raise Unavailable("NO_CERTIFICATE", f"This member's certificate is not readable: {exc}") from exc
+    options = [*_OPTIONS, ("grpc.ssl_target_name_override", member)]
+    inner = grpc.aio.secure_channel(address, credentials, options)
     return cast(grpc.aio.Channel, _Channel(inner, service))
 
 

@@ -1,7 +1,7 @@
 """Who a call is made for. Travels as metadata; the sockets decide whom to believe.
 
-Service sockets are reachable only for Podium's own users, and mTLS only for members, so what they
-say of the original caller is taken as it is.
+Who reaches a service's unix socket, or holds a member's certificate, is a process of Podium: what it
+says of the original caller is taken as it is. Any other certificate is itself the caller.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import contextvars
 from dataclasses import asdict, dataclass
 
 import msgspec
+
+from core.errors import Forbidden
 
 METADATA_KEY = "podium-identity"
 REQUEST_ID_KEY = "podium-request-id"
@@ -46,8 +48,8 @@ def set_identity(identity: Identity) -> None:
 
 
 def decode_identity(text: str) -> Identity:
-    """Return the identity in a metadata value; the internal one for none or nonsense."""
+    """Return the identity in a metadata value; the internal one for none. Raises: Forbidden."""
     try:
         return msgspec.json.decode(text.encode(), type=Identity) if text else _INTERNAL
-    except ValueError:
-        return _INTERNAL
+    except ValueError as exc:
+        raise Forbidden("BAD_IDENTITY", f"The metadata {METADATA_KEY} is not readable") from exc

@@ -1,4 +1,4 @@
-"""A service's gRPC server: unix socket, health, reflection, identity, errors, metrics."""
+"""A service's gRPC server: unix socket, mTLS, health, reflection, identity, errors, metrics."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from core.errors import PodiumError, from_exception
+from core.errors import Forbidden, PodiumError, from_exception
 from core.logs import get_logger, request_id
 from core.metrics import RPC_SECONDS
-from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, decode_identity, set_identity
+from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, Identity, decode_identity, set_identity
 from core.rpc.status import to_status
+from core.rpc.tls import MEMBER, peer_of, server_credentials
 from core.settings import Settings
 
 log = get_logger(__name__)
@@ -32,12 +34,11 @@ async def serve(
     service: str,
     register: Callable[[grpc.aio.Server], list[str]],
     *,
-    credentials: grpc.ServerCredentials | None = None,
-    listen: str = "",
+    announce: Callable[[str], Awaitable[None]] | None = None,
 ) -> grpc.aio.Server:
     """Start to serve and return the server; *register* adds servicers and returns their full names.
 
-    With *credentials* it also listens for other members at *listen* (host:port).
+    *announce* is told where it listens for other members, if it does.
     """
     server = grpc.aio.server(interceptors=[_Interceptor()], options=OPTIONS)
     names = register(server)
@@ -47,14 +48,28 @@ async def serve(
     path = settings.service_socket(service)
     path.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{path}")
-    if credentials and listen:
-        server.add_secure_port(listen, credentials)
+    address = _listen_to_members(server, settings, service)
     await server.start()
     _protect(str(path), settings.group)
     for name in ["", *names]:
         await checker.set(name, health_pb2.HealthCheckResponse.SERVING)
-    log.info("service_started", service=service, socket=str(path))
+    log.info("service_started", service=service, socket=str(path), address=address)
+    if announce and address:
+        await announce(address)
     return server
+
+
+def _listen_to_members(server: grpc.aio.Server, settings: Settings, service: str) -> str:
+    """Listen with mTLS; return the address to be reached at. What prevents it is said, not fatal."""
+    listen = settings.rpc_listen(service)
+    if not listen:
+        return ""
+    try:
+        server.add_secure_port(listen, server_credentials(settings.tls_dir))
+    except (OSError, RuntimeError) as exc:
+        log.warning("rpc_not_listening", address=listen, error=str(exc).splitlines()[0])
+        return ""
+    return settings.rpc_address(service)
 
 
 def _protect(path: str, group: str) -> None:
@@ -96,16 +111,32 @@ def _wrapped(handler: Any, method: str) -> Any:
 
 def _enter(context: Any) -> None:
     metadata = dict(context.invocation_metadata() or ())
-    set_identity(decode_identity(metadata.get(METADATA_KEY, "")))
     request_id.set(metadata.get(REQUEST_ID_KEY, ""))
+    set_identity(_caller(context, metadata.get(METADATA_KEY, "")))
+
+
+def _caller(context: Any, claimed: str) -> Identity:
+    """Say who calls. Our own processes may pass on whom they call for; others are who they are.
+
+    Raises: Forbidden.
+    """
+    where = context.peer()
+    if where.startswith("unix:"):
+        return decode_identity(claimed)
+    peer = peer_of(context.auth_context())
+    if peer is None:
+        raise Forbidden("NOT_AUTHORIZED", "not authorized")
+    if peer.kind == MEMBER:
+        return decode_identity(claimed)
+    return Identity(peer.fingerprint, "tls", unquote(where.partition(":")[2]))
 
 
 def _unary(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Any, context: Any) -> Any:
-        _enter(context)
         began = time.perf_counter()
         error: PodiumError
         try:
+            _enter(context)
             return await inner(request, context)
         except PodiumError as exc:
             error = exc
@@ -126,9 +157,9 @@ def _streaming(
     inner: Callable[[Any, Any], AsyncIterator[Any]], method: str
 ) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        _enter(context)
         error: PodiumError | None = None
         try:
+            _enter(context)
             async for item in inner(request, context):
                 yield item
         except PodiumError as exc:

@@ -55,7 +55,7 @@ class Podium:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    metrics = 20000 + secrets.randbelow(20000)
+    metrics = 20000 + 10 * secrets.randbelow(2000)
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(("PODIUM_", "LXD_"))},
         "PODIUM_DIR": str(folder),
@@ -63,6 +63,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "PODIUM_BRIDGE": f"pod{secrets.token_hex(3)}",
         "PODIUM_HTTPS": f"127.0.0.1:{free_port()}",
         "PODIUM_METRICS_PORT": str(metrics),
+        "PODIUM_RPC": f"127.0.0.1:{metrics + 5}",
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from services.cluster.bootstrap import ensure_tls
+from services.cluster.authority import Authority
 
 
 def read(path: Path) -> x509.Certificate:
@@ -22,7 +22,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> Path:
-    ensure_tls(tmp_path / "tls", group="")
+    Authority(tmp_path / "tls", "").ensure("alpha")
     return tmp_path / "tls"
 
 
@@ -41,17 +41,17 @@ def test_key_and_certificate_belong_together(tls: Path, stem: str) -> None:
 
 def test_keys_are_not_for_everyone(tls: Path) -> None:
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tls.glob("*.key")}
-    assert modes == {"ca.key": 0o600, "member.key": 0o640, "server.key": 0o640}
+    assert modes == {"ca.key": 0o600, "member.key": 0o600, "server.key": 0o600}
 
 
 def test_a_second_run_changes_nothing(tls: Path) -> None:
     before = contents(tls)
-    ensure_tls(tls, group="")
+    Authority(tls, "").ensure("alpha")
     assert contents(tls) == before
 
 
 @pytest.mark.parametrize("stem", ["member", "server"])
 def test_a_run_that_died_before_the_key_is_completed(tls: Path, stem: str) -> None:
     (tls / f"{stem}.key").unlink()
-    ensure_tls(tls, group="")
+    Authority(tls, "").ensure("alpha")
     test_key_and_certificate_belong_together(tls, stem)

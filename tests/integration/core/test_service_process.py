@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.state.claims import TTL_S
-from services.cluster.bootstrap import ensure_tls
+from services.cluster.authority import Authority
 from tests.contract.conftest import etcd_endpoint, free_port
 from tests.faults.harness import wait_for
 
@@ -28,7 +28,7 @@ class Starter:
         self._endpoint = endpoint
         self._started: list[subprocess.Popen[str]] = []
         (folder / "run").mkdir()
-        ensure_tls(folder / "tls", group="")
+        Authority(folder / "tls", "").ensure("alpha")
 
     def start(self) -> subprocess.Popen[str]:
         environment = {
@@ -36,6 +36,7 @@ class Starter:
             "PODIUM_DIR": str(self.folder),
             "PODIUM_ETCD": self._endpoint,
             "PODIUM_METRICS_PORT": str(free_port()),
+            "PODIUM_RPC": "",
         }
         argv = [sys.executable, "-m", "services.cluster"]
         process = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)

@@ -1,0 +1,185 @@
+"""The cluster's certificate authority: its key, the certificates of members and of gRPC clients.
+
+Works on files only, as root, who alone may read the CA's key. Everything ensured may be repeated.
+
+    python -m services.cluster.authority NAME FOLDER     write NAME.crt, NAME.key and ca.crt to FOLDER
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from core.errors import Invalid, NotFound
+from core.rpc.tls import CLIENT, MEMBER, id_of
+from core.settings import USER, Settings
+
+_TEN_YEARS = datetime.timedelta(days=3650)
+_RENEW = datetime.timedelta(days=30)
+_SERVE, _CALL = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key, as PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a certificate says. *names* are its subject alternative names."""
+
+    common_name: str
+    names: Sequence[x509.GeneralName] = ()
+    usages: Sequence[x509.ObjectIdentifier] = (_SERVE, _CALL)
+    is_ca: bool = False
+    lifetime: datetime.timedelta = _TEN_YEARS
+
+
+class Authority:
+    """The CA in *folder*. *group* may enter the folder; "" leaves owners as they are."""
+
+    def __init__(self, folder: Path, group: str) -> None:
+        self._folder = folder
+        self._group = group
+
+    def ensure(self, member: str, host: str = "") -> None:
+        """Make the CA, the certificate of *member* (reached at *host*) and the REST certificate."""
+        self._folder.mkdir(mode=0o750, exist_ok=True)
+        self._own(self._folder, 0o750, "root")
+        if not (self._folder / "ca.key").exists():
+            self._write("ca", issue(Wanted("Podium CA", is_ca=True)))
+        names = [*_host_names({member, "localhost", "127.0.0.1", "::1", host} - {""})]
+        wanted = Wanted(member, [*names, x509.UniformResourceIdentifier(id_of(MEMBER, member))])
+        if not self._is_good("member", wanted):
+            self._write("member", issue(wanted, self._ca()))
+        if not (self._folder / "server.key").exists():
+            self._write("server", issue(Wanted(member, names)))
+        for stem in ("ca", "member", "server"):
+            self._own(self._folder / f"{stem}.crt", 0o644, "root")
+            self._own(self._folder / f"{stem}.key", 0o600, "root" if stem == "ca" else USER)
+
+    def client(self, name: str, *, days: int = 365) -> Pair:
+        """Return a new certificate with which *name* may call every service as an administrator.
+
+        Raises:
+            Invalid: the name or the number of days cannot be.
+            NotFound: this member has no CA.
+        """
+        if not name or len(name) > 64 or not name.isprintable():
+            raise Invalid("BAD_NAME", "A client's name has 1 to 64 printable characters", about=name[:64])
+        if not 0 < days <= 3650:
+            raise Invalid("BAD_DAYS", "A certificate lasts 1 to 3650 days", about=str(days))
+        names = [x509.UniformResourceIdentifier(id_of(CLIENT, name))]
+        lifetime = datetime.timedelta(days=days)
+        return issue(Wanted(name, names, (_CALL,), lifetime=lifetime), self._ca())
+
+    def _ca(self) -> Pair:
+        try:
+            return Pair(*((self._folder / f"ca.{kind}").read_bytes() for kind in ("crt", "key")))
+        except OSError as exc:
+            raise NotFound(
+                "NO_CA", f"The CA's key in {self._folder} is not readable; run this as root on a member"
+            ) from exc
+
+    def _is_good(self, stem: str, wanted: Wanted) -> bool:
+        """Whether the certificate says what is wanted, is of our CA, and will last a while."""
+        with contextlib.suppress(OSError, ValueError):
+            found = x509.load_pem_x509_certificate((self._folder / f"{stem}.crt").read_bytes())
+            found.verify_directly_issued_by(x509.load_pem_x509_certificate(self._ca().certificate))
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            lasts = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+            has_key = (self._folder / f"{stem}.key").exists()
+            return has_key and lasts > _RENEW and set(names) == set(wanted.names)
+        return False
+
+    def _write(self, stem: str, pair: Pair) -> None:
+        """Write certificate, then key; the key is what says that both exist."""
+        (self._folder / f"{stem}.key").unlink(missing_ok=True)
+        (self._folder / f"{stem}.crt").write_bytes(pair.certificate)
+        new = self._folder / f"{stem}.key.new"
+        write_private(new, pair.key)
+        os.rename(new, self._folder / f"{stem}.key")
+
+    def _own(self, path: Path, mode: int, user: str) -> None:
+        if self._group:
+            with contextlib.suppress(LookupError, PermissionError):
+                shutil.chown(path, user, self._group)
+        os.chmod(path, mode)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write *data* where only its owner can read it, from the first byte on."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+
+
+def _host_names(names: set[str]) -> list[x509.GeneralName]:
+    return [_host_name(name) for name in sorted(names)]
+
+
+def _host_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def issue(wanted: Wanted, ca: Pair | None = None) -> Pair:
+    """Return a new key with its certificate, signed by *ca* or by itself."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name[:64])])
+    issuer, issuer_key = subject, key
+    if ca:
+        issuer = x509.load_pem_x509_certificate(ca.certificate).subject
+        loaded = load_pem_private_key(ca.key, None)
+        assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+        issuer_key = loaded
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + wanted.lifetime)
+        .add_extension(x509.BasicConstraints(wanted.is_ca, 0 if wanted.is_ca else None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(wanted.usages), critical=False)
+    )
+    if wanted.names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(wanted.names), critical=False)
+    certificate = builder.sign(issuer_key, hashes.SHA384()).public_bytes(Encoding.PEM)
+    return Pair(certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def write_client(settings: Settings, name: str, folder: Path) -> None:
+    """Write NAME.crt, NAME.key and ca.crt into *folder*, for a gRPC client. Raises: Invalid, NotFound."""
+    if "/" in name:
+        raise Invalid("BAD_NAME", "A client's name is also a file's: it cannot hold a slash", about=name)
+    pair = Authority(settings.tls_dir, settings.group).client(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ca.crt").write_bytes((settings.tls_dir / "ca.crt").read_bytes())
+    (folder / f"{name}.crt").write_bytes(pair.certificate)
+    write_private(folder / f"{name}.key", pair.key)
+
+
+if __name__ == "__main__":
+    write_client(Settings.from_env(), sys.argv[1], Path(sys.argv[2]))
