@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import NotFound, WrongState
+from core.errors import NotFound, Unsupported, WrongState
 from services.runtime.ports import EnginePlan, ExitRecord, NicPlan, PoolSpace, Usage
 from services.runtime.usecases.peers import FoundImage, PreparedImage
 
@@ -104,6 +104,7 @@ class FakeDriver:
 
     def __init__(self) -> None:
         self.made: set[str] = set()
+        self.refuses = False
 
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         return {**config, "source": f"/pools/{pool}"}
@@ -125,7 +126,8 @@ class FakeDriver:
         return Path("/pools") / pool / id
 
     async def set_quota(self, pool: str, id: str, size: int) -> None:
-        return None
+        if self.refuses:
+            raise Unsupported("NO_QUOTA", "The pool cannot bound sizes")
 
     async def delete_volume(self, pool: str, id: str) -> None:
         self.made.discard(id)

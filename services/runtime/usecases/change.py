@@ -6,17 +6,20 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from core.configkeys.schema import without_empty
-from core.errors import AlreadyExists, Forbidden, Invalid, Stale, Unsupported
+from core.errors import AlreadyExists, Forbidden, Invalid, PodiumError, Stale, Unsupported
+from core.logs import get_logger
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
-from core.records import Instance
-from core.state import keys
+from core.records import Instance, InstanceObserved
+from core.state import codec, keys
 from core.state.store import Txn
 from services.runtime.domain import expand
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.power import forget
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,16 @@ class Changes:
                 on_failure=self._broken,
             ),
             Story(
-                "instance.rename", "Renaming instance", (Step("seed", self._seed),), on_failure=self._broken
+                "instance.rename",
+                "Renaming instance",
+                (Step("seed", self._seed),),
+                on_failure=self._as_before,
             ),
             Story(
-                "instance.update", "Updating instance", (Step("apply", self._apply),), on_failure=self._settle
+                "instance.update",
+                "Updating instance",
+                (Step("apply", self._apply),),
+                on_failure=self._as_before,
             ),
         )
 
@@ -67,7 +76,9 @@ class Changes:
         old_key = keys.instance(project, name)
         change = Txn().unchanged(old_key, entry.revision).absent(new_key).delete(old_key)
         change.put(new_key, replace(entry.record, name=new_name))
-        return await self._claims.accept("instance.rename", "rename", project, name, change=change)
+        return await self._claims.accept(
+            "instance.rename", "rename", project, name, change=change, input=_remembered(entry.record)
+        )
 
     async def update(self, project: str, name: str, wanted: Update, *, expected_revision: int) -> Operation:
         entry = self._host.store.instance(project, name)
@@ -78,7 +89,13 @@ class Changes:
         key = keys.instance(project, name)
         change = Txn().unchanged(key, entry.revision).put(key, new)
         return await self._claims.accept(
-            "instance.update", "update", project, name, change=change, wait=wanted.merge
+            "instance.update",
+            "update",
+            project,
+            name,
+            change=change,
+            wait=wanted.merge,
+            input=_remembered(entry.record),
         )
 
     def _check(self, old: Instance, new: Instance) -> None:
@@ -115,24 +132,44 @@ class Changes:
 
     async def _seed(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
-        await self._host.seed(instance)
-        await self._host.reserve(instance, observed)
+        await self._tell_name(instance, observed)
         self._claims.settle(ctx, ctx.txn, replace(observed, name=instance.name), status=ctx.input["before"])
         ctx.txn.emit(ctx.event("instance-renamed", "instances", instance.name, old_name=ctx.input["name"]))
 
+    async def _tell_name(self, instance: Instance, observed: InstanceObserved) -> None:
+        await self._host.seed(instance)
+        await self._host.reserve(instance, observed)
+
     async def _apply(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
+        await self._tell(instance, observed)
+        self._claims.settle(ctx, ctx.txn, observed)
+        ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
+
+    async def _tell(self, instance: Instance, observed: InstanceObserved) -> None:
         expanded = self._host.expanded(instance)
         if observed.status in UP:
             await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
         driver = self._host.driver(self._host.store.pool(instance.pool).record.driver)
         await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
-        self._claims.settle(ctx, ctx.txn, observed)
-        ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
 
-    async def _settle(self, ctx: Context) -> None:
-        _, observed = self._claims.of(ctx)
-        self._claims.settle(ctx, ctx.undo_txn, observed)
+    async def _as_before(self, ctx: Context) -> None:
+        """A change failed: put back the record and, as far as it goes, what the host was told."""
+        new, observed = self._claims.of(ctx)
+        old = codec.decode(Instance, ctx.input["old"].encode())
+        if new.name != old.name:
+            ctx.undo_txn.delete(keys.instance(new.project, new.name))
+        ctx.undo_txn.put(keys.instance(old.project, old.name), old)
+        self._claims.settle(ctx, ctx.undo_txn, replace(observed, name=old.name), status=ctx.input["before"])
+        try:
+            await (self._tell_name(old, observed) if new.name != old.name else self._tell(old, observed))
+        except (PodiumError, OSError) as exc:
+            log.warning("change_not_undone", instance=old.name, error=str(exc))
+
+
+def _remembered(instance: Instance) -> dict[str, str]:
+    """Return the input by which _as_before finds the record that was."""
+    return {"old": codec.encode(instance).decode()}
 
 
 def _changed(old: Instance, wanted: Update) -> Instance:

@@ -16,7 +16,7 @@ from core.state import codec, keys
 from core.state.memory import MemoryStore
 from core.state.store import Change, Resync, Txn
 from services.runtime.store import RuntimeStore
-from services.runtime.usecases.change import Changes
+from services.runtime.usecases.change import Changes, Update
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create, Source, Wanted
 from services.runtime.usecases.host import Host
@@ -224,3 +224,35 @@ async def _recorded(store: MemoryStore, id: str) -> None:
         kv = await store.get(keys.operation(id))
         if kv and codec.decode(Operation, kv.value).is_final:
             return
+
+
+async def test_a_failed_update_leaves_the_record_as_it_was(world: World) -> None:
+    """A limit that the kernel refuses must not be shown as if it held."""
+    await world.made()
+    before = world.host.store.instance("default", "web").record
+    world.driver.refuses = True
+    wanted = Update(config={"user.x": "1"}, merge=True)
+    operation = await world.changes.update("default", "web", wanted, expected_revision=0)
+    assert (await world.done(operation)).error_reason == "NO_QUOTA"
+    assert world.host.store.instance("default", "web").record == before
+    assert world.status() == "stopped"
+
+
+async def test_a_failed_rename_gives_the_old_name_back(world: World) -> None:
+    await world.made()
+    world.networks.fails = True
+    operation = await world.done(await world.changes.rename("default", "web", "other"))
+    assert operation.error_reason == "NO_NETWORK"
+    assert [e.record.name for e in world.host.store.instances.entries()] == ["web"]
+    assert world.status() == "stopped"
+
+
+async def test_a_reboot_that_was_already_carried_out_is_not_waited_for_again(world: World) -> None:
+    """A crash between the new start and its commit runs the exit story again, with the guest up."""
+    await world.made()
+    await world.changed("start")
+    instance = world.host.store.instance("default", "web").record
+    async with asyncio.timeout(3):
+        await world.power._on_exit(instance)
+        await until(lambda: not world.runner.live_of("instance.exit"))
+    assert world.status() == "running"
