@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -69,8 +70,15 @@ def _environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def podium() -> Iterator[Podium]:
+    with running() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def running(**extra: str) -> Iterator[Podium]:
+    """Run a Podium of its own for the block, with *extra* in the environment of its processes."""
     folder = Path(tempfile.mkdtemp(prefix="podium-e2e-", dir="/var/tmp"))
-    environment = _environment(folder)
+    environment = {**_environment(folder), **extra}
     settings = Settings.from_env(environment)
     conf = Path(tempfile.mkdtemp(prefix="podium-lxc-", dir="/var/tmp"))
     old = dict(os.environ)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import Podium, running
 from tests.faults.harness import Victim, wait_for
 from tests.faults.leaks import Scope, Snapshot, leaked, take
 
-if importlib.util.find_spec("tests.e2e.conftest"):
-    podium = importlib.import_module("tests.e2e.conftest").podium
+
+@pytest.fixture(scope="session")
+def podium() -> Iterator[Podium]:
+    """A throw-away Podium with failpoints, whose dead processes are replaced at once."""
+    with running(PODIUM_FAILPOINTS="1", PODIUM_RESTART_PAUSE_S="0.2") as found:
+        yield found
 
 
 @pytest.fixture
 def victim(request: pytest.FixtureRequest, tmp_path: Path) -> Victim:
-    """The throw-away Podium of the end-to-end tests, or a running one named by PODIUM_FAULTS_DIR."""
+    """The Podium to hurt: a throw-away one, or a running one named by PODIUM_FAULTS_DIR."""
     image = os.environ.get("PODIUM_FAULTS_IMAGE", "debian/12")
     named = os.environ.get("PODIUM_FAULTS_DIR")
     state_dir = Path(named) if named else Path(request.getfixturevalue("podium").state_dir)

@@ -75,6 +75,7 @@ def take(scope: Scope) -> Snapshot:
     """Look at the host now. Kinds that cannot be read (etcd is down) raise: silence is no proof."""
     state = scope.state_dir.resolve()
     owned = owned_by(history(scope), scope.prefix)
+    keys = frozenset(lasting_keys((key for key, _ in _present(scope)), scope.prefix))
     return Snapshot(
         {
             "mount": frozenset(mount_points(Path("/proc/self/mountinfo").read_text(), state)),
@@ -85,8 +86,8 @@ def take(scope: Scope) -> Snapshot:
             "dnsmasq": frozenset(_processes(state, "dnsmasq")),
             "monitor": frozenset(_processes(state, "[lxc monitor]", "lxc-start")),
             "file": frozenset(_files(state)),
-            "lease": frozenset(_leases(state)),
-            "etcd key": frozenset(lasting_keys((key for key, _ in _present(scope)), scope.prefix)),
+            "lease": frozenset(_leases(state, keys, scope.prefix)),
+            "etcd key": keys,
         }
     )
 
@@ -192,10 +193,17 @@ def _files(state: Path) -> Iterator[str]:
         yield from (str(path.relative_to(state)) for path in state.glob(pattern))
 
 
-def _leases(state: Path) -> Iterator[str]:
+def orphaned_leases(text: str, reserved: Iterable[str]) -> Iterator[str]:
+    """Leases of the text of a dnsmasq file whose address no guest has reserved."""
+    rows = [line.split() for line in text.splitlines()]
+    held = set(reserved)
+    return (" ".join(row[1:4]) for row in rows if len(row) == 5 and row[2] not in held)
+
+
+def _leases(state: Path, keys: frozenset[str], prefix: str) -> Iterator[str]:
+    reserved = [unquote(key.rpartition("/")[2]) for key in keys if key.startswith(f"{prefix}addresses/")]
     for file in state.glob("networks/*/leases"):
-        for line in file.read_text().splitlines():
-            yield f"{file.parent.name}: {' '.join(line.split()[1:4])}"
+        yield from (f"{file.parent.name}: {it}" for it in orphaned_leases(file.read_text(), reserved))
 
 
 def history(scope: Scope, since: int = 1) -> Iterator[tuple[str, bytes]]:

@@ -80,7 +80,7 @@ class Pools:
             error = str(exc)
             log.error("pool_not_open", pool=pool.name, error=error)
         new = replace(pool, status="Errored" if error else "Created", error=error)
-        if new != pool:
+        if new != self._store.pool(pool.name).record:
             await self._store.commit(Txn().put(keys.pool(pool.name), new))
 
     async def _take_back(self, pool: Pool) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.leaks import Owned, Snapshot, lasting_keys, leaked, lost, mount_points, owned_by
+from tests.faults.leaks import (
+    Owned,
+    Snapshot,
+    lasting_keys,
+    leaked,
+    lost,
+    mount_points,
+    orphaned_leases,
+    owned_by,
+)
 
 MOUNTS = """\
 30 1 254:0 / / rw - ext4 /dev/vda rw
@@ -60,3 +69,8 @@ def test_what_a_podium_owns_is_read_off_every_record_it_ever_had() -> None:
     owned = owned_by(records, "/p/")
     assert owned == Owned(frozenset({"id-1"}), frozenset({"veth1"}), frozenset({"my-br"}))
     assert owned.tables == {"podium_my_2dbr"}
+
+
+def test_a_lease_is_a_leak_when_no_guest_holds_its_address() -> None:
+    text = "9 00:16:3e:00:00:01 10.0.0.2 a ff:x\n9 00:16:3e:00:00:02 10.0.0.3 b ff:y\nduid 00:01\n"
+    assert list(orphaned_leases(text, ["10.0.0.2"])) == ["00:16:3e:00:00:02 10.0.0.3 b"]

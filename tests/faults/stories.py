@@ -1,0 +1,273 @@
+"""What can be broken at each of its failpoints: how to get there, what to ask for, what may come of it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults.harness import Victim, wait_for
+
+Answer = dict[str, Any]
+ABSENT, RUNNING, STOPPED, FROZEN, ERROR, CREATED = (
+    "absent",
+    "Running",
+    "Stopped",
+    "Frozen",
+    "Error",
+    "Created",
+)
+NAME, NETWORK, POOL = "step", "step0", "step"
+
+
+def call(victim: Victim, method: str, path: str, body: object = None) -> Answer:
+    """One request, and the operation it began waited for. Raises: AssertionError when it failed."""
+    answer = victim.side.request(method, path, body)
+    if answer["type"] == "async":
+        answer = victim.side.request("GET", f"{answer['operation']}/wait?timeout=30")
+    error = answer.get("error") or (answer.get("metadata") or {}).get("err")
+    assert not error, f"{method} {path}: {error}"
+    return answer
+
+
+def state_at(victim: Victim, path: str, field: str = "status") -> str:
+    answer = victim.side.request("GET", path)
+    if answer.get("error_code") == 404:
+        return ABSENT
+    assert not answer.get("error_code"), answer
+    return str(answer["metadata"].get(field, CREATED))
+
+
+# --- the things that stories are about ---------------------------------------------------------------
+
+
+class Instance:
+    """An instance named *name*; *other* is the name it may have been given."""
+
+    def state(self, victim: Victim) -> str:
+        found = [state_at(victim, f"/1.0/instances/{name}") for name in (NAME, f"{NAME}-renamed")]
+        there = [state for state in found if state != ABSENT]
+        assert len(there) < 2, "one instance has two names"
+        return there[0] if there else ABSENT
+
+    def reach(self, victim: Victim, state: str) -> None:
+        if self.state(victim) == state and state_at(victim, f"/1.0/instances/{NAME}") == state:
+            return
+        self.remove(victim)
+        if state == ABSENT:
+            return
+        call(victim, "POST", "/1.0/instances", new_instance(victim, start=state != STOPPED))
+        if state == FROZEN:
+            call(victim, *power("freeze"))
+
+    def remove(self, victim: Victim) -> None:
+        for name in (NAME, f"{NAME}-renamed"):
+            with contextlib.suppress(AssertionError):
+                call(victim, *power("stop", name=name, force=True))
+            if state_at(victim, f"/1.0/instances/{name}") != ABSENT:
+                call(victim, "DELETE", f"/1.0/instances/{name}")
+
+
+class Image:
+    path = ""
+
+    def state(self, victim: Victim) -> str:
+        return state_at(victim, f"/1.0/images/{tiny_image()[0]}")
+
+    def reach(self, victim: Victim, state: str) -> None:
+        if self.state(victim) == state:
+            return
+        if state == CREATED:
+            upload(victim)
+        else:
+            call(victim, "DELETE", f"/1.0/images/{tiny_image()[0]}")
+
+    def remove(self, victim: Victim) -> None:
+        self.reach(victim, ABSENT)
+
+
+class Listed:
+    """A network or pool, made and deleted at *folder*."""
+
+    def __init__(self, folder: str, body: dict[str, Any]) -> None:
+        self.folder, self.body = folder, body
+        self.names = (body["name"], f"{body['name']}r")
+
+    def state(self, victim: Victim) -> str:
+        found = [state_at(victim, f"{self.folder}/{name}") for name in self.names]
+        return next((state for state in found if state != ABSENT), ABSENT)
+
+    def reach(self, victim: Victim, state: str) -> None:
+        if state_at(victim, f"{self.folder}/{self.names[0]}") == state:
+            return
+        self.remove(victim)
+        if state != ABSENT:
+            call(victim, "POST", self.folder, self.body)
+
+    def remove(self, victim: Victim) -> None:
+        for name in self.names:
+            if state_at(victim, f"{self.folder}/{name}") != ABSENT:
+                call(victim, "DELETE", f"{self.folder}/{name}")
+
+
+INSTANCE, IMAGE = Instance(), Image()
+BRIDGE = Listed("/1.0/networks", {"name": NETWORK, "config": {"ipv6.address": "none"}})
+VOLUMES = Listed("/1.0/storage-pools", {"name": POOL, "driver": "btrfs", "config": {"size": "128MiB"}})
+
+
+# --- what to ask for -----------------------------------------------------------------------------------
+
+
+def new_instance(victim: Victim, *, start: bool) -> dict[str, Any]:
+    return {"name": NAME, "source": {"type": "image", "alias": victim.image}, "start": start}
+
+
+def power(action: str, *, name: str = NAME, force: bool = True) -> tuple[str, str, dict[str, Any]]:
+    body = {"action": action, "timeout": 30, "force": force}
+    return "PUT", f"/1.0/instances/{name}/state", body
+
+
+@functools.cache
+def tiny_image() -> tuple[str, bytes]:
+    """Fingerprint and bytes of the smallest image there is."""
+    import hashlib
+
+    buffer = io.BytesIO()
+    metadata = json.dumps(
+        {"architecture": "x86_64", "creation_date": 1, "properties": {"os": "none"}}
+    ).encode()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        about = tarfile.TarInfo("metadata.yaml")
+        about.size = len(metadata)
+        tar.addfile(about, io.BytesIO(metadata))
+        folder = tarfile.TarInfo("rootfs")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(folder)
+    raw = buffer.getvalue()
+    return hashlib.sha256(raw).hexdigest(), raw
+
+
+def upload(victim: Victim) -> Answer:
+    connection = victim.side.connect()
+    try:
+        headers = {"Content-Type": "application/octet-stream"}
+        connection.request("POST", "/1.0/images", tiny_image()[1], headers)
+        answer: Answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    if answer["type"] == "async":
+        answer = victim.side.request("GET", f"{answer['operation']}/wait?timeout=30")
+    error = answer.get("error") or (answer.get("metadata") or {}).get("err")
+    assert not error, error
+    return answer
+
+
+def power_off(victim: Victim) -> Answer:
+    return _end(victim, "poweroff")
+
+
+def reboot(victim: Victim) -> Answer:
+    return _end(victim, "reboot")
+
+
+def _end(victim: Victim, how: str) -> Answer:
+    """End the guest from inside, and return once it was noticed."""
+    before = victim.pids(NAME)[NAME]
+    victim.side.try_lxc("exec", NAME, "--", how, "-ff", timeout_s=20)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if victim.pids(NAME)[NAME] != before:
+                break
+        time.sleep(0.1)
+    return {}
+
+
+# --- the table -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A kind of work at one thing. *may_be*: what the thing may be afterwards, done or undone."""
+
+    kind: str
+    thing: Any
+    before: str
+    may_be: tuple[str, ...]
+    ask: Callable[[Victim], Answer]
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.variant and '-'}{self.variant}"
+
+
+def _ask(method: str, path: str, body: Any = None) -> Callable[[Victim], Answer]:
+    return lambda victim: call(victim, method, path, body(victim) if callable(body) else body)
+
+
+_EVERY = {"state": {"action": "start", "timeout": 30, "force": True}}
+_ONE, _NET, _POOL = f"/1.0/instances/{NAME}", f"/1.0/networks/{NETWORK}", f"/1.0/storage-pools/{POOL}"
+_RENAMED, _CHANGED = {"name": f"{NAME}-renamed"}, {"config": {"user.x": "1"}}
+_NO_NAT = {"config": {"ipv4.nat": "false"}}
+_LAUNCH = functools.partial(new_instance, start=True)
+
+SCENARIOS = (
+    Scenario("instance.create", INSTANCE, ABSENT, (ABSENT, RUNNING), _ask("POST", "/1.0/instances", _LAUNCH)),
+    Scenario("instance.start", INSTANCE, STOPPED, (STOPPED, RUNNING), _ask(*power("start"))),
+    Scenario("instance.stop", INSTANCE, RUNNING, (STOPPED, RUNNING), _ask(*power("stop"))),
+    Scenario("instance.restart", INSTANCE, RUNNING, (STOPPED, RUNNING), _ask(*power("restart"))),
+    Scenario("instance.freeze", INSTANCE, RUNNING, (FROZEN, RUNNING), _ask(*power("freeze"))),
+    Scenario("instance.unfreeze", INSTANCE, FROZEN, (FROZEN, RUNNING), _ask(*power("unfreeze"))),
+    Scenario("instance.exit", INSTANCE, RUNNING, (STOPPED,), power_off, "poweroff"),
+    Scenario("instance.exit", INSTANCE, RUNNING, (RUNNING, STOPPED), reboot, "reboot"),
+    Scenario("instance.all", INSTANCE, STOPPED, (STOPPED, RUNNING), _ask("PUT", "/1.0/instances", _EVERY)),
+    Scenario("instance.delete", INSTANCE, STOPPED, (ABSENT, ERROR), _ask("DELETE", _ONE)),
+    Scenario("instance.rename", INSTANCE, STOPPED, (STOPPED,), _ask("POST", _ONE, _RENAMED)),
+    Scenario("instance.update", INSTANCE, RUNNING, (RUNNING,), _ask("PATCH", _ONE, _CHANGED)),
+    Scenario("image.import", IMAGE, ABSENT, (ABSENT, CREATED), upload),
+    Scenario("image.delete", IMAGE, CREATED, (ABSENT,), _ask("DELETE", f"/1.0/images/{tiny_image()[0]}")),
+    Scenario("network.create", BRIDGE, ABSENT, (ABSENT, CREATED), _ask("POST", BRIDGE.folder, BRIDGE.body)),
+    Scenario("network.update", BRIDGE, CREATED, (CREATED,), _ask("PATCH", _NET, _NO_NAT)),
+    Scenario("network.rename", BRIDGE, CREATED, (CREATED,), _ask("POST", _NET, {"name": BRIDGE.names[1]})),
+    Scenario("network.delete", BRIDGE, CREATED, (ABSENT, CREATED), _ask("DELETE", _NET)),
+    Scenario("pool.create", VOLUMES, ABSENT, (ABSENT, CREATED), _ask("POST", VOLUMES.folder, VOLUMES.body)),
+    Scenario("pool.delete", VOLUMES, CREATED, (ABSENT, CREATED, "Errored"), _ask("DELETE", _POOL)),
+)
+
+
+@dataclass(frozen=True)
+class Points:
+    """The failpoints that the running services say they have: name -> service."""
+
+    of: dict[str, str]
+
+    @classmethod
+    def read(cls, victim: Victim) -> Points:
+        found = {}
+        for file in (victim.state_dir / "run").glob("*.failpoints"):
+            found |= dict.fromkeys(file.read_text().split(), file.stem)
+        return cls(found)
+
+    @property
+    def kinds(self) -> set[str]:
+        return {".".join(name.split(".")[:2]) for name in self.of}
+
+    def at(self, kind: str) -> list[str]:
+        return [name for name in self.of if name.startswith(f"{kind}.")]
+
+
+def settled(victim: Victim) -> None:
+    """Return when every service answers and no operation is unfinished."""
+    for path in ("instances", "images", "networks", "storage-pools", "profiles"):
+        wait_for(lambda path=path: _answers(victim, path), 30, f"an answer about {path}")
+    wait_for(lambda: not victim.unfinished_operations(), 60, "the end of all operations")
+
+
+def _answers(victim: Victim, path: str) -> bool:
+    return bool(victim.side.request("GET", f"/1.0/{path}")["status_code"] == 200)
