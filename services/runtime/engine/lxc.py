@@ -102,7 +102,8 @@ class LxcEngine:
     def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool) -> list[str]:
         argv = ["setsid", "-c"] if terminal else []
         argv += ["lxc-attach", "-n", id, "-P", str(self._root), "-f", str(self.folder(id) / "lxc.conf")]
-        argv += ["-q", "-o", str(self.folder(id) / "attach.log"), "--clear-env"]
+        # FATAL: whatever -q says, errors of a higher priority would go to the command's own stderr.
+        argv += ["-q", "-l", "FATAL", "-o", str(self.folder(id) / "attach.log"), "--clear-env"]
         for name, value in plan.env.items():
             argv += ["-v", f"{config.name(name)}={value}"]
         argv += ["-u", str(plan.uid), "-g", str(plan.gid), "--"]

@@ -162,10 +162,11 @@ async def _feed(session: Session, requests: Requests) -> None:
     await session.started.wait()
     async for request in requests:
         if request.HasField("end"):
-            break
+            await session.end_input()
+            return
         if request.HasField("data") and not await session.write(request.data):
             return
-    session.close_input()
+    session.hang_up()
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:

@@ -18,12 +18,13 @@ from core.operations.operation import CHANNEL, TASK, Operation
 from core.operations.runner import Runner
 from services.runtime.domain.target import Target, environment_of, refuse_unless_running
 from services.runtime.kernel.processes import Child
-from services.runtime.kernel.streams import Reader, big_pipe, resize, write_all
+from services.runtime.kernel.streams import Reader, big_pipe, resize, until_raw, write_all
 from services.runtime.ports import Engine, ExecPlan
 
 log = get_logger(__name__)
 _CONNECT_S = 5.0
 _HOME = "/root"
+_END_OF_FILE = b"\x04"  # the line discipline's VEOF; source: termios(3)
 _WORDS = {126: "Command not executable", 127: "Command not found"}
 
 
@@ -67,6 +68,7 @@ class Session:
         self.sent: dict[str, asyncio.Event] = {}
         self._process: Child | None = None
         self._owned: list[int] = []
+        self._is_raw = False
 
     def connect(self, secret: str) -> str:
         """Return the channel of *secret*, which connects once. Raises: NotFound."""
@@ -133,13 +135,30 @@ class Session:
         return 128 - status if status < 0 else status
 
     async def write(self, data: bytes) -> bool:
+        if self.command.interactive and not self._is_raw:
+            await until_raw(self.input, self._is_running)
+            self._is_raw = True
         return self.input >= 0 and await write_all(self.input, data)
 
-    def close_input(self) -> None:
-        """No more input. For a terminal that is a hang-up."""
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.is_running and self.input >= 0
+
+    async def end_input(self) -> None:
+        """No more input will come. A terminal says so by its end-of-file character, and stays open."""
+        if self.command.interactive:
+            await self.write(_END_OF_FILE)
+        else:
+            self._close_input()
+
+    def hang_up(self) -> None:
+        """The client is gone."""
         if self.command.interactive:
             self.signal(signal.SIGHUP)
-        elif self.input >= 0:
+        else:
+            self._close_input()
+
+    def _close_input(self) -> None:
+        if self.input >= 0:
             self._owned.remove(self.input)
             os.close(self.input)
             self.input = -1

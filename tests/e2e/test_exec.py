@@ -1,0 +1,52 @@
+"""Commands with and without a terminal, through the stock client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Podium
+
+NAME = "exec1"
+
+
+@pytest.fixture(scope="module")
+def guest(podium: Podium) -> Iterator[Podium]:
+    podium.lxc("launch", "debian/12", NAME)
+    yield podium
+    podium.lxc("delete", "--force", NAME)
+
+
+def test_what_is_typed_before_the_command_runs_is_not_lost(guest: Podium) -> None:
+    """A pasted line must reach the shell even when it is sent while the terminal is being made."""
+    for _ in range(3):
+        done = guest.run("exec", NAME, "-t", "--", "bash", input=b"echo $((20+22)); exit 4\n", timeout=20)
+
+        assert b"42" in done.stdout
+        assert done.returncode == 4
+
+
+def test_the_end_of_input_reaches_a_program_on_a_terminal(guest: Podium) -> None:
+    """Without it `cat` would wait for ever, and with a hang-up instead others would be killed."""
+    # A shell holds the terminal: liblxc hangs up on a program that closes all its descriptors itself.
+    reader = ("sh", "-c", "cat >/dev/null; exit 6")
+    assert guest.run("exec", NAME, "-t", "--", *reader, input=b"", timeout=20).returncode == 6
+    assert guest.run("exec", NAME, "-t", "--", "sh", "-c", "exit 5", timeout=20).returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("kill -9 $$", 137), ("kill -TERM $$", 143), ("exit 3", 3), ("/etc/hostname", 126), ("nosuch", 127)],
+)
+def test_the_client_ends_as_the_command_did(guest: Podium, command: str, status: int) -> None:
+    argv = ["sh", "-c", command] if " " in command else [command]
+
+    assert guest.run("exec", NAME, "-T", "--", *argv, timeout=20).returncode == status
+
+
+def test_a_command_that_was_not_found_says_so(guest: Podium) -> None:
+    done = guest.run("exec", NAME, "--", "nosuch", timeout=20)
+
+    assert b"Command not found" in done.stderr
+    assert b".c:" not in done.stderr, "the engine's own words are for its log"
