@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: up down purge test lint stubs lock bench packages
+.PHONY: up down purge test lint stubs lock bench packages compose-image compose-test
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
@@ -47,3 +47,9 @@ bench: packages stubs $(VENV)/.dev
 lock:
 	uv pip compile -q --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
 	uv pip compile -q --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+compose-image: packages stubs
+	@$(PY) -m deploy.compose.image
+
+compose-test: packages stubs
+	@$(PY) -m deploy.compose.test

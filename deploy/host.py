@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.settings import USER, Settings
@@ -25,13 +26,19 @@ SYSCTLS = {
     "net/ipv6/conf/all/forwarding": 1,
     "net/ipv4/neigh/default/gc_thresh3": 8192,
 }
+# Services of Debian's packages that Podium runs itself or does without.
+UNITS = ("etcd.service", "lxc-net.service")
 _DEVELOPMENT = "matplotlib* numpy* mypy* ruff* pip* hypothesis* fontTools PIL pillow* buf* pytest*"
 _SHARED = ("run", "etcd", "images", "networks")
 
 
-def ensure_packages() -> list[str]:
-    """Install what is missing and return its names."""
-    wanted = (ROOT / "deploy" / "packages.txt").read_text().split()
+def wanted_packages() -> list[str]:
+    return (ROOT / "deploy" / "packages.txt").read_text().split()
+
+
+def ensure_packages(names: Sequence[str] = (), *, units: Sequence[str] = UNITS) -> list[str]:
+    """Install what is missing of *names*, keep its *units* from starting, and return what was missing."""
+    wanted = names or wanted_packages()
     done = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
         capture_output=True,
@@ -42,17 +49,16 @@ def ensure_packages() -> list[str]:
     missing = [name for name in wanted if name not in have]
     if missing:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        _keep_services_off()
+        _keep_off(units)
         subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)
         argv = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
         subprocess.run(argv, check=True, env=environment, stdout=subprocess.DEVNULL)
     return missing
 
 
-def _keep_services_off() -> None:
-    """Debian's etcd and lxc would start services of their own; mask them where systemd would."""
+def _keep_off(units: Sequence[str]) -> None:
+    """Debian starts the services of what is installed; mask them where there is a systemd."""
     if shutil.which("systemctl") and Path("/run/systemd/system").exists():
-        units = ["etcd.service", "lxc-net.service"]
         subprocess.run(["systemctl", "mask", *units], capture_output=True, check=False)
 
 
@@ -124,7 +130,7 @@ def ensure_readable(settings: Settings) -> None:
         shutil.rmtree(settings.state_dir / "app", ignore_errors=True)
         return
     app = settings.state_dir / "app"
-    _copy_app(app)
+    copy_app(app)
     python, path = interpreter(settings)
     if not _can_run(python, path):
         raise SystemExit(
@@ -147,7 +153,8 @@ def _can_run(python: str, path: str) -> bool:
     return done.returncode == 0
 
 
-def _copy_app(app: Path) -> None:
+def copy_app(app: Path) -> None:
+    """Make *app* anew: src and site-packages, all that the services need, readable for everyone."""
     new = app.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     skip = shutil.ignore_patterns("__pycache__", *_DEVELOPMENT.split())

@@ -1,0 +1,1 @@
+"""The member as containers: what compose.yaml at the root needs, and the test that brings it up."""
