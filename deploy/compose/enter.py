@@ -50,7 +50,7 @@ def mount(kind: str, target: Path, option: str = "") -> None:
 
 
 def mount_sys() -> None:
-    """There is one sysfs to a network namespace: it does not go over itself, and is read-only for all at first."""
+    """A network namespace has one sysfs: it does not go over itself, and starts read-only for all."""
     for argv in (["umount", "--recursive"], ["mount", "-t", "sysfs", "sysfs"], ["mount", "-o", "remount,rw"]):
         subprocess.run([*argv, "/sys"], check=True, timeout=30)
 

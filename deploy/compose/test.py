@@ -1,4 +1,4 @@
-"""`make compose-test`: bring compose.yaml up in a Docker of its own, launch a container inside, leave nothing.
+"""`make compose-test`: bring compose.yaml up in a Docker of its own, launch inside it, leave nothing.
 
 Docker runs in network, mount and process namespaces made for it, so it touches neither the rules nor
 the bridges of this machine, and the kernel ends all of it when the test ends, however that is.
@@ -100,12 +100,15 @@ def main() -> int:
         print("Starting Docker needs root; run it with sudo.", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    work = Path(tempfile.mkdtemp(prefix="podium-compose-", dir="/var/tmp"))  # noqa: S108 - mode 0700, on a disk
+    code = 1
+    work = Path(tempfile.mkdtemp(prefix="podium-compose-", dir="/var/tmp"))
     try:
         ensure_docker()
         image.stage()
         build("12", work / "debian-12.tar.gz")
         code = run_apart(work)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
     finally:
         left = remove(work)
     for line in left:

@@ -1,9 +1,8 @@
-"""What `make compose-test` does in its namespaces: up, healthy, launch with the stock client, down, nothing left."""
+"""What `make compose-test` does in its namespaces: up, launch with the stock client, restart, down."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,47 +14,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from core.settings import Settings
+from core.settings import SERVICES, Settings
 from deploy import up
+from deploy.compose.client import Client
 from deploy.compose.engine import Docker, engine, isolate
 from deploy.rest import Rest
 
 _DEADLINE_S = 540
-_NAME = "pod:inside"
 _TARGETS = "http://127.0.0.1:9090/api/v1/targets"
-
-
-class Client:
-    """The stock client: by the socket in the volume, or by the remote "pod", the published HTTPS port."""
-
-    def __init__(self, work: Path, state_dir: Path) -> None:
-        (work / "lxc").mkdir()
-        own = {"LXD_DIR": str(state_dir), "LXD_CONF": str(work / "lxc"), "HOME": str(work)}
-        self._environment = {**os.environ, **own}
-
-    def lxc(self, *args: str) -> str:
-        done = subprocess.run(
-            ["lxc", *args],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        if done.returncode:
-            raise RuntimeError(f"lxc {' '.join(args[:3])}: {(done.stderr or done.stdout).strip()}")
-        return done.stdout
-
-    def add_remote(self) -> None:
-        token = self.lxc("config", "trust", "add", "--name", "trial").strip().splitlines()[-1]
-        self.lxc("remote", "add", "pod", "https://127.0.0.1:8443", "--accept-certificate", "--password", token)
-
-    def address(self) -> str:
-        """Return the IPv4 address of a container that runs and has one; empty until then."""
-        found = json.loads(self.lxc("list", "pod:", "--format", "json"))
-        state = next((c["state"] for c in found if c["status"] == "Running"), None) or {}
-        nic = (state.get("network") or {}).get("eth0") or {}
-        return next((a["address"] for a in nic.get("addresses", []) if a["family"] == "inet"), "")
+_CHECKED = {"etcd", *SERVICES, "prometheus"}
 
 
 @contextmanager
@@ -76,61 +43,82 @@ def until(what: str, is_so: Callable[[], bool], timeout_s: float) -> None:
 
 def is_healthy(docker: Docker) -> bool:
     states = docker.states()
-    checked = [s for name, s in states.items() if name not in ("pod", "bootstrap")]
-    return len(checked) == 7 and all("(healthy)" in s for s in checked)
+    return all("(healthy)" in states.get(name, "") for name in _CHECKED)
 
 
 def is_scraped() -> bool:
     with urllib.request.urlopen(_TARGETS, timeout=5) as reply:
         targets: list[dict[str, Any]] = json.load(reply)["data"]["activeTargets"]
-    return len(targets) == 6 and all(t["health"] == "up" for t in targets)
+    up = {t["labels"]["job"] for t in targets if t["health"] == "up"}
+    return up == {"etcd", *SERVICES}
 
 
 def bring_up(docker: Docker) -> None:
-    with step("Image built"):
-        docker.compose("build", timeout_s=240)
-    with step("All services healthy"):
-        docker.compose("up", "-d", timeout_s=180)
+    docker.compose("up", "-d", timeout_s=180)
+    until("healthy services", lambda: is_healthy(docker), 60)
+
+
+def prepare(client: Client, work: Path) -> str:
+    """Trust the client, import the image, make pool, network and profile; return the pool's driver."""
+    client.add_remote()
+    client.lxc("image", "import", str(work / "debian-12.tar.gz"), "pod:", "--alias", "debian/12")
+    rest = Rest(client.state_dir / "unix.socket", timeout=120)
+    up.ensure_defaults(rest, Settings.from_env({}))
+    return str(rest.call("GET", "/1.0/storage-pools/default")["driver"])
+
+
+def use(client: Client) -> None:
+    with step("Launched a container over HTTPS"):
+        client.launch()
+    with step("It runs, and has the address that is listed"):
+        until("an address", client.has_address, 30)
+        client.inside("true")
+    with step("It is booted, and a memory limit holds"):
+        client.inside("systemctl", "is-system-running", "--wait")
+        client.check_limit()
+
+
+def restart(docker: Docker, client: Client) -> None:
+    with step("Network, image, cluster and gateway restarted; the container goes on"):
+        began = client.init_began()
+        docker.compose("restart", "network", "image", "cluster", "gateway")
         until("healthy services", lambda: is_healthy(docker), 60)
-
-
-def use(client: Client, state_dir: Path, work: Path) -> None:
-    """Launch a container as a user would, over HTTPS; every step must succeed."""
-    with step("Remote added with a trust token; image, pool, network and profile made"):
-        client.add_remote()
-        client.lxc("image", "import", str(work / "debian-12.tar.gz"), "pod:", "--alias", "debian/12")
-        rest = Rest(state_dir / "unix.socket", timeout=120)
-        up.ensure_defaults(rest, Settings.from_env({}))
-        driver = rest.call("GET", "/1.0/storage-pools/default")["driver"]
-    with step(f"Launched on a {driver} pool"):
-        client.lxc("launch", "pod:debian/12", _NAME)
-    with step("Running with an address"):
-        until("an address", lambda: bool(client.address()), 30)
-        client.lxc("exec", _NAME, "--", "true")
-    with step("Booted, and a limit holds"):
-        client.lxc("exec", _NAME, "--", "systemctl", "is-system-running", "--wait")
-        client.lxc("config", "set", _NAME, "limits.memory", "256MiB")
-        check_limit(client)
-    with step("Prometheus sees every process"):
-        until("all targets up", is_scraped, 30)
-    with step("Container deleted"):
-        client.lxc("delete", "--force", _NAME)
-
-
-def check_limit(client: Client) -> None:
-    usage = client.lxc("info", _NAME)
-    if "Memory (current)" not in usage:
-        raise RuntimeError(f"no figures of its cgroup:\n{usage}")
+        if client.init_began() != began:
+            raise RuntimeError("the container's init was started again")
+        until("the network", client.reaches_gateway, 15)
+    with step("All stopped and up again; the container is there and starts"):
+        docker.compose("stop")
+        bring_up(docker)
+        client.start()
+        until("an address", client.has_address, 30)
 
 
 def take_down(docker: Docker) -> None:
-    with step("Taken down"):
-        docker.compose("down", "-v", timeout_s=120)
+    docker.compose("down", "-v", timeout_s=120)
     links = json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, check=True).stdout)
     left = docker.docker("ps", "-aq").split() + docker.docker("volume", "ls", "-q").split()
     left += [link["ifname"] for link in links if link["ifname"] not in ("lo", "docker0")]
     if left:
         raise RuntimeError(f"down -v left {left}")
+
+
+def run(docker: Docker, work: Path) -> None:
+    with step("Image built"):
+        docker.compose("build", timeout_s=240)
+    with step("All services healthy"):
+        bring_up(docker)
+    client = Client(work, docker.volume("state"))
+    with step("Remote added with a trust token; image, pool, network and profile made"):
+        driver = prepare(client, work)
+    print(f"    the pool's driver is {driver}")
+    use(client)
+    with step("Prometheus sees every process"):
+        until("all targets up", is_scraped, 30)
+    restart(docker, client)
+    with step("Container deleted"):
+        client.delete()
+    with step("Taken down"):
+        take_down(docker)
 
 
 def report(docker: Docker, work: Path) -> None:
@@ -152,10 +140,7 @@ def main() -> int:
     isolate()
     with engine(work) as docker:
         try:
-            bring_up(docker)
-            state_dir = docker.volume("state")
-            use(Client(work, state_dir), state_dir, work)
-            take_down(docker)
+            run(docker, work)
         except Exception as exc:
             print(f"failed: {exc}", file=sys.stderr)
             report(docker, work)
