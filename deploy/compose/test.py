@@ -25,6 +25,7 @@ from services.image.build import build
 _PROGRAMS = {"dockerd": "docker.io", "docker-compose": "docker-compose", "iptables": "iptables"}
 _UNITS = ("docker.service", "docker.socket", "containerd.service")
 _TIMEOUT_S = 600.0
+_REMOVED_S = 20.0
 _OWN = ["--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
 
 
@@ -50,28 +51,38 @@ def run_apart(work: Path) -> int:
         process.wait()
 
 
-def remove(work: Path) -> list[str]:
-    """Remove what the namespaces did not hold; return a line for everything that stays."""
-    deadline = time.monotonic() + 20
+def remove(work: Path, loops: set[str]) -> list[str]:
+    """Remove what the namespaces did not hold; return a line for everything that stays.
+
+    *loops* are the devices that had lost their file before the test.
+    """
+    deadline = time.monotonic() + _REMOVED_S
     while True:
         for cgroup in _cgroups(work):
             _remove_cgroup(cgroup)
         shutil.rmtree(work, ignore_errors=True)
-        left = leftovers(work)
+        left = [*leftovers(work), *sorted(lost_loops() - loops)]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.5)
 
 
 def leftovers(work: Path) -> list[str]:
-    """Return what this machine still has of a test in *work*: files, cgroups, processes, loops, mounts."""
+    """Return what this machine still has of a test in *work*: files, cgroups, processes, mounts."""
     found = [f"folder {work}"] if work.exists() else []
     found += [f"cgroup {path}" for path in _cgroups(work)]
     found += [f"process {pid}" for pid in _processes(work)]
-    loops = subprocess.run(["losetup", "-l", "-n", "-O", "NAME,BACK-FILE"], capture_output=True, text=True)
-    mounts = Path("/proc/self/mountinfo").read_text()
-    for kind, text in (("loop", loops.stdout), ("mount", mounts)):
-        found += [f"{kind} {line}" for line in text.splitlines() if str(work) in line]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return found + [f"mount {line}" for line in mounts if str(work) in line]
+
+
+def lost_loops() -> set[str]:
+    """Return the loop devices whose file is gone; inside a container its path says nothing of *work*."""
+    found = set()
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if path.read_text().strip().endswith(" (deleted)"):
+                found.add(f"device {path.parts[3]}")
     return found
 
 
@@ -100,7 +111,7 @@ def main() -> int:
         print("Starting Docker needs root; run it with sudo.", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    code = 1
+    code, loops = 1, lost_loops()
     work = Path(tempfile.mkdtemp(prefix="podium-compose-", dir="/var/tmp"))
     try:
         ensure_docker()
@@ -110,10 +121,13 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
     finally:
-        left = remove(work)
+        left = remove(work, loops)
     for line in left:
         print("left behind:", line, file=sys.stderr)
-    return 1 if left else code
+    if left or code:
+        return 1
+    print("==> Nothing is left; compose.yaml works.")
+    return 0
 
 
 if __name__ == "__main__":

@@ -145,7 +145,6 @@ def main() -> int:
             print(f"failed: {exc}", file=sys.stderr)
             report(docker, work)
             return 1
-    print("==> Nothing is left; compose.yaml works.")
     return 0
 
 
