@@ -16,7 +16,7 @@ from pathlib import Path
 
 from core.settings import Settings
 from deploy.down import stop
-from services.network.domain.render import table_name
+from services.network.domain.render import TABLE_FAMILIES, table_name
 
 # What deploy.host.ensure_folders makes; together they tell Podium's folder from any other.
 _LAYOUT = ("run", "etcd", "images", "networks", "logs")
@@ -77,7 +77,8 @@ def remove_networks(state: Path) -> None:
         if not re.fullmatch(r"[-_A-Za-z0-9.]{2,15}", path.name):
             continue
         _run("ip", "link", "delete", path.name)
-        _run("nft", "delete", "table", "inet", table_name(path.name))
+        for family in TABLE_FAMILIES:
+            _run("nft", "delete", "table", family, table_name(path.name))
 
 
 def remove_cgroups(ids: list[str]) -> None:

@@ -1,48 +1,10 @@
-"""Keys of networks, pools, projects and the server."""
+"""Keys of pools, projects and the server."""
 
 from __future__ import annotations
-
-from ipaddress import ip_interface
 
 from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
 from core.units import parse_bool, parse_bytes, parse_expiry, parse_int
 
-
-def _address(value: str) -> object:
-    if value in ("none", "auto"):
-        return value
-    interface = ip_interface(value)
-    if interface.ip == interface.network.network_address and interface.network.num_addresses > 1:
-        raise ValueError(f"Not a usable address {value!r}; give the bridge's own, such as 10.1.2.1/24")
-    return interface
-
-
-def _mtu(value: str) -> int:
-    mtu = parse_int(value)
-    if not 1280 <= mtu <= 16384:
-        raise ValueError(f"{value} is not between 1280 and 16384")
-    return mtu
-
-
-NETWORK = Schema(
-    "network",
-    (
-        ConfigKey("ipv4.address", _address, "bridge's address, auto or none"),
-        ConfigKey("ipv6.address", _address, "bridge's address, auto or none"),
-        ConfigKey("ipv4.nat", parse_bool, "masquerade", "false"),
-        ConfigKey("ipv6.nat", parse_bool, "masquerade", "false"),
-        ConfigKey("ipv4.dhcp", parse_bool, "hand out addresses", "true"),
-        ConfigKey("ipv6.dhcp", parse_bool, "hand out addresses", "true"),
-        ConfigKey("ipv4.firewall", parse_bool, "accept DHCP, DNS and forwarding", "true"),
-        ConfigKey("ipv6.firewall", parse_bool, "accept DHCP, DNS and forwarding", "true"),
-        ConfigKey("dns.domain", text, "domain of the names", "lxd"),
-        ConfigKey("dns.mode", one_of("managed", "dynamic", "none"), "who may name", "managed"),
-        ConfigKey("bridge.mtu", _mtu, "bytes", "1500"),
-        ConfigKey("bridge.driver", one_of("native"), "bridge implementation", "native"),
-        ConfigKey("raw.dnsmasq", refused="it would let a tenant write dnsmasq's configuration"),
-    ),
-    {"user.": lines},
-)
 POOL = Schema(
     "storage pool",
     (

@@ -58,12 +58,19 @@ class ConfigKey:
 
 
 class Schema:
-    """A table of keys, and families such as "user." whose members are free."""
+    """A table of keys, families such as "user." whose members are free, and refused ones with the reason."""
 
-    def __init__(self, what: str, keys: tuple[ConfigKey, ...], families: Mapping[str, Parser]) -> None:
+    def __init__(
+        self,
+        what: str,
+        keys: tuple[ConfigKey, ...],
+        families: Mapping[str, Parser],
+        refused_families: Mapping[str, str] | None = None,
+    ) -> None:
         self.what = what
         self.keys = {key.name: key for key in keys}
         self.families = families
+        self.refused_families = refused_families or {}
 
     def find(self, name: str) -> ConfigKey | None:
         if name in self.keys:
@@ -71,6 +78,9 @@ class Schema:
         for prefix, parse in self.families.items():
             if name.startswith(prefix) and len(name) > len(prefix):
                 return ConfigKey(name, parse, live=True)
+        for prefix, why in self.refused_families.items():
+            if name.startswith(prefix):
+                return ConfigKey(name, refused=why)
         return None
 
     def check(self, config: Mapping[str, str]) -> None:

@@ -9,23 +9,29 @@ import grpc
 from core.logs import get_logger
 from core.service import member_service
 from protos.podium.network.v1 import network_pb2_grpc as rpc
-from services.network.kernel.host import LinuxHost, forward_is_blocked
+from services.network.clients.warnings import WarningClient
+from services.network.kernel.host import LinuxHost
 from services.network.servicer.services import NetworkServicer, NicServicer
 from services.network.store import NetworkStore
+from services.network.usecases.conflicts import Conflicts
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics
+from services.network.usecases.strays import Strays
 
 log = get_logger(__name__)
+_LOOK_EVERY_S = 2.0
 _RECONCILE_EVERY_S = 30.0
 
 
 async def main() -> None:
     async with member_service("network") as service:
         store, runner = NetworkStore(service.etcd), service.runner()
-        host = LinuxHost(service.settings.state_dir / "networks")
+        host, warnings = LinuxHost(service.settings.state_dir / "networks"), WarningClient(service.settings)
         service.at_end(host.close)
+        service.at_end(warnings.close)
         await service.start(store)
         networks, nics = Networks(store, host), Nics(store, host)
+        strays, conflicts = Strays(store, nics), Conflicts(store, host, warnings)
         await service.start(runner)
         await networks.reconcile()
 
@@ -35,17 +41,24 @@ async def main() -> None:
             return ["podium.network.v1.NetworkService", "podium.network.v1.NicService"]
 
         await service.serve(register, runner)
-        await _keep(networks)
+        await _keep(networks, strays, conflicts)
 
 
-async def _keep(networks: Networks) -> None:
-    """Mend drift for ever: a rule deleted by hand returns, a dead dnsmasq is started again."""
+async def _keep(networks: Networks, strays: Strays, conflicts: Conflicts) -> None:
+    """Mend drift for ever: a rule deleted by hand returns, a dead dnsmasq within seconds."""
     while True:
         try:
-            if await forward_is_blocked():
-                log.warning("forward_policy_drop", hint="another program (Docker?) drops forwarded traffic")
-            await asyncio.sleep(_RECONCILE_EVERY_S)
+            await conflicts.look()
+            await _until_due(networks)
             await networks.reconcile()
+            await strays.release()
         except Exception as exc:  # etcd away, nft hung: the next round tries again
             log.warning("reconcile_failed", error=str(exc) or repr(exc))
             await asyncio.sleep(1)
+
+
+async def _until_due(networks: Networks) -> None:
+    """Return when the next round is due, or sooner when a DNS server is gone."""
+    end = asyncio.get_running_loop().time() + _RECONCILE_EVERY_S
+    while asyncio.get_running_loop().time() < end and networks.all_serve():  # noqa: ASYNC110 - of another process
+        await asyncio.sleep(_LOOK_EVERY_S)

@@ -1,12 +1,17 @@
-"""What the use cases need from the host. Implemented by kernel/; a fake serves the unit tests."""
+"""What the use cases need from the host and from other services.
+
+Implemented by kernel/ and clients/; fakes serve the unit tests.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 from core.records import Network, NicReservation
+from services.network.domain.conflicts import Conflict, Seen
 
 
 @dataclass(frozen=True)
@@ -33,27 +38,76 @@ class Link:
 
 
 class Host(Protocol):
-    """Bridges, firewall and DHCP of this host. Everything ensured may be repeated."""
+    """Bridges, firewall and DHCP of this host. Everything ensured may be repeated and is free then."""
 
     async def links(self) -> list[Link]: ...
 
-    async def taken_subnets(self) -> tuple[list[IPv4Network], list[IPv6Network]]: ...
+    async def taken_subnets(self) -> tuple[list[IPv4Network], list[IPv6Network]]:
+        """Return the subnets that interfaces and routes of this host use."""
+        ...
 
-    async def ensure_up(self, network: Network) -> None:
-        """Bridge, addresses, firewall and DHCP server as *network* says.
+    async def ensure_up(self, network: Network, nics: Iterable[NicReservation]) -> None:
+        """Bridge, addresses, firewall and DHCP server as *network* and the filters of *nics* say.
 
-        Raises: WrongState naming what is in the way.
+        Raises: Invalid, WrongState naming what is in the way.
         """
         ...
 
     async def ensure_down(self, name: str) -> None: ...
 
-    async def write_nic(self, nic: NicReservation, domain: str) -> None: ...
+    async def ensure_rules(self, network: Network, nics: Iterable[NicReservation]) -> None:
+        """The firewall part of ensure_up alone."""
+        ...
 
-    async def remove_nic(self, nic: NicReservation) -> None: ...
+    async def write_nic(self, network: Network, nic: NicReservation) -> None:
+        """Tell DHCP and DNS of a NIC."""
+        ...
+
+    async def remove_nic(self, network: Network | None, nic: NicReservation) -> None:
+        """Take back what write_nic told, and the lease; *network* is None when it is gone."""
+        ...
+
+    async def plug(self, nic: NicReservation, pid: int) -> None:
+        """Make *nic* exist between its bridge and the network namespace of process *pid*.
+
+        Raises: WrongState.
+        """
+        ...
+
+    async def unplug(self, nic: NicReservation) -> None:
+        """Remove the NIC's interfaces from host and guest."""
+        ...
 
     async def leased(self, network: str) -> dict[str, str]:
         """Return leased addresses and the MACs that hold them."""
         ...
 
-    async def is_serving(self, network: str) -> bool: ...
+    def is_serving(self, network: str) -> bool:
+        """Return whether the network's DHCP and DNS server runs. Cheap."""
+        ...
+
+    async def made(self) -> list[str]:
+        """Return the names of the networks that were made here, recorded or not."""
+        ...
+
+    async def remove_strays(self, network: str, known: list[NicReservation]) -> list[str]:
+        """Remove what DHCP and DNS were told of NICs that are not among *known*."""
+        ...
+
+    async def seen(self) -> Seen:
+        """Return what may be in conflict with our networks."""
+        ...
+
+
+class Warnings(Protocol):
+    """The cluster service's warnings of this service on this member."""
+
+    async def active(self) -> dict[tuple[str, str], str]:
+        """Return (type, subject) to id of those that are not resolved."""
+        ...
+
+    async def raise_warning(self, conflict: Conflict) -> str:
+        """Return the id."""
+        ...
+
+    async def resolve(self, id: str) -> None: ...

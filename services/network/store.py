@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from core.records import AddressClaim, Network, NicReservation, Profile
+from typing import Any
+
+from core.records import AddressClaim, Instance, Network, NicReservation, Profile
 from core.state import keys
 from core.state.cache import Cache
 from core.state.store import Store
@@ -15,14 +17,18 @@ class NetworkStore:
         self.nics = Cache(store, NicReservation, keys.NICS)
         self.addresses = Cache(store, AddressClaim, keys.ADDRESSES)
         self.profiles = Cache(store, Profile, keys.PROFILES)
+        self.instances = Cache(store, Instance, keys.INSTANCES)
 
     async def start(self) -> None:
-        for cache in (self.networks, self.nics, self.addresses, self.profiles):
+        for cache in self._caches():
             await cache.start()
 
     async def stop(self) -> None:
-        for cache in (self.networks, self.nics, self.addresses, self.profiles):
+        for cache in self._caches():
             await cache.stop()
+
+    def _caches(self) -> tuple[Cache[Any], ...]:
+        return self.networks, self.nics, self.addresses, self.profiles, self.instances
 
     def nics_of(self, instance_id: str) -> list[NicReservation]:
         return [entry.record for entry in self.nics.entries(keys.nics(instance_id))]

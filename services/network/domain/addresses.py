@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+)
 from random import Random
 
 from core.errors import Invalid, LimitReached
 
 _MAC_PREFIX = "00:16:3e"
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_DOMAIN = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,3}")
-_INTERFACE = re.compile(r"[-_A-Za-z0-9.]{1,15}")
-_MTUS = range(68, 65536)
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,46 @@ def host_name(instance_id: str, device: str) -> str:
     return "veth" + hashlib.sha256(f"{instance_id}/{device}".encode()).hexdigest()[:8]
 
 
-def free_ipv4(bridge: IPv4Interface, taken: set[str], avoid: set[str], random: Random) -> str:
+Range = tuple[int, int]
+
+
+def whole(net: IPv4Network | IPv6Network) -> list[Range]:
+    """Return what of *net* a host may have; IPv4 knows a broadcast address."""
+    last = int(net.network_address) + net.num_addresses - 1
+    return [(int(net.network_address) + 1, last - (net.version == 4))]
+
+
+def within(
+    ranges: Iterable[tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address]],
+    net: IPv4Network | IPv6Network,
+    key: str,
+) -> list[Range]:
+    """Return *ranges* as numbers. Raises: Invalid when one lies outside *net*."""
+    found = []
+    for first, last in ranges:
+        if first not in net or last not in net:
+            raise Invalid(
+                "BAD_RANGE", f"Invalid value for {key}: {first}-{last} is not within {net}", about=key
+            )
+        found.append((int(first), int(last)))
+    return found
+
+
+def free_ipv4(
+    bridge: IPv4Interface,
+    taken: set[str],
+    avoid: set[str],
+    random: Random,
+    ranges: list[Range] | None = None,
+) -> str:
     """Return a free address, from *avoid* (still leased to a MAC that is gone) only in need.
 
-    Raises: LimitReached when the subnet is used up.
+    Raises: LimitReached when the subnet, or its *ranges*, is used up.
     """
-    net = bridge.network
-    count = net.num_addresses - 2
-    start = random.randrange(count)
+    spans = ranges or whole(bridge.network)
     fallback = ""
-    for i in range(count):
-        candidate = str(net[1 + (start + i) % count])
+    for number in _shuffled(spans, random):
+        candidate = str(IPv4Address(number))
         if candidate in taken or candidate == str(bridge.ip):
             continue
         if candidate not in avoid:
@@ -84,22 +116,58 @@ def free_ipv4(bridge: IPv4Interface, taken: set[str], avoid: set[str], random: R
         fallback = fallback or candidate
     if fallback:
         return fallback
-    raise LimitReached(
-        "NO_ADDRESSES_LEFT", f"No free address is left in {net}; delete instances or widen it", about=str(net)
+    raise _full(bridge)
+
+
+def _shuffled(spans: list[Range], random: Random) -> Iterable[int]:
+    """Yield every number of *spans* once, beginning anywhere: neighbours in time are none in address."""
+    count = sum(last - first + 1 for first, last in spans)
+    start = random.randrange(count)
+    for i in range(count):
+        yield _nth(spans, (start + i) % count)
+
+
+def _nth(spans: list[Range], n: int) -> int:
+    for first, last in spans:
+        if n <= last - first:
+            return first + n
+        n -= last - first + 1
+    raise IndexError(n)
+
+
+def free_ipv6(bridge: IPv6Interface, taken: set[str], random: Random, ranges: list[Range]) -> str:
+    """Return a free address of *ranges*. Raises: LimitReached."""
+    count = sum(last - first + 1 for first, last in ranges)
+    for _ in range(1000):
+        candidate = str(IPv6Address(_nth(ranges, random.randrange(count))))
+        if candidate not in taken and candidate != str(bridge.ip):
+            return candidate
+    raise _full(bridge)
+
+
+def _full(bridge: IPv4Interface | IPv6Interface) -> LimitReached:
+    return LimitReached(
+        "NO_ADDRESSES_LEFT",
+        f"No free address is left in {bridge.network}; delete instances or widen it",
+        about=str(bridge.network),
     )
 
 
-def slaac(bridge: IPv6Interface, mac: str) -> str:
+def slaac(net: IPv6Network, mac: str) -> str:
     """Return the address a guest forms from the announced prefix. Source: RFC 4291, appendix A."""
     octets = bytes.fromhex(mac.replace(":", ""))
     eui = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    return str(ip_address(int(bridge.network.network_address) | int.from_bytes(eui, "big")))
+    return str(ip_address(int(net.network_address) | int.from_bytes(eui, "big")))
 
 
-def checked_static(bridge: IPv4Interface | None, address: str, network: str) -> str:
+def link_local(mac: str) -> str:
+    return slaac(IPv6Network("fe80::/64"), mac)
+
+
+def checked_static(bridge: IPv4Interface | IPv6Interface | None, address: str, network: str) -> str:
     """Return a static address if it fits the network. Raises: Invalid."""
     try:
-        ip = ip_interface(address).ip
+        ip = ip_address(address)
     except ValueError:
         raise Invalid("BAD_ADDRESS", f"Invalid IP address {address!r}", about=address) from None
     if bridge is None or ip not in bridge.network:
@@ -111,41 +179,6 @@ def checked_static(bridge: IPv4Interface | None, address: str, network: str) -> 
             "GATEWAY", f'IP address "{address}" is assigned to parent managed network device', about=address
         )
     return str(ip)
-
-
-def checked_mac(text: str) -> str:
-    """Return a unicast MAC in small letters; it becomes a line of dnsmasq's files. Raises: Invalid."""
-    mac = text.lower()
-    if not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1:
-        raise Invalid("BAD_HWADDR", f"Invalid MAC address {text[:32]!r}; use six hex pairs", about="hwaddr")
-    return mac
-
-
-def checked_interface(text: str) -> str:
-    """Return an interface name. Raises: Invalid."""
-    if not _INTERFACE.fullmatch(text) or text in (".", ".."):
-        raise Invalid(
-            "BAD_NAME", f"Invalid interface name {text[:32]!r}; use up to 15 characters", about=text[:32]
-        )
-    return text
-
-
-def checked_mtu(text: str) -> int:
-    """Return an MTU. Raises: Invalid."""
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) in _MTUS):
-        raise Invalid("BAD_MTU", f"Invalid MTU {text[:32]!r}; use 68 to 65535", about="mtu")
-    return int(text)
-
-
-def checked_domain(text: str) -> str:
-    """Return a DNS domain; commas, slashes and spaces mean something to dnsmasq. Raises: Invalid."""
-    if not _DOMAIN.fullmatch(text):
-        raise Invalid(
-            "BAD_DOMAIN",
-            f"Invalid dns.domain {text[:64]!r}; use letters, digits, - and .",
-            about="dns.domain",
-        )
-    return text
 
 
 def without(

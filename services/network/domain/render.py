@@ -1,15 +1,19 @@
-"""What a network looks like to nftables and dnsmasq. Pure; every value is checked before it gets here."""
+"""What a network looks like to nftables. Pure; every value is checked before it gets here."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
-from core.configkeys.others import NETWORK
+from core.configkeys.network import NETWORK
 from core.records import Network, NicReservation
 from core.units import parse_bool
+from services.network.domain import filters
 from services.network.domain.addresses import subnets_of
 
 _PREFIX = "podium_"
+_FAMILIES = (("ipv4", "ip"), ("ipv6", "ip6"))
+# The bridge family holds the filters of NICs, inet all the rest.
+TABLE_FAMILIES = ("inet", "bridge")
 
 
 def table_name(network: str) -> str:
@@ -22,35 +26,40 @@ def is_on(network: Network, key: str) -> bool:
 
 
 def nft_remove(network: str) -> str:
-    table = f"inet {table_name(network)}"
-    return f"add table {table}\ndelete table {table}\n"
+    """Return a script that removes a network's tables, whether there are any or not."""
+    tables = [f"{family} {table_name(network)}" for family in TABLE_FAMILIES]
+    return "".join(f"add table {table}\ndelete table {table}\n" for table in tables)
 
 
-def nft_rules(network: Network) -> str:
-    """Return a script that replaces the network's whole table in one transaction."""
+def nft_rules(network: Network, nics: Iterable[NicReservation] = ()) -> str:
+    """Return a script that replaces the network's tables in one transaction."""
     bridge, subnets = network.name, subnets_of(network.config)
-    accept, nat = [], []
-    if subnets.ipv4:
-        if is_on(network, "ipv4.firewall"):
-            accept.append("ip")
-        if is_on(network, "ipv4.nat"):
-            net = subnets.ipv4.network
-            nat.append(f"ip saddr {net} ip daddr != {net} masquerade")
-    if subnets.ipv6:
-        if is_on(network, "ipv6.firewall"):
-            accept.append("ip6")
-        if is_on(network, "ipv6.nat"):
-            net6 = subnets.ipv6.network
-            nat.append(f"ip6 saddr {net6} ip6 daddr != {net6} masquerade")
+    families = [(v, ip) for v, ip in _FAMILIES if getattr(subnets, v)]
+    accept = [ip for v, ip in families if is_on(network, f"{v}.firewall")]
+    closed = [ip for v, ip in families if not is_on(network, f"{v}.routing")]
+    nat = [_nat(network, v, ip) for v, ip in families if is_on(network, f"{v}.nat")]
     lines = [f"table inet {table_name(bridge)} {{"]
     lines += _chain("in", "filter hook input priority filter; policy accept;", _input(bridge, accept))
-    lines += _chain("out", "filter hook forward priority filter; policy accept;", _forward(bridge, accept))
+    forward = _forward(bridge, closed, "drop") + _forward(bridge, accept, "accept")
+    lines += _chain("out", "filter hook forward priority filter; policy accept;", forward)
     lines += _chain("pst", "nat hook postrouting priority srcnat; policy accept;", nat)
-    return nft_remove(bridge) + "\n".join([*lines, "}"]) + "\n"
+    lines += ["}"]
+    if rules := [rule for nic in nics for rule in filters.rules_of(nic)]:
+        lines += [f"table bridge {table_name(bridge)} {{"]
+        lines += _chain("pre", "filter hook prerouting priority filter; policy accept;", rules)
+        lines += ["}"]
+    return nft_remove(bridge) + "\n".join(lines) + "\n"
 
 
 def _chain(name: str, hook: str, rules: list[str]) -> list[str]:
     return [f" chain {name} {{", f"  type {hook}", *(f"  {rule}" for rule in rules), " }"]
+
+
+def _nat(network: Network, version: str, ip: str) -> str:
+    net = getattr(subnets_of(network.config), version).network
+    source = NETWORK.get(network.config, f"{version}.nat.address")
+    how = f"snat {ip} to {source}" if source else "masquerade"
+    return f"{ip} saddr {net} {ip} daddr != {net} {how}"
 
 
 def _input(bridge: str, families: list[str]) -> list[str]:
@@ -64,40 +73,7 @@ def _input(bridge: str, families: list[str]) -> list[str]:
     return rules
 
 
-def _forward(bridge: str, families: list[str]) -> list[str]:
-    names = {"ip": "ipv4", "ip6": "ipv6"}
-    both = [f"meta nfproto {names[f]}" for f in families]
-    return [f'{m} {side} "{bridge}" accept' for m in both for side in ("iifname", "oifname")]
-
-
-def dnsmasq_argv(network: Network, folder: Path, *, as_root: bool) -> list[str]:
-    """Return the command of the network's DHCP and DNS server; it puts itself into the background."""
-    subnets, domain = subnets_of(network.config), NETWORK.get(network.config, "dns.domain")
-    argv = ["dnsmasq", "--conf-file=", "--no-hosts", "--no-ping", "--bind-interfaces", "--quiet-dhcp"]
-    argv += ["--except-interface=lo", f"--interface={network.name}", "--dhcp-authoritative"]
-    argv += ["--dhcp-no-override", "--dhcp-rapid-commit", f"--domain={domain}", f"--local=/{domain}/"]
-    argv += [f"--pid-file={folder}/dnsmasq.pid", f"--dhcp-leasefile={folder}/leases"]
-    argv += [f"--dhcp-hostsdir={folder}/dhcp", f"--hostsdir={folder}/hosts"]
-    argv += ["--user=root", "--group=root"] if as_root else []
-    if subnets.ipv4:
-        v4 = subnets.ipv4
-        argv.append(f"--listen-address={v4.ip}")
-        if is_on(network, "ipv4.dhcp"):
-            argv.append(f"--dhcp-range={v4.network[0]},static,{v4.netmask},1h")
-    if subnets.ipv6:
-        argv.append(f"--listen-address={subnets.ipv6.ip}")
-        if is_on(network, "ipv6.dhcp"):
-            argv += ["--enable-ra", f"--dhcp-range=::,constructor:{network.name},ra-stateless,ra-names"]
-    return argv
-
-
-def dhcp_entry(nic: NicReservation) -> str:
-    """Return one line for --dhcp-hostsdir."""
-    parts = [nic.hwaddr, nic.ipv4, nic.instance_name]
-    return ",".join(part for part in parts if part) + "\n"
-
-
-def hosts_entry(nic: NicReservation, domain: str) -> str:
-    """Return the lines for --hostsdir."""
-    names = f"{nic.instance_name} {nic.instance_name}.{domain}"
-    return "".join(f"{ip} {names}\n" for ip in (nic.ipv4, nic.ipv6) if ip)
+def _forward(bridge: str, families: list[str], verdict: str) -> list[str]:
+    names = {ip: version for version, ip in _FAMILIES}
+    both = [f"meta nfproto {names[ip]}" for ip in families]
+    return [f'{m} {side} "{bridge}" {verdict}' for m in both for side in ("iifname", "oifname")]

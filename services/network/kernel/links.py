@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from services.network.domain.addresses import Subnets, bridge_mac
+from core.errors import Invalid, WrongState
+from core.records import NicReservation
+from services.network.domain.addresses import Subnets
+from services.network.domain.bridge import BridgePlan
 from services.network.ports import Link, LinkAddress
 
+IFF_UP = 1
+# Source: include/uapi/linux/rtnetlink.h, RT_TABLE_MAIN and RTPROT_STATIC.
+_MAIN, _STATIC = 254, 4
 _SCOPES = {0: "global", 253: "link", 254: "local"}
 _COUNTERS = {
     "bytes_received": "rx_bytes",
@@ -36,22 +44,74 @@ class Links:
     def close(self) -> None:
         self._ip.close()
 
-    def ensure_bridge(self, name: str, subnets: Subnets, mtu: int) -> None:
+    def ensure_bridge(self, plan: BridgePlan, before: tuple[str, ...]) -> None:
+        """Make the bridge as *plan* says; *before* are the interfaces that an earlier plan made ports."""
         with self._lock:
-            index = self._index(name)
-            if index is None:
+            if _index(plan.name) is None:
                 self._ip.link(
-                    "add", ifname=name, kind="bridge", address=bridge_mac(name), br_forward_delay=0, mtu=mtu
+                    "add",
+                    ifname=plan.name,
+                    kind="bridge",
+                    address=plan.hwaddr,
+                    br_forward_delay=0,
+                    mtu=plan.mtu,
                 )
-                index = self._index(name)
-            self._set_addresses(index, subnets)
-            self._ip.link("set", index=index, state="up", mtu=mtu)
+            index = self._required(plan.name)
+            self._set_addresses(index, plan.subnets)
+            self._set_link(index, plan)
+            self._set_ports(index, plan.external, before)
+            self._set_routes(index, plan.routes)
 
-    def delete(self, name: str) -> None:
+    def delete_bridge(self, name: str) -> None:
         with self._lock:
-            index = self._index(name)
-            if index is not None:
+            index = _index(name)
+            if index is not None and self._kind(index) == "bridge":
                 self._ip.link("del", index=index)
+
+    def ensure_veth(self, nic: NicReservation, pid: int) -> None:
+        """Make *nic* with its peer in the network namespace of *pid*, in one message.
+
+        The peer is born down: veth_open refuses a half that has no other yet (drivers/net/veth.c).
+
+        Raises: WrongState.
+        """
+        with self._lock:
+            bridge, index = self._required(nic.bridge), _index(nic.host_name)
+            if index is not None:
+                self._refuse_foreign(index, bridge, nic)
+                return
+            try:
+                self._ip.link(
+                    "add",
+                    ifname=nic.host_name,
+                    kind="veth",
+                    mtu=nic.mtu,
+                    master=bridge,
+                    state="up",
+                    peer={"ifname": nic.name, "address": nic.hwaddr, "mtu": nic.mtu, "net_ns_pid": pid},
+                )
+            except NetlinkError as exc:
+                raise _not_plugged(nic, exc) from exc
+
+    def delete_veth(self, nic: NicReservation) -> None:
+        """Remove the NIC from host and guest; an interface of that name that is not ours stays."""
+        with self._lock:
+            index, bridge = _index(nic.host_name), _index(nic.bridge)
+            if index is None or self._kind(index) != "veth" or self._master(index) != bridge:
+                return
+            with contextlib.suppress(NetlinkError):
+                self._ip.link("del", index=index)
+
+    def routed(self) -> list[tuple[str, IPv4Network | IPv6Network]]:
+        """Return the subnets that the main table routes, with the interface; default routes are none."""
+        with self._lock:
+            routes = list(self._ip.get_routes(table=_MAIN))
+        found: list[tuple[str, IPv4Network | IPv6Network]] = []
+        for route in routes:
+            name = _name(route.get_attr("RTA_OIF") or 0)
+            if (subnet := _subnet(route)) and name:
+                found.append((name, subnet))
+        return found
 
     def all(self) -> list[Link]:
         with self._lock:
@@ -63,11 +123,71 @@ class Links:
                 masters.setdefault(master, []).append(names[link["index"]])
         return [_link(link, addresses, masters.get(link["index"], [])) for link in links]
 
-    def _index(self, name: str) -> int | None:
-        found = self._ip.link_lookup(ifname=name)
+    def _required(self, name: str) -> int:
+        if (index := _index(name)) is None:
+            raise WrongState("NO_INTERFACE", f"The interface {name} does not exist on this host", about=name)
+        return index
+
+    def _get(self, index: int) -> Any:
+        found = self._ip.get_links(index)
         return found[0] if found else None
 
-    def _set_addresses(self, index: int | None, subnets: Subnets) -> None:
+    def _kind(self, index: int) -> str:
+        info = self._get(index).get_attr("IFLA_LINKINFO")
+        return str(info.get_attr("IFLA_INFO_KIND")) if info else ""
+
+    def _master(self, index: int) -> int | None:
+        found: int | None = self._get(index).get_attr("IFLA_MASTER")
+        return found
+
+    def _refuse_foreign(self, index: int, bridge: int, nic: NicReservation) -> None:
+        if self._kind(index) != "veth" or self._master(index) != bridge:
+            raise WrongState(
+                "NAME_TAKEN", f"This host has an interface {nic.host_name!r} already; set another host_name",
+                about=nic.host_name,
+            )  # fmt: skip
+
+    def _set_link(self, index: int, plan: BridgePlan) -> None:
+        """Change only what differs: setting a MAC or an MTU to what it is still tells everybody."""
+        link = self._get(index)
+        wanted: dict[str, Any] = {}
+        if (link.get_attr("IFLA_ADDRESS") or "").lower() != plan.hwaddr:
+            wanted["address"] = plan.hwaddr
+        if link.get_attr("IFLA_MTU") != plan.mtu:
+            wanted["mtu"] = plan.mtu
+        if not link["flags"] & IFF_UP:
+            wanted["state"] = "up"
+        if wanted:
+            self._ip.link("set", index=index, **wanted)
+
+    def _set_ports(self, bridge: int, wanted: tuple[str, ...], before: tuple[str, ...]) -> None:
+        for name in wanted:
+            index = self._required(name)
+            if self._master(index) != bridge:
+                self._refuse_configured(index, name)
+                self._ip.link("set", index=index, master=bridge, state="up")
+        for name in set(before) - set(wanted):
+            gone = _index(name)
+            if gone is not None and self._master(gone) == bridge:
+                self._ip.link("set", index=gone, master=0)
+
+    def _refuse_configured(self, index: int, name: str) -> None:
+        if any(entry["scope"] == 0 for entry in self._ip.get_addr(index=index)):
+            raise Invalid(
+                "CONFIGURED", f"Only unconfigured network interfaces can be bridged; {name} has an address",
+                about=name,
+            )  # fmt: skip
+
+    def _set_routes(self, index: int, wanted: frozenset[str]) -> None:
+        routes = self._ip.get_routes(table=_MAIN, proto=_STATIC)
+        mine = (_subnet(route) for route in routes if route.get_attr("RTA_OIF") == index)
+        have = {str(net) for net in mine if net}
+        for net in have - wanted:
+            self._ip.route("del", dst=net, oif=index, proto=_STATIC)
+        for net in wanted - have:
+            self._ip.route("add", dst=net, oif=index, proto=_STATIC)
+
+    def _set_addresses(self, index: int, subnets: Subnets) -> None:
         wanted = {(str(i.ip), i.network.prefixlen) for i in (subnets.ipv4, subnets.ipv6) if i}
         have = set()
         for entry in self._ip.get_addr(index=index):
@@ -80,6 +200,36 @@ class Links:
                 # IPv6 would otherwise be tentative for a second, and dnsmasq could not bind to it.
                 flags = {"flags": 0x02} if ":" in address else {}
                 self._ip.addr("add", index=index, address=address, prefixlen=prefix, **flags)
+
+
+def _index(name: str) -> int | None:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""
+
+
+def _subnet(route: Any) -> IPv4Network | IPv6Network | None:
+    destination = route.get_attr("RTA_DST")
+    if not destination or (":" in destination and destination.startswith(("fe80", "ff"))):
+        return None
+    return ip_network(f"{destination}/{route['dst_len']}")
+
+
+def _not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
+    why = str(exc)
+    if exc.code == errno.EEXIST:
+        why = f"the instance has an interface {nic.name!r} already; set another name"
+    elif exc.code == errno.ESRCH:
+        why = "the instance stopped meanwhile"
+    return WrongState("NOT_PLUGGED", f"NIC {nic.device} could not be plugged in: {why}", about=nic.device)
 
 
 def _link(link: Any, addresses: list[Any], members: list[str]) -> Link:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import NotFound, Unsupported
+from core.errors import NotFound
 from core.records import Network, NicReservation
 from core.state.repository import Entry
 from protos.podium.network.v1 import network_pb2 as pb
 from protos.podium.network.v1 import network_pb2_grpc as rpc
 from services.network.domain.addresses import subnets_of
+from services.network.domain.nics import check_options
 from services.network.ports import Host, Link
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
-from services.network.usecases.nics import Nics, Owner, Wanted, check_nictype
+from services.network.usecases.nics import Nics, Owner, Wanted
 
 _TYPES = {"bridge": "bridge", "": "physical", "bond": "bond", "vlan": "vlan"}
 
@@ -103,7 +104,7 @@ class NicServicer(rpc.NicServiceServicer):
     async def ReserveNics(self, request: pb.ReserveNicsRequest, context: Any) -> pb.ReserveNicsResponse:
         wanted = [Wanted(n.device, dict(n.options), n.hwaddr) for n in request.nics]
         for nic in wanted:
-            check_nictype(nic.options)
+            check_options(nic.options)
         owner = Owner(request.instance_id, request.project, request.instance_name)
         found = await self._nics.reserve(owner, wanted)
         return pb.ReserveNicsResponse(nics=[_plan(nic) for nic in found])
@@ -112,11 +113,9 @@ class NicServicer(rpc.NicServiceServicer):
         await self._nics.release(request.instance_id)
         return pb.ReleaseNicsResponse()
 
-    async def AttachNic(self, request: pb.AttachNicRequest, context: Any) -> pb.AttachNicResponse:
-        raise Unsupported("NO_HOTPLUG", "A NIC cannot be added while running yet; restart the instance")
-
-    async def DetachNic(self, request: pb.DetachNicRequest, context: Any) -> pb.DetachNicResponse:
-        raise Unsupported("NO_HOTPLUG", "A NIC cannot be removed while running yet; restart the instance")
+    async def PlugNics(self, request: pb.PlugNicsRequest, context: Any) -> pb.PlugNicsResponse:
+        found = await self._nics.plug(request.instance_id, request.pid)
+        return pb.PlugNicsResponse(nics=[_plan(nic) for nic in found])
 
 
 def _unmanaged(link: Link) -> pb.Network:

@@ -8,7 +8,7 @@ import random
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
-from core.configkeys.others import NETWORK
+from core.configkeys.network import NETWORK
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale, Unsupported, WrongState
 from core.events import Event
@@ -21,6 +21,7 @@ from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.network.domain import addresses
+from services.network.domain.bridge import check_together
 from services.network.ports import Host
 from services.network.store import NetworkStore
 
@@ -86,7 +87,7 @@ class Networks:
         self._store.networks.apply(key, network, revision)
         try:
             failpoint("network.create.recorded")
-            await self._host.ensure_up(network)
+            await self._host.ensure_up(network, ())
             failpoint("network.create.up")
         except Exception:
             await self._forget(network.name)
@@ -111,13 +112,19 @@ class Networks:
         text = (description or old.description) if merge else description
         new = replace(old, config=await self._filled(asked, old.config), description=text)
         try:
-            await self._host.ensure_up(new)
+            await self._bring_up(new)
             failpoint("network.update.up")
         except Exception:
             with contextlib.suppress(PodiumError):
-                await self._host.ensure_up(old)
+                await self._bring_up(old)
             raise
-        return await self._save(new, "network-updated")
+        return await self._save(replace(new, status="Created", error=""), "network-updated")
+
+    async def _bring_up(self, network: Network) -> None:
+        nics = self._store.nics_on(network.name)
+        await self._host.ensure_up(network, nics)
+        for nic in nics:
+            await self._host.write_nic(network, nic)
 
     async def rename(self, name: str, new_name: str) -> Entry[Network]:
         async with self._changing:
@@ -137,12 +144,12 @@ class Networks:
             revision = await self._store.store.commit(txn.emit(event("network-renamed", new_name)))
         except Exception:
             with contextlib.suppress(PodiumError):
-                await self._host.ensure_up(old)
+                await self._host.ensure_up(old, ())
             raise
         self._store.networks.apply(keys.network(name), None, revision)
         self._store.networks.apply(keys.network(new_name), new, revision)
         failpoint("network.rename.recorded")
-        await self._host.ensure_up(new)
+        await self._host.ensure_up(new, ())
         return Entry(new, revision)
 
     async def delete(self, name: str) -> None:
@@ -162,15 +169,24 @@ class Networks:
             await self._host.ensure_down(name)
             failpoint("network.delete.down")
         except Exception:
-            await self._host.ensure_up(old)
+            await self._host.ensure_up(old, ())
             await self._save(old, "")
             raise
         await self._forget(name, "network-deleted")
 
+    def all_serve(self) -> bool:
+        """Return whether every network that should has its DHCP and DNS server. Cheap."""
+        wanted = [e.record for e in self.entries() if e.record.status == "Created"]
+        return all(self._host.is_serving(n.name) for n in wanted if _has_address(n))
+
     async def reconcile(self) -> None:
-        """Bring every recorded network to what its record says; take back half-made ones."""
+        """Bring every recorded network to what its record says; take back what no record knows."""
         async with self._changing:
             await self._reconcile()
+            for name in await self._host.made():
+                if not self.find(name):
+                    log.warning("stray_network_removed", network=name)
+                    await self._host.ensure_down(name)
 
     async def _reconcile(self) -> None:
         for entry in self.entries():
@@ -179,9 +195,8 @@ class Networks:
                 await self._forget(network.name)
                 continue
             try:
-                await self._host.ensure_up(network)
-                for nic in self._store.nics_on(network.name):
-                    await self._host.write_nic(nic, NETWORK.get(network.config, "dns.domain"))
+                await self._bring_up(network)
+                await self._host.remove_strays(network.name, self._store.nics_on(network.name))
                 error = ""
             except Exception as exc:  # the kernel's errors too: one bad network must not stop the others
                 error = exc.message if isinstance(exc, PodiumError) else str(exc) or repr(exc)
@@ -193,7 +208,7 @@ class Networks:
         """Return *config* checked, with automatic addresses chosen. Raises: Invalid."""
         filled = without_empty(config)
         NETWORK.check(filled)
-        addresses.checked_domain(NETWORK.get(filled, "dns.domain"))
+        check_together(filled)
         taken = await self._host.taken_subnets()
         for family in _FAMILIES:
             key = f"{family}.address"
@@ -228,6 +243,11 @@ class Networks:
             raise WrongState(
                 "NETWORK_IN_USE", f"The network is currently in use by {', '.join(users[:3])}", about=name
             )
+
+
+def _has_address(network: Network) -> bool:
+    subnets = addresses.subnets_of(network.config)
+    return bool(subnets.ipv4 or subnets.ipv6)
 
 
 def _refuse_overlap(config: dict[str, str], taken: tuple[list[IPv4Network], list[IPv6Network]]) -> None:

@@ -1,38 +1,45 @@
-"""NICs of instances: decided, recorded in one transaction, announced to DHCP and DNS before start."""
+"""NICs of instances: decided and recorded in one transaction per instance, then told to DHCP and DNS.
+
+What an instance has on the host follows from the records: a retry or the reconcile loop finishes
+whatever a crash left between the two.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from core.configkeys.others import NETWORK
-from core.errors import Busy, Invalid, NotFound, Stale, Unsupported, WrongState
+from core.errors import Busy, Invalid, NotFound, Stale, WrongState
 from core.records import PASSING, AddressClaim, Network, NicReservation
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
-from services.network.domain import addresses
+from services.network.domain import nics as plan
+from services.network.domain.filters import has_filters
+from services.network.domain.nics import Owner, Wanted
 from services.network.ports import Host
 from services.network.store import NetworkStore
 
+__all__ = ["Nics", "Owner", "Wanted"]
 _ATTEMPTS = 8
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A NIC device as asked for; hwaddr is empty unless it must be kept."""
+@dataclass
+class Change:
+    """What differs between the records and a request.
 
-    device: str
-    options: dict[str, str]
-    hwaddr: str = ""
+    made: what was there before, and what will be. networks: revisions the decision rests on.
+    """
 
+    result: list[NicReservation] = field(default_factory=list)
+    made: list[tuple[Entry[NicReservation] | None, NicReservation]] = field(default_factory=list)
+    gone: list[NicReservation] = field(default_factory=list)
+    networks: dict[str, int] = field(default_factory=dict)
 
-@dataclass(frozen=True)
-class Owner:
-    instance_id: str
-    project: str
-    name: str
+    def addresses(self) -> set[tuple[str, str]]:
+        return {(c.network, c.address) for _, nic in self.made for c in plan.claims_of(nic)}
 
 
 class Nics:
@@ -40,136 +47,176 @@ class Nics:
         self._store = store
         self._host = host
         self._random = random.Random()  # noqa: S311 - addresses are no secret
-        # One allocation at a time: the transaction guards against other members, this against retries.
-        self._allocating = asyncio.Lock()
+        # Chosen here and not yet recorded: parallel launches must not choose the same and lose a round.
+        self._choosing: set[tuple[str, str]] = set()
 
     async def reserve(self, owner: Owner, wanted: list[Wanted]) -> list[NicReservation]:
         """Return the NICs of *owner*; the same for the same request. NICs no longer wanted are released."""
-        have = {nic.device: nic for nic in self._store.nics_of(owner.instance_id)}
-        asked = {w.device for w in wanted}
-        for nic in [n for n in have.values() if n.device not in asked]:
-            await self._release(nic)
-        return [await self._one(owner, w, have.get(w.device)) for w in wanted]
+        for _ in range(_ATTEMPTS):
+            leased = await self._leased(owner, wanted)
+            change = self._plan(owner, wanted, leased)
+            if not (change.made or change.gone):
+                return change.result
+            chosen = change.addresses()
+            self._choosing |= chosen
+            try:
+                await self._commit(change)
+                break
+            except Stale:
+                self._refuse_taken(change)
+                await asyncio.sleep(0.02)
+            finally:
+                self._choosing -= chosen
+        else:
+            raise Busy(
+                "BUSY", f"No address could be reserved for {owner.name} now; try again", about=owner.name
+            )
+        await self._settle(change)
+        return change.result
 
     async def release(self, instance_id: str) -> None:
-        for nic in self._store.nics_of(instance_id):
-            await self._release(nic)
+        await self.reserve(Owner(instance_id, "", ""), [])
 
-    async def _one(self, owner: Owner, wanted: Wanted, have: NicReservation | None) -> NicReservation:
-        if have and _still_fits(have, owner, wanted):
-            return have
-        if have:
-            await self._release(have)
-        async with self._allocating:
-            nic = await self._allocate(owner, wanted, have)
-        if nic.network:
-            network = self._network(nic.network)
-            await self._host.write_nic(nic, NETWORK.get(network.config, "dns.domain"))
-        return nic
+    async def plug(self, instance_id: str, pid: int) -> list[NicReservation]:
+        """Make every reserved NIC of a running instance exist in it. Repeatable. Raises: WrongState."""
+        found = self._store.nics_of(instance_id)
+        for nic in found:
+            await self._host.plug(nic, pid)
+        return found
 
-    async def _allocate(self, owner: Owner, wanted: Wanted, old: NicReservation | None) -> NicReservation:
-        for _ in range(_ATTEMPTS):
-            nic = await self._decide(owner, wanted, old)
-            txn = Txn().absent(keys.nic(nic.instance_id, nic.device))
-            txn.put(keys.nic(nic.instance_id, nic.device), nic)
-            claims = _claims(nic)
-            for claim in claims:
-                key = keys.address(claim.network, claim.address)
-                txn.absent(key).put(key, claim)
-            if nic.network:
-                # Not just "exists": a network that is being deleted still has its record.
-                txn.unchanged(keys.network(nic.network), self._ready(nic.network).revision)
-            try:
-                revision = await self._store.store.commit(txn)
-            except Stale:
-                if nic.is_static:
-                    raise Invalid(
-                        "ADDRESS_TAKEN", f"Address {nic.ipv4} is in use on {nic.network}", about=nic.ipv4
-                    ) from None
-                await asyncio.sleep(0.02)
+    # --- deciding --------------------------------------------------------------------------------
+
+    async def _leased(self, owner: Owner, wanted: list[Wanted]) -> dict[str, dict[str, str]]:
+        """Return the leases of the networks on which something is to be decided."""
+        have = {nic.device: nic for nic in self._store.nics_of(owner.instance_id)}
+        names = {
+            plan.network_of(w.options)
+            for w in wanted
+            if w.device not in have or not plan.still_fits(have[w.device], owner, w)
+        }
+        return {name: await self._host.leased(name) for name in names if self._find(name)}
+
+    def _plan(self, owner: Owner, wanted: list[Wanted], leased: dict[str, dict[str, str]]) -> Change:
+        """Return the change; nothing is awaited here, so two plans never choose the same address."""
+        have = {e.record.device: e for e in self._store.nics.entries(keys.nics(owner.instance_id))}
+        asked = {w.device for w in wanted}
+        change = Change(gone=[e.record for e in have.values() if e.record.device not in asked])
+        for w in wanted:
+            old = have.get(w.device)
+            if old and plan.still_fits(old.record, owner, w):
+                change.result.append(old.record)
                 continue
-            self._remember(nic, claims, revision)
-            return nic
-        raise Busy("BUSY", f"No address could be reserved for {owner.name} now; try again", about=owner.name)
+            nic = self._decide(owner, w, old.record if old else None, change, leased)
+            change.made.append((old, nic))
+            change.result.append(nic)
+        _refuse_twice(change.result)
+        return change
 
-    async def _decide(self, owner: Owner, wanted: Wanted, old: NicReservation | None) -> NicReservation:
-        options = wanted.options
-        network = self._network(options.get("network") or options.get("parent") or "")
-        subnets = addresses.subnets_of(network.config)
-        hwaddr = options.get("hwaddr") or wanted.hwaddr or (old.hwaddr if old else "")
-        hwaddr = addresses.checked_mac(hwaddr or addresses.new_mac(self._random))
-        static = options.get("ipv4.address", "")
-        ipv4 = ""
-        if static and static != "none":
-            ipv4 = addresses.checked_static(subnets.ipv4, static, network.name)
-        elif subnets.ipv4:
-            leased = await self._host.leased(network.name)
-            avoid = {ip for ip, mac in leased.items() if mac != hwaddr}
-            ipv4 = addresses.free_ipv4(subnets.ipv4, self._store.taken_on(network.name), avoid, self._random)
-        return NicReservation(
-            instance_id=owner.instance_id,
-            project=owner.project,
-            instance_name=owner.name,
-            network=network.name,
-            device=wanted.device,
-            name=addresses.checked_interface(options.get("name") or wanted.device),
-            host_name=addresses.checked_interface(
-                options.get("host_name") or addresses.host_name(owner.instance_id, wanted.device)
-            ),
-            hwaddr=hwaddr,
-            mtu=addresses.checked_mtu(options.get("mtu") or NETWORK.get(network.config, "bridge.mtu")),
-            bridge=network.name,
-            ipv4=ipv4,
-            ipv4_prefix=subnets.ipv4.network.prefixlen if subnets.ipv4 and ipv4 else 0,
-            ipv6=addresses.slaac(subnets.ipv6, hwaddr) if subnets.ipv6 else "",
-            ipv6_prefix=subnets.ipv6.network.prefixlen if subnets.ipv6 else 0,
-            is_static=bool(static),
-            options=options,
-        )
+    def _decide(
+        self,
+        owner: Owner,
+        wanted: Wanted,
+        old: NicReservation | None,
+        change: Change,
+        leased: dict[str, dict[str, str]],
+    ) -> NicReservation:
+        entry = self._ready(plan.network_of(wanted.options))
+        network = entry.record
+        change.networks[network.name] = entry.revision
+        taken = self._store.taken_on(network.name)
+        taken |= {a for name, a in self._choosing | change.addresses() if name == network.name}
+        avoid = leased.get(network.name, {})
+        return plan.decide(owner, wanted, network, old, taken=taken, avoid=avoid, random=self._random)
 
-    def _network(self, name: str) -> Network:
-        return self._ready(name).record
+    def _find(self, name: str) -> Network | None:
+        entry = self._store.networks.get(keys.network(name))
+        return entry.record if entry else None
 
     def _ready(self, name: str) -> Entry[Network]:
-        entry = self._store.networks.get(keys.network(name))
-        if entry is None:
+        if (entry := self._store.networks.get(keys.network(name))) is None:
             raise NotFound("NO_NETWORK", f"Network {name!r} not found", about=name)
         if entry.record.status in PASSING:
             raise WrongState("NOT_READY", f"Network {name!r} is being made or deleted; try again", about=name)
         return entry
 
-    async def _release(self, nic: NicReservation) -> None:
-        claims = _claims(nic)
-        txn = Txn().delete(keys.nic(nic.instance_id, nic.device))
-        for claim in claims:
-            txn.delete(keys.address(claim.network, claim.address))
+    # --- recording -------------------------------------------------------------------------------
+
+    async def _commit(self, change: Change) -> None:
+        """Record the whole change in one transaction. Raises: Stale."""
+        txn = Txn()
+        old_claims = _claims([*change.gone, *(old.record for old, _ in change.made if old)])
+        new_claims = _claims(nic for _, nic in change.made)
+        for nic in change.gone:
+            txn.delete(keys.nic(nic.instance_id, nic.device))
+        for old, nic in change.made:
+            key = keys.nic(nic.instance_id, nic.device)
+            txn.unchanged(key, old.revision) if old else txn.absent(key)
+            txn.put(key, nic)
+        for name, revision in change.networks.items():
+            # Not just "exists": a network that is being deleted still has its record.
+            txn.unchanged(keys.network(name), revision)
+        for key in old_claims.keys() - new_claims.keys():
+            txn.delete(key)
+        for key, claim in new_claims.items():
+            (txn if key in old_claims else txn.absent(key)).put(key, claim)
         revision = await self._store.store.commit(txn)
-        self._store.nics.apply(keys.nic(nic.instance_id, nic.device), None, revision)
-        for claim in claims:
-            self._store.addresses.apply(keys.address(claim.network, claim.address), None, revision)
-        if nic.network:
-            await self._host.remove_nic(nic)
+        self._remember(change, old_claims, new_claims, revision)
 
-    def _remember(self, nic: NicReservation, claims: list[AddressClaim], revision: int) -> None:
-        self._store.nics.apply(keys.nic(nic.instance_id, nic.device), nic, revision)
-        for claim in claims:
-            self._store.addresses.apply(keys.address(claim.network, claim.address), claim, revision)
+    def _remember(
+        self,
+        change: Change,
+        old_claims: dict[str, AddressClaim],
+        new_claims: dict[str, AddressClaim],
+        revision: int,
+    ) -> None:
+        for nic in change.gone:
+            self._store.nics.apply(keys.nic(nic.instance_id, nic.device), None, revision)
+        for _, nic in change.made:
+            self._store.nics.apply(keys.nic(nic.instance_id, nic.device), nic, revision)
+        for key in old_claims.keys() - new_claims.keys():
+            self._store.addresses.apply(key, None, revision)
+        for key, claim in new_claims.items():
+            self._store.addresses.apply(key, claim, revision)
+
+    def _refuse_taken(self, change: Change) -> None:
+        """Raises: Invalid when the transaction failed for a static address that somebody else has."""
+        for _, nic in change.made:
+            for version, address in (("ipv4", nic.ipv4), ("ipv6", nic.ipv6)):
+                entry = self._store.addresses.get(keys.address(nic.network, address)) if address else None
+                is_ours = entry and (entry.record.instance_id == nic.instance_id)
+                if entry and not is_ours and nic.options.get(f"{version}.address"):
+                    raise Invalid(
+                        "ADDRESS_TAKEN", f"Address {address} is in use on {nic.network}", about=address
+                    )
+
+    # --- the host --------------------------------------------------------------------------------
+
+    async def _settle(self, change: Change) -> None:
+        """Make the host follow what was recorded."""
+        for nic in change.gone:
+            await self._host.unplug(nic)
+            await self._host.remove_nic(self._find(nic.network), nic)
+        for old, nic in change.made:
+            if old and not plan.is_same_plug(old.record, nic):
+                await self._host.unplug(old.record)
+            if old and old.record.network != nic.network:
+                await self._host.remove_nic(self._find(old.record.network), old.record)
+            if network := self._find(nic.network):
+                await self._host.write_nic(network, nic)
+        touched = [*change.gone, *(n for old, nic in change.made for n in (old and old.record, nic) if n)]
+        for name in {nic.network for nic in touched if has_filters(nic)}:
+            if network := self._find(name):
+                await self._host.ensure_rules(network, self._store.nics_on(name))
 
 
-def check_nictype(options: dict[str, str]) -> None:
-    """Raises: Unsupported for NICs that are not plugged into a managed bridge."""
-    if options.get("nictype", "bridged") != "bridged" or not (
-        options.get("network") or options.get("parent")
-    ):
-        raise Unsupported(
-            "NIC_TYPE", "Only NICs on a managed bridge are supported yet; set network=NAME", about="nictype"
-        )
+def _claims(nics: Iterable[NicReservation]) -> dict[str, AddressClaim]:
+    return {keys.address(c.network, c.address): c for nic in nics for c in plan.claims_of(nic)}
 
 
-def _claims(nic: NicReservation) -> list[AddressClaim]:
-    found = [a for a in (nic.ipv4, nic.ipv6) if a]
-    return [AddressClaim(nic.network, a, nic.instance_id, nic.device) for a in found]
-
-
-def _still_fits(have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
-    return have.options == wanted.options and have.instance_name == owner.name
+def _refuse_twice(nics: list[NicReservation]) -> None:
+    """Raises: Invalid when two NICs of an instance want the same name, inside or on the host."""
+    for what in ("name", "host_name"):
+        names = [getattr(nic, what) for nic in nics]
+        for name in names:
+            if names.count(name) > 1:
+                raise Invalid("TWICE", f"Two NICs of the instance have {what} {name!r}", about=name)

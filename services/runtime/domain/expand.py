@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from core.configkeys.instance import INSTANCE
+from core.configkeys.network import NIC
 from core.errors import Invalid
 from core.names import device_name
 from core.records import Instance, Profile
@@ -15,11 +16,7 @@ Devices = Mapping[str, Mapping[str, str]]
 _DISK = frozenset(
     {"type", "path", "pool", "size", "source", "readonly", "optional", "required", "boot.priority"}
 )
-_NIC = frozenset(
-    {"type", "network", "parent", "nictype", "name", "hwaddr", "host_name", "mtu", "ipv4.address",
-     "ipv6.address", "boot.priority"}
-)  # fmt: skip
-_OPTIONS = {"disk": _DISK, "nic": _NIC, "none": frozenset({"type"})}
+_OPTIONS = {"disk": _DISK, "nic": frozenset(NIC.keys), "none": frozenset({"type"})}
 _LATER = ("unix-char", "unix-block", "unix-hotplug", "usb", "gpu", "infiniband", "proxy", "tpm", "pci")
 
 
@@ -75,8 +72,8 @@ def _check_device(name: str, options: Mapping[str, str]) -> None:
             raise _no(name, f'Invalid device option "{option[:64]}"')
     if kind == "disk":
         _check_disk(name, options)
-    if kind == "nic" and not (options.get("network") or options.get("parent")):
-        raise _no(name, "Unsupported device type: a NIC needs network=NAME of a managed bridge")
+    if kind == "nic":
+        _check_nic(name, options)
 
 
 def _check_disk(name: str, options: Mapping[str, str]) -> None:
@@ -88,6 +85,15 @@ def _check_disk(name: str, options: Mapping[str, str]) -> None:
         parse_bytes(options.get("size") or "0")
     except ValueError as exc:
         raise _no(name, f'Invalid value for device option "size": {exc}') from None
+
+
+def _check_nic(name: str, options: Mapping[str, str]) -> None:
+    if not (options.get("network") or options.get("parent")):
+        raise _no(name, "Unsupported device type: a NIC needs network=NAME of a managed bridge")
+    try:
+        NIC.check({key: value for key, value in options.items() if value})
+    except Invalid as exc:
+        raise _no(name, exc.message) from None
 
 
 def _no(name: str, why: str) -> Invalid:

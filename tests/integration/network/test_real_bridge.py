@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_interface
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import AlreadyExists, Invalid, WrongState
 from core.records import Network
+from core.state import keys
 from core.state.memory import MemoryStore
 from services.network.domain.render import table_name
 from services.network.kernel.host import LinuxHost
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
+from services.network.usecases.strays import Strays
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN")
 
@@ -40,9 +45,21 @@ class Bench:
     def pid(self) -> int:
         return int((self.folder / self.name / "dnsmasq.pid").read_text())
 
-    def has_table(self) -> bool:
-        argv = ["nft", "list", "table", "inet", table_name(self.name)]
+    def has_table(self, family: str = "inet") -> bool:
+        argv = ["nft", "list", "table", family, table_name(self.name)]
         return subprocess.run(argv, capture_output=True, timeout=10, check=False).returncode == 0
+
+    def handles(self) -> str:
+        """The rules with their handles: a rule that was made anew has another one."""
+        argv = ["nft", "-a", "list", "table", "inet", table_name(self.name)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout
+
+    def has_chain(self) -> bool:
+        return "chain pst" in self.handles()
+
+    def lose_chain(self) -> None:
+        argv = ["nft", "delete", "chain", "inet", table_name(self.name), "pst"]
+        subprocess.run(argv, timeout=10, check=True)
 
     def lose_table(self) -> None:
         argv = ["nft", "delete", "table", "inet", table_name(self.name)]
@@ -153,6 +170,159 @@ async def test_a_domain_change_reaches_the_dns_server_and_a_deleted_network_stay
     await bench.nics.release("i1")
     await asyncio.gather(bench.networks.delete(bench.name), bench.networks.reconcile())
     assert not await bench.has_link()
+
+
+async def test_a_second_look_changes_nothing_that_is_right(bench: Bench) -> None:
+    """A restart of the service must not flap: same dnsmasq, same rules, same link."""
+    await bench.create()
+    before = (bench.pid(), bench.handles())
+    again = Networks(bench.store, LinuxHost(bench.folder))
+    await again.reconcile()
+    assert (bench.pid(), bench.handles()) == before
+    await asyncio.to_thread(bench.lose_chain)
+    await again.reconcile()
+    assert bench.handles() != before[1]
+    assert bench.has_chain()
+
+
+async def test_what_no_record_knows_is_swept(bench: Bench) -> None:
+    """A bridge, its table, server and files that a crash left without a record go; others stay."""
+    network = await bench.create()
+    await bench.nics.reserve(Owner("i1", "default", "c1"), [Wanted("eth0", {"network": bench.name})])
+    stray = bench.folder / bench.name / "hosts" / "gone.eth0"
+    stray.write_text("10.0.0.9 gone\n")
+    await bench.networks.reconcile()
+    assert not stray.exists()
+    assert (bench.folder / bench.name / "hosts" / "i1.eth0").exists()
+    bench.store.nics.apply(keys.nic("i1", "eth0"), None, 10**9)
+    bench.store.networks.apply(keys.network(network.name), None, 10**9)
+    await bench.networks.reconcile()
+    assert not await bench.has_link()
+    assert not bench.has_table()
+    assert not (bench.folder / bench.name).exists()
+
+
+async def test_nics_of_an_instance_that_is_gone_are_given_back_at_the_second_look(bench: Bench) -> None:
+    await bench.create()
+    strays = Strays(bench.store, bench.nics)
+    await bench.nics.reserve(Owner("i1", "default", "c1"), [Wanted("eth0", {"network": bench.name})])
+    await strays.release()
+    assert bench.store.nics_of("i1")
+    await strays.release()
+    assert bench.store.nics_of("i1") == []
+    assert bench.store.taken_on(bench.name) == set()
+
+
+async def test_all_nics_of_an_instance_are_one_commit(bench: Bench) -> None:
+    """Launches pay for each commit; and a crash must not leave half of the NICs."""
+    await bench.create()
+    before = (await bench.store.store.list("")).revision
+    wanted = [Wanted(f"eth{n}", {"network": bench.name}) for n in range(3)]
+    nics = await bench.nics.reserve(Owner("i1", "default", "c1"), wanted)
+    assert len({nic.ipv4 for nic in nics}) == 3
+    await bench.nics.reserve(Owner("i1", "default", "c1"), wanted)
+    assert (await bench.store.store.list("")).revision == before + 1
+    await bench.nics.release("i1")
+    assert (await bench.store.store.list("")).revision == before + 2
+
+
+async def test_a_nic_is_plugged_into_a_running_namespace_and_out_again(bench: Bench, guest: int) -> None:
+    """Name, MAC and MTU inside; on the bridge outside; nothing left after release."""
+    await bench.create(**{"bridge.mtu": "1400"})
+    owner, options = Owner("i1", "default", "c1"), {"network": bench.name, "name": "lan0"}
+    [nic] = await bench.nics.reserve(owner, [Wanted("eth1", options)])
+    for _ in range(2):
+        await bench.nics.plug("i1", guest)
+    inside = _links_of(guest)["lan0"]
+    assert (inside["address"], inside["mtu"]) == (nic.hwaddr, 1400)
+    [bridge] = [link for link in await bench.host.links() if link.name == bench.name]
+    assert bridge.members == (nic.host_name,)
+    await bench.nics.release("i1")
+    assert "lan0" not in _links_of(guest)
+
+
+async def test_a_live_option_keeps_the_link_and_another_name_replaces_it(bench: Bench, guest: int) -> None:
+    await bench.create()
+    owner = Owner("i1", "default", "c1")
+
+    async def change(**options: str) -> dict[str, Any]:
+        wanted = [Wanted("eth1", {"network": bench.name, **options})]
+        await bench.nics.reserve(owner, wanted)
+        await bench.nics.plug("i1", guest)
+        return _links_of(guest)
+
+    before = (await change())["eth1"]
+    same = await change(**{"security.ipv4_filtering": "true"})
+    assert same["eth1"]["ifindex"] == before["ifindex"]
+    assert bench.has_table("bridge")
+    renamed = await change(name="wan0")
+    assert "eth1" not in renamed
+    assert renamed["wan0"]["address"] == before["address"]
+    await change(name="wan0")
+    await bench.nics.release("i1")
+    assert not bench.has_table("bridge")
+
+
+async def test_an_interface_of_the_host_is_never_taken_for_a_nic(bench: Bench, guest: int) -> None:
+    """host_name comes from users; unplugging must not delete the host's own interface."""
+    await bench.create()
+    options = {"network": bench.name, "host_name": "lo"}
+    await bench.nics.reserve(Owner("i1", "default", "c1"), [Wanted("eth1", options)])
+    with pytest.raises(WrongState):
+        await bench.nics.plug("i1", guest)
+    await bench.nics.release("i1")
+    assert any(link.name == "lo" for link in await bench.host.links())
+
+
+async def test_a_static_address_that_is_taken_is_refused_and_free_again_after_release(bench: Bench) -> None:
+    network = await bench.create(**{"ipv4.address": _unused_subnet()})
+    static = str(ip_interface(network.config["ipv4.address"]).ip + 5)
+    wanted = [Wanted("eth0", {"network": bench.name, "ipv4.address": static})]
+    [nic] = await bench.nics.reserve(Owner("i1", "default", "c1"), wanted)
+    assert (nic.ipv4, nic.is_static) == (static, True)
+    with pytest.raises(Invalid, match="in use"):
+        await bench.nics.reserve(Owner("i2", "default", "c2"), wanted)
+    await bench.nics.release("i1")
+    assert (await bench.nics.reserve(Owner("i2", "default", "c2"), wanted))[0].ipv4 == static
+
+
+async def test_routes_mac_and_ports_follow_the_keys(bench: Bench) -> None:
+    """Keys that change the bridge do so live, and their removal takes the effect back."""
+    await bench.create()
+
+    async def change(**config: str) -> str:
+        await bench.networks.update(bench.name, config, "", merge=True, expected_revision=0)
+        show = ["ip", "-o", "route", "show", "dev", bench.name]
+        return subprocess.run(show, capture_output=True, text=True, check=True, timeout=10).stdout
+
+    mac = {"bridge.hwaddr": "00:16:3e:aa:bb:cc"}
+    assert "198.51.100.0/24" in await change(**{"ipv4.routes": "198.51.100.0/24"}, **mac)
+    [link] = [link for link in await bench.host.links() if link.name == bench.name]
+    assert link.hwaddr == "00:16:3e:aa:bb:cc"
+    assert "198.51.100.0/24" not in await change(**{"ipv4.routes": ""})
+
+
+@pytest.fixture
+def guest() -> Iterator[int]:
+    """A process in a network namespace of its own."""
+    process = subprocess.Popen(["unshare", "-n", "sleep", "60"])
+    own = os.stat("/proc/self/ns/net").st_ino
+    end = time.monotonic() + 5
+    while time.monotonic() < end and os.stat(f"/proc/{process.pid}/ns/net").st_ino == own:
+        time.sleep(0.01)
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def _links_of(pid: int) -> dict[str, dict[str, Any]]:
+    argv = ["nsenter", "-t", str(pid), "-n", "ip", "-j", "link"]
+    shown = subprocess.run(argv, capture_output=True, check=True, timeout=10).stdout
+    return {link["ifname"]: link for link in json.loads(shown)}
+
+
+def _unused_subnet() -> str:
+    return f"10.{secrets.randbelow(256)}.{secrets.randbelow(256)}.1/24"
 
 
 def _wait_until_dead(pid: int) -> None:

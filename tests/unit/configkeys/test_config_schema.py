@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.configkeys.instance import INSTANCE, PROFILE
-from core.configkeys.others import NETWORK, POOL, PROJECT, SERVER
+from core.configkeys.network import NETWORK
+from core.configkeys.others import POOL, PROJECT, SERVER
 from core.configkeys.schema import Schema, without_empty
 from core.errors import Invalid
 

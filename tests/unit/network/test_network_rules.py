@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from core.errors import Invalid, LimitReached
+from core.configkeys.network import NETWORK as KEYS
+from core.errors import Invalid, LimitReached, Unsupported
 from core.records import Network, NicReservation
-from services.network.domain import addresses, render
+from services.network.domain import addresses, bridge, dnsmasq, filters, render
+from services.network.domain.nics import check_options
 
 NETWORK = Network("br-x", "default", "bridge", "", {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "true"})
+NIC_C1 = NicReservation(instance_name="c1", hwaddr="00:16:3e:00:00:01", ipv4="10.1.2.9", ipv6="fd42::9")
 
 
 def test_the_nft_table_is_replaced_as_a_whole() -> None:
     assert render.nft_rules(NETWORK) == (
         "add table inet podium_br_2dx\n"
         "delete table inet podium_br_2dx\n"
+        "add table bridge podium_br_2dx\n"
+        "delete table bridge podium_br_2dx\n"
         "table inet podium_br_2dx {\n"
         " chain in {\n"
         "  type filter hook input priority filter; policy accept;\n"
@@ -40,7 +46,7 @@ def test_the_nft_table_is_replaced_as_a_whole() -> None:
 
 
 def test_dnsmasq_serves_only_its_bridge_and_reads_no_host_configuration() -> None:
-    argv = render.dnsmasq_argv(NETWORK, Path("/s/br-x"), as_root=False)
+    argv = dnsmasq.argv(NETWORK, Path("/s/br-x"), as_root=False)
     assert {"--conf-file=", "--no-hosts", "--bind-interfaces", "--interface=br-x"} <= set(argv)
     assert "--dhcp-hostsdir=/s/br-x/dhcp" in argv
     assert "--dhcp-range=10.1.2.0,static,255.255.255.0,1h" in argv
@@ -48,27 +54,152 @@ def test_dnsmasq_serves_only_its_bridge_and_reads_no_host_configuration() -> Non
 
 
 def test_an_instance_is_one_line_for_dhcp_and_one_per_address_for_dns() -> None:
-    nic = NicReservation(instance_name="c1", hwaddr="00:16:3e:00:00:01", ipv4="10.1.2.9", ipv6="fd42::9")
-    assert render.dhcp_entry(nic) == "00:16:3e:00:00:01,10.1.2.9,c1\n"
-    assert render.hosts_entry(nic, "lxd") == "10.1.2.9 c1 c1.lxd\nfd42::9 c1 c1.lxd\n"
+    assert dnsmasq.dhcp_entry(NETWORK, NIC_C1) == "00:16:3e:00:00:01,10.1.2.9,c1\n"
+    assert dnsmasq.hosts_entry(NETWORK, NIC_C1) == "10.1.2.9 c1 c1.lxd\nfd42::9 c1 c1.lxd\n"
 
 
-@pytest.mark.parametrize("text", ["", "00:16:3e:00:00:01\nx", "00:16:3e:00:00:01,set:x", "01:00:00:00:00:00"])
-def test_a_mac_that_is_none_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "arg"),
+    [
+        ("dns.mode", "none", "--port=0"),
+        ("dns.search", "a.b, c", "--dhcp-option-force=119,a.b,c"),
+        ("dns.domain", "pod", "--local=/pod/"),
+        ("ipv4.dhcp.expiry", "30m", "--dhcp-range=10.1.2.0,static,255.255.255.0,30m"),
+        ("ipv4.dhcp.gateway", "10.1.2.254", "--dhcp-option-force=3,10.1.2.254"),
+        ("bridge.mtu", "1400", "--dhcp-option-force=26,1400"),
+        ("ipv6.dhcp", "false", "--dhcp-range=::,constructor:br-x,ra-only"),
+        ("ipv6.dhcp.stateful", "true", "--dhcp-range=fd42:1::,static,64,1h"),
+    ],
+)
+def test_every_dhcp_and_dns_key_reaches_the_server(key: str, value: str, arg: str) -> None:
+    """A key that is accepted and ignored would be a lie."""
+    config = {**NETWORK.config, "ipv6.address": "fd42:1::1/64", key: value}
+    assert arg in dnsmasq.argv(replace(NETWORK, config=config), Path("/s"), as_root=False)
+    assert arg not in dnsmasq.argv(replace(NETWORK, config={**config, key: ""}), Path("/s"), as_root=False)
+
+
+def test_who_names_the_guests_is_who_dns_mode_says() -> None:
+    dynamic = replace(NETWORK, config={**NETWORK.config, "dns.mode": "dynamic"})
+    assert dnsmasq.dhcp_entry(dynamic, NIC_C1) == "00:16:3e:00:00:01,10.1.2.9\n"
+    assert dnsmasq.hosts_entry(dynamic, NIC_C1) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        (
+            "ipv4.nat.address",
+            "192.0.2.1",
+            "ip saddr 10.1.2.0/24 ip daddr != 10.1.2.0/24 snat ip to 192.0.2.1",
+        ),
+        ("ipv4.routing", "false", 'meta nfproto ipv4 oifname "br-x" drop'),
+    ],
+)
+def test_every_firewall_key_reaches_the_rules(key: str, value: str, rule: str) -> None:
+    config = {**NETWORK.config, key: value}
+    assert f"  {rule}\n" in render.nft_rules(replace(NETWORK, config=config))
+    assert rule not in render.nft_rules(NETWORK)
+
+
+def test_a_filtered_nic_may_send_only_what_is_its_own() -> None:
+    """LXD's meaning: an IP filter implies the MAC filter, and both leave only ARP and IP."""
+    options = {"security.ipv4_filtering": "true", "security.ipv6_filtering": "true"}
+    nic = replace(NIC_C1, host_name="vethx", options=options)
+
+    rules = filters.rules_of(nic)
+
+    target = "{ 0xfd420000000000000000000000000009, 0xfe8000000000000002163efffe000001 }"
+    assert rules == [
+        f'iifname "vethx" {rule}'
+        for rule in (
+            "ether saddr != 00:16:3e:00:00:01 drop",
+            "ether type arp arp saddr ether != 00:16:3e:00:00:01 drop",
+            "ether type ip6 icmpv6 type 136 @nh,528,48 != 0x00163e000001 drop",
+            "ether type arp arp saddr ip != 10.1.2.9 drop",
+            "ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp dport 67 accept",
+            "ether type ip ip saddr != 10.1.2.9 drop",
+            "ether type ip6 icmpv6 type 134 drop",
+            f"ether type ip6 icmpv6 type 136 @nh,384,128 != {target} drop",
+            f"ether type ip6 ip6 saddr :: icmpv6 type 135 @nh,384,128 != {target} drop",
+            "ether type ip6 ip6 saddr :: icmpv6 type { 135, 143 } accept",
+            "ether type ip6 ip6 saddr fe80::/10 ip6 daddr ff02::1:2 udp dport 547 accept",
+            "ether type ip6 ip6 saddr fe80::/10 ip6 daddr ff02::2 icmpv6 type 133 accept",
+            "ether type ip6 ip6 saddr != { fd42::9, fe80::216:3eff:fe00:1 } drop",
+            "ether type != { arp, ip, ip6 } drop",
+        )
+    ]
+    assert "table bridge podium_br_2dx {" in render.nft_rules(NETWORK, [nic])
+    assert "table bridge podium_br_2dx {" not in render.nft_rules(NETWORK, [NIC_C1])
+
+
+def test_a_filtered_nic_without_an_address_sends_nothing_of_that_family() -> None:
+    nic = replace(NIC_C1, ipv4="", host_name="vethx", options={"security.ipv4_filtering": "true"})
+    assert filters.rules_of(nic)[-2:] == [
+        'iifname "vethx" ether type arp drop',
+        'iifname "vethx" ether type ip drop',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hwaddr", "00:16:3e:00:00:01\nx"),
+        ("hwaddr", "00:16:3e:00:00:01,set:x"),
+        ("hwaddr", "01:00:00:00:00:00"),
+        *(("name", text) for text in ("..", "a/b", "eth0\n", "x" * 16)),
+        *(("mtu", text) for text in ("67", "65536", "1e3", "-1500", "\u0661\u0665\u0660\u0660")),
+        ("ipv4.address", "10.1.2.3\n"),
+        ("security.mac_filtering", "perhaps"),
+        ("vlan", "5"),
+        ("bogus", "1"),
+    ],
+)
+def test_a_nic_option_that_could_do_harm_or_nothing_is_refused(key: str, value: str) -> None:
     with pytest.raises(Invalid):
-        addresses.checked_mac(text)
+        check_options({"type": "nic", "network": "br-x", key: value})
 
 
-@pytest.mark.parametrize("text", ["", "..", "a/b", "eth0\n", "x" * 16])
-def test_an_interface_name_the_kernel_would_not_take_is_refused(text: str) -> None:
-    with pytest.raises(Invalid):
-        addresses.checked_interface(text)
+@pytest.mark.parametrize("options", [{}, {"network": "b", "parent": "c"}, {"network": "b", "mtu": "1400"}])
+def test_a_nic_names_its_network_once_and_nothing_the_network_decides(options: dict[str, str]) -> None:
+    with pytest.raises((Invalid, Unsupported)):
+        check_options({"type": "nic", **options})
 
 
-@pytest.mark.parametrize("text", ["", "67", "65536", "1e3", "-1500", "\u0661\u0665\u0660\u0660"])
-def test_an_mtu_out_of_range_is_refused(text: str) -> None:
-    with pytest.raises(Invalid):
-        addresses.checked_mtu(text)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("raw.dnsmasq", "x"),
+        ("tunnel.a.protocol", "vxlan"),
+        ("bridge.driver", "openvswitch"),
+        ("ipv4.dhcp.ranges", "10.1.2.9"),
+        ("ipv4.dhcp.expiry", "1h,set:x"),
+        ("dns.search", "a b"),
+        ("ipv4.routes", "10.0.0.1/8"),
+        ("bridge.hwaddr", "x"),
+    ],
+)
+def test_a_network_key_is_refused_with_its_name(key: str, value: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        KEYS.check({key: value})
+    assert key in caught.value.message
+
+
+def test_keys_that_would_have_no_effect_together_are_refused() -> None:
+    for config in (
+        {"ipv4.routes": "10.9.0.0/16"},
+        {"ipv6.address": "fd42::1/64", "ipv6.dhcp.ranges": "fd42::5-fd42::9"},
+        {"ipv4.address": "10.1.2.1/24", "ipv4.dhcp.ranges": "10.1.3.5-10.1.3.9"},
+    ):
+        with pytest.raises(Invalid):
+            bridge.check_together(config)
+
+
+def test_addresses_come_from_the_ranges_only() -> None:
+    config = {**NETWORK.config, "ipv4.dhcp.ranges": "10.1.2.10-10.1.2.11,10.1.2.20-10.1.2.20"}
+    ranges, taken = bridge.ranges_of(config, "ipv4"), set[str]()
+    for _ in range(3):
+        taken.add(addresses.free_ipv4(IPv4Interface("10.1.2.1/24"), taken, set(), Random(1), ranges))
+    assert taken == {"10.1.2.10", "10.1.2.11", "10.1.2.20"}
 
 
 @pytest.mark.parametrize("text", ["10.9.9.9", "10.1.2.1", "nonsense"])
@@ -92,4 +223,4 @@ def test_a_subnet_in_use_is_not_chosen() -> None:
 
 
 def test_the_guest_forms_its_address_from_its_mac() -> None:
-    assert addresses.slaac(IPv6Interface("fd42::1/64"), "00:16:3e:00:00:01") == "fd42::216:3eff:fe00:1"
+    assert addresses.slaac(IPv6Network("fd42::/64"), "00:16:3e:00:00:01") == "fd42::216:3eff:fe00:1"

@@ -1,0 +1,56 @@
+"""nftables by its own library, in this process: a table is replaced in 0.5 ms, by its program in 20."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+from typing import Any
+
+from core.errors import WrongState
+
+# Source: libnftables(3), nftables/libnftables.h.
+_JSON = 1 << 4
+
+
+class Nft:
+    """One library context, used by one thread at a time. Blocking; callers use a thread."""
+
+    def __init__(self) -> None:
+        lib = ctypes.CDLL("libnftables.so.1")
+        lib.nft_ctx_new.restype = ctypes.c_void_p
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+            getattr(lib, name).restype = ctypes.c_char_p
+        self._lib = lib
+        self._context = ctypes.c_void_p(lib.nft_ctx_new(0))
+        lib.nft_ctx_buffer_output(self._context)
+        lib.nft_ctx_buffer_error(self._context)
+        self._lock = threading.Lock()
+
+    def run(self, script: str) -> str:
+        """Run *script* in one transaction and return what it printed. Raises: WrongState NFT_REFUSED."""
+        return self._run(script, 0)
+
+    def read(self, command: str) -> list[dict[str, Any]]:
+        """Return what a list command shows; empty when there is no such thing."""
+        try:
+            return list(json.loads(self._run(command, _JSON) or "{}").get("nftables", []))
+        except WrongState:
+            return []
+
+    def find(self, command: str) -> str:
+        """Return what a list command prints; empty when there is no such thing."""
+        try:
+            return self._run(command, 0)
+        except WrongState:
+            return ""
+
+    def _run(self, text: str, flags: int) -> str:
+        with self._lock:
+            self._lib.nft_ctx_output_set_flags(self._context, flags)
+            failed = self._lib.nft_run_cmd_from_buffer(self._context, text.encode())
+            output = self._lib.nft_ctx_get_output_buffer(self._context).decode(errors="replace")
+            error = self._lib.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
+        if failed:
+            raise WrongState("NFT_REFUSED", f"nftables refused the rules: {error.strip()[:300]}")
+        return str(output)

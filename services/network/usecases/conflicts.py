@@ -1,0 +1,46 @@
+"""Report what keeps networks from working as warnings, and take them back when it is over."""
+
+from __future__ import annotations
+
+from core.logs import get_logger
+from services.network.domain import conflicts
+from services.network.domain.conflicts import Conflict
+from services.network.ports import Host, Warnings
+from services.network.store import NetworkStore
+
+log = get_logger(__name__)
+Name = tuple[str, str]
+
+
+class Conflicts:
+    """Each trouble is raised when it begins or changes and resolved when it ends, across restarts too."""
+
+    def __init__(self, store: NetworkStore, host: Host, warnings: Warnings) -> None:
+        self._store = store
+        self._host = host
+        self._warnings = warnings
+        self._raised: dict[Name, str] | None = None
+        self._messages: dict[Name, str] = {}
+
+    async def look(self) -> list[Conflict]:
+        """Compare what is with what was reported, and report the difference. Raises: Unavailable."""
+        networks = [entry.record for entry in self._store.networks.entries()]
+        found = conflicts.find(networks, await self._host.seen())
+        if self._raised is None:
+            self._raised = await self._warnings.active()
+        for conflict in found:
+            await self._raise(conflict, self._raised)
+        current = {(c.type, c.subject) for c in found}
+        for name in set(self._raised) - current:
+            await self._warnings.resolve(self._raised[name])
+            self._raised.pop(name)
+            self._messages.pop(name, None)
+        return found
+
+    async def _raise(self, conflict: Conflict, raised: dict[Name, str]) -> None:
+        name = (conflict.type, conflict.subject)
+        if self._messages.get(name) == conflict.message:
+            return
+        log.warning("conflict_found", type=conflict.type, subject=conflict.subject, message=conflict.message)
+        raised[name] = await self._warnings.raise_warning(conflict)
+        self._messages[name] = conflict.message
