@@ -13,8 +13,9 @@ from core.metrics import start_metrics
 from core.settings import Settings
 from core.state.etcd import EtcdStore
 from gateway.backend import Backend
+from gateway.protocol import Runner
 from gateway.tls import server_context
-from gateway.web import application, runner_of, split_address
+from gateway.web import application, split_address
 
 log = get_logger(__name__)
 
@@ -25,7 +26,7 @@ async def main() -> None:
     store = EtcdStore(settings.etcd_endpoint, member=settings.member, service="gateway")
     backend = Backend(settings, store)
     await backend.start()
-    runner = runner_of(application(backend))
+    runner = Runner(application(backend))
     await runner.setup()
     await _listen_unix(runner, settings)
     await _listen_https(runner, settings)

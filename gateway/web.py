@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from functools import partial
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestPayloadError
 
 from core.errors import Invalid, PodiumError, internal
 from core.logs import get_logger, request_id
@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 
 def application(backend: Backend) -> web.Application:
-    app = web.Application(middlewares=[_guard], client_max_size=32 << 20)
+    app = web.Application(middlewares=[_guard], client_max_size=req.MAX_JSON)
     app[req.BACKEND] = backend
     for method, path, access, handler in table():
         app.router.add_route(method, path, _checked(handler, access))
@@ -48,21 +48,37 @@ async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
     request_id.set(uuid.uuid4().hex[:16])
     try:
         response = await _answered(request, handler)
-    except web.HTTPNotFound:
-        response = envelope.error(404, "not found")
-    except web.HTTPMethodNotAllowed:
-        response = envelope.error(501, "not implemented")
-    except web.HTTPRequestEntityTooLarge:
-        response = envelope.error(413, "The body is larger than 32 MiB")
-    except PodiumError as exc:
-        response = envelope.failure(exc)
-    except (ConnectionError, web.HTTPException):
-        raise
-    except Exception:
-        log.exception("request_crashed", method=request.method, path=request.path[:200])
-        response = envelope.failure(internal())
-    REQUESTS.labels(request.method, str(response.status)).inc()
+    except Exception as exc:
+        if request.writer.output_size:
+            raise ConnectionResetError("The answer had begun; only its end can tell") from exc
+        response = _refusal(request, exc)
+    method = request.method if request.method in hdrs.METH_ALL else "other"
+    REQUESTS.labels(method, str(response.status)).inc()
     return response
+
+
+def _refusal(request: web.Request, exc: Exception) -> web.StreamResponse:
+    """Return what a failure is in LXD's envelope; what nobody foresaw is logged and said without detail."""
+    match exc:
+        case PodiumError():
+            return envelope.failure(exc)
+        case web.HTTPNotFound():
+            return envelope.error(404, "not found")
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(exc.allowed_methods))
+            refusal = envelope.error(405, f"{request.method[:20]} is not possible here; use {allowed}")
+            refusal.headers["Allow"] = allowed
+            return refusal
+        case web.HTTPRequestEntityTooLarge():
+            return envelope.error(413, f"The body is larger than {req.MAX_JSON >> 20} MiB")
+        case web.HTTPException():
+            return envelope.error(exc.status, exc.reason)
+        case ConnectionError():
+            raise exc
+        case RequestPayloadError() | web.PayloadAccessError():
+            return envelope.error(400, "The body ended before all of it was sent")
+    log.exception("request_crashed", method=request.method, path=request.path[:200])
+    return envelope.failure(internal())
 
 
 async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -83,14 +99,3 @@ def split_address(address: str) -> tuple[str | None, int]:
     """Return host (None for all) and port of "[::]:8443", ":8443" or "127.0.0.1:8443"."""
     host, _, port = address.rpartition(":")
     return (host.strip("[]") or None), int(port)
-
-
-# Longer lines than aiohttp takes by default, so that a name of 10,000 characters gets our own answer.
-runner_of = partial(
-    web.AppRunner,
-    access_log=None,
-    handle_signals=False,
-    shutdown_timeout=2,
-    max_line_size=1 << 16,
-    max_field_size=1 << 16,
-)

@@ -11,6 +11,8 @@ from core.errors import PodiumError
 from core.operations.operation import Operation
 from gateway.lxd.views.operations import operation_json, operation_url
 
+_LONGEST_MESSAGE = 2000
+
 
 def _reply(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> web.Response:
     return _response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), status, headers)
@@ -68,6 +70,8 @@ def accepted(operation: Operation) -> web.Response:
 
 
 def error(code: int, message: str) -> web.Response:
+    """Return the refusal; *message* may quote what a client sent, whatever it is made of."""
+    message = message.encode("utf-8", "replace").decode()[:_LONGEST_MESSAGE]
     body = {
         "type": "error",
         "status": "",

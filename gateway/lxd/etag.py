@@ -19,4 +19,4 @@ def check(request: web.Request, current: str) -> None:
     """Raises: Stale (412) when the caller saw another version."""
     wanted = request.headers.get("If-Match", "").strip().strip('"')
     if wanted and wanted != current:
-        raise Stale("ETAG", f"ETag doesn't match: {current} vs {wanted}")
+        raise Stale("ETAG", f"ETag doesn't match: {current} vs {wanted[:80]}")

@@ -11,7 +11,7 @@ from core.errors import Invalid
 from gateway.backend import Backend
 
 BACKEND = web.AppKey("backend", Backend)
-_MAX_JSON = 16 << 20
+MAX_JSON = 16 << 20
 
 
 def backend(request: web.Request) -> Backend:
@@ -35,13 +35,25 @@ def name(request: web.Request, part: str = "name") -> str:
 
 async def body(request: web.Request) -> dict[str, Any]:
     """Return the JSON object in the body, whatever Content-Type says. Raises: Invalid."""
-    data = await request.read()
-    return parse_object(data)
+    if (request.content_length or 0) > MAX_JSON:
+        raise web.HTTPRequestEntityTooLarge(MAX_JSON, request.content_length or 0)
+    return parse_object(await request.read())
+
+
+def header(request: web.Request, name: str, default: str = "") -> str:
+    """Return a header. Raises: Invalid for bytes that are no UTF-8, which no message could carry."""
+    value = request.headers.get(name, default)
+    return _clean(name, value)
+
+
+def _clean(what: str, value: str) -> str:
+    """Refuse what no command line, file or message can hold."""
+    if "\0" in value or (not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)):
+        raise Invalid("BAD_TEXT", f"{what} must be UTF-8 text without NUL", about=what)
+    return value
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    if len(data) > _MAX_JSON:
-        raise Invalid("BODY_TOO_LARGE", "The body is larger than 16 MiB")
     try:
         parsed = orjson.loads(data)
     except ValueError as exc:
@@ -57,7 +69,7 @@ def text(data: dict[str, Any], field: str) -> str:
         return ""
     if not isinstance(value, str):
         raise Invalid("BAD_TYPE", f"{field} must be a string", about=field)
-    return value
+    return _clean(field, value)
 
 
 def flag(data: dict[str, Any], field: str) -> bool:
@@ -84,7 +96,7 @@ def texts(data: dict[str, Any], field: str) -> list[str]:
         return []
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
         raise Invalid("BAD_TYPE", f"{field} must be a list of strings", about=field)
-    return value
+    return [_clean(field, item) for item in value]
 
 
 def text_map(data: dict[str, Any], field: str) -> dict[str, str]:
@@ -97,7 +109,7 @@ def text_map(data: dict[str, Any], field: str) -> dict[str, str]:
     for key, item in value.items():
         if item is not None and not isinstance(item, str):
             raise Invalid("BAD_TYPE", f"{field}.{key[:80]} must be a string", about=field)
-    return {key: item for key, item in value.items() if item is not None}
+    return {_clean(field, key): _clean(key[:80], item) for key, item in value.items() if item is not None}
 
 
 def object_of(data: dict[str, Any], field: str) -> dict[str, Any]:

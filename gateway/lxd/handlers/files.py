@@ -74,8 +74,8 @@ async def get_file(request: web.Request) -> web.StreamResponse:
 
 
 async def post_file(request: web.Request) -> web.Response:
-    kind = request.headers.get("X-LXD-type", "file")
-    how = request.headers.get("X-LXD-write", "overwrite")
+    kind = req.header(request, "X-LXD-type", "file")
+    how = req.header(request, "X-LXD-write", "overwrite")
     if kind not in _TYPES:
         raise Invalid("BAD_TYPE", f"Bad file type: {kind[:40]}")
     if how not in ("overwrite", "append"):
@@ -96,10 +96,9 @@ async def post_file(request: web.Request) -> web.Response:
 def _number(text: str | None, base: int, what: str) -> int | None:
     if text is None:
         return None
-    try:
-        value = int(text, base)
-    except ValueError:
-        raise Invalid("BAD_NUMBER", f"X-LXD-{what} must be a number, not {text[:20]!r}") from None
+    if not re.fullmatch(r"[0-7]{1,12}" if base == 8 else r"[0-9]{1,12}", text):
+        raise Invalid("BAD_NUMBER", f"X-LXD-{what} must be a number, not {text[:20]!r}")
+    value = int(text, base)
     if not 0 <= value < 1 << 32:
         raise Invalid("BAD_NUMBER", f"X-LXD-{what} is out of range")
     return value

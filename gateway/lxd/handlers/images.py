@@ -105,10 +105,10 @@ async def post_image(request: web.Request) -> web.Response:
             )
     header = pb.UploadHeader(
         project=_project(request),
-        filename=request.headers.get("X-LXD-filename", ""),
-        public=request.headers.get("X-LXD-public", "") in ("1", "true"),
+        filename=req.header(request, "X-LXD-filename"),
+        public=req.header(request, "X-LXD-public") in ("1", "true"),
         properties=_properties(request),
-        expected_fingerprint=request.headers.get("X-LXD-fingerprint", ""),
+        expected_fingerprint=req.header(request, "X-LXD-fingerprint"),
     )
     backend = req.backend(request)
     parts = (
@@ -124,7 +124,7 @@ def _properties(request: web.Request) -> dict[str, str]:
     found: dict[str, str] = {}
     for value in request.headers.getall("X-LXD-properties", []):
         found.update(parse_qsl(value))
-    return found
+    return req.text_map({"X-LXD-properties": found}, "X-LXD-properties")
 
 
 async def _upload(

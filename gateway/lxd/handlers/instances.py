@@ -85,8 +85,7 @@ async def create_instance(request: web.Request) -> web.Response:
     if request.headers.get("Content-Type") == "application/octet-stream":
         raise Unsupported("NO_BACKUPS", "Importing backups is not supported yet")
     data = await req.body(request)
-    if (req.text(data, "type") or "container") != "container":
-        raise Unsupported("NO_VMS", "Virtual machines are not supported; use type container")
+    _check_type(req.text(data, "type"))
     if request.query.get("target"):
         raise Invalid("NOT_CLUSTERED", "Target only allowed when clustered")
     message = pb.CreateInstanceRequest(
@@ -106,6 +105,13 @@ async def create_instance(request: web.Request) -> web.Response:
     backend = req.backend(request)
     reply = await backend.instances.CreateInstance(message)
     return envelope.accepted(backend.accepted(reply.operation))
+
+
+def _check_type(kind: str) -> None:
+    if kind == "virtual-machine":
+        raise Unsupported("NO_VMS", "Virtual machines are not supported; use type container")
+    if kind not in ("", "container"):
+        raise Invalid("BAD_TYPE", f"Invalid instance type {kind[:40]!r}; use container", about="type")
 
 
 def _source(source: dict[str, Any]) -> pb.InstanceSource:
@@ -237,4 +243,5 @@ async def empty_list(request: web.Request) -> web.Response:
 
 
 async def not_yet(request: web.Request) -> web.Response:
+    await _get(request, pb.INSTANCE_VIEW_SPEC)
     raise Unsupported("NOT_YET", "Podium does not support this yet; see the documentation for what it does")

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from core.errors import Forbidden
+from core.names import project_name
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
@@ -68,9 +69,10 @@ async def put_project(request: web.Request) -> web.Response:
 
 
 async def rename_project(request: web.Request) -> web.Response:
-    backend, data = req.backend(request), await req.body(request)
+    backend, (data, _) = req.backend(request), await _PROJECT.change(request)
+    new_name = project_name(req.text(data, "name"))
     reply = await backend.projects.RenameProject(
-        pb.RenameProjectRequest(name=req.name(request), new_name=req.text(data, "name"))
+        pb.RenameProjectRequest(name=req.name(request), new_name=new_name)
     )
     return envelope.accepted(backend.accepted(reply.operation))
 

@@ -23,8 +23,9 @@ from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from gateway.backend import Backend
+from gateway.protocol import Runner
 from gateway.tls import server_context
-from gateway.web import application, runner_of
+from gateway.web import application
 
 
 def _pair(folder: Path, name: str) -> str:
@@ -70,7 +71,7 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
     await store.commit(txn)
     backend = Backend(Settings.from_env({"PODIUM_DIR": str(tmp_path)}), store)
     await backend.start()
-    runner = runner_of(application(backend))
+    runner = Runner(application(backend))
     await runner.setup()
     context = server_context(tmp_path / "server.crt", tmp_path / "server.key")
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
