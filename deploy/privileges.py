@@ -42,5 +42,7 @@ def python_environment(settings: Settings) -> dict[str, str]:
         "PYTHONPATH": interpreter(settings)[1],
         "PYTHONDONTWRITEBYTECODE": "1",
         "GRPC_ENABLE_FORK_SUPPORT": "false",
+        "MALLOC_ARENA_MAX": "1",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
         "LANG": "C.UTF-8",
     }
