@@ -26,6 +26,8 @@ from protos.podium.image.v1 import image_pb2_grpc as image
 from protos.podium.network.v1 import network_pb2_grpc as network
 from protos.podium.runtime.v1 import exec_pb2_grpc, files_pb2_grpc, instance_pb2_grpc, storage_pb2_grpc
 
+_KEEP_FINAL_S = 60.0
+
 
 class Backend:
     """Stubs are typed Any: grpc's generated ones do not know the asynchronous channel's face."""
@@ -110,6 +112,9 @@ class Backend:
         id = key.rsplit("/", 1)[-1]
         for changed in self._waiters.get(id, ()):
             changed.set()
+        if entry and entry.record.is_final:
+            # Whoever asks later is answered from the state itself; see operation().
+            asyncio.get_running_loop().call_later(_KEEP_FINAL_S, self.operations.forget, key)
 
     # --- projects --------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from core.events import Event
 from core.failpoints import declare, failpoint, publish
 from core.logs import get_logger
 from core.operations import operation as op_states
+from core.operations.history import History
 from core.operations.operation import Context, Operation, Step, Story
 from core.rpc.identity import current_identity
 from core.state import codec, keys
@@ -27,8 +28,7 @@ from core.state.store import Store, Txn
 T = TypeVar("T")
 log = get_logger(__name__)
 _PROGRESS_EVERY_S = 0.25
-_KEEP_S = 24 * 3600.0
-_KEEP_COUNT = 2000
+_PRUNE_AT_ONCE = 100
 _UNDO_PATIENCE_S = 30.0
 
 
@@ -44,7 +44,7 @@ class Runner:
         self._clock = clock
         self._stories: dict[str, Story] = {}
         self._live: dict[str, Operation] = {}
-        self._done: dict[str, Operation] = {}
+        self._history = History()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._told_at: dict[str, float] = {}
         self._ending: set[str] = set()
@@ -59,8 +59,8 @@ class Runner:
         """Resume or undo what a crash left. Call once, after all stories are registered."""
         publish(self._service)
         listing = await _patiently(lambda: self._store.list(keys.OPERATIONS))
-        for kv in listing.kvs:
-            operation = codec.decode(Operation, kv.value)
+        found = [codec.decode(Operation, kv.value) for kv in listing.kvs]
+        for operation in sorted(found, key=lambda operation: operation.updated_at):
             if operation.service == self._service and operation.member == self._member:
                 self._adopt(operation)
         await self._prune()
@@ -74,7 +74,7 @@ class Runner:
 
     def get(self, id: str) -> Operation:
         """Raises: NotFound."""
-        found = self._live.get(id) or self._done.get(id)
+        found = self._live.get(id) or self._history.find(id)
         if found is None:
             raise NotFound("NO_OPERATION", "Operation not found", about=id)
         return found
@@ -333,6 +333,8 @@ class Runner:
             return
         final = _ended(operation, state, metadata, error, self._clock())
         whole = (txn or Txn()).put(keys.operation(id), final)
+        for expired in self._history.take_expired(self._clock()):
+            whole.delete(keys.operation(expired))
         self._ending.add(id)
         try:
             await self._commit_patiently(_stamped(whole, self._clock()), id)
@@ -344,8 +346,8 @@ class Runner:
             self._ending.discard(id)
         self._live.pop(id, None)
         self._told_at.pop(id, None)
-        self._done[id] = final
-        self._forget_oldest()
+        for forgotten in self._history.add(final):
+            self.revisions.pop(forgotten, None)
 
     async def _commit_patiently(self, txn: Txn, id: str) -> None:
         """Commit, however long etcd is away: an outcome must not be lost."""
@@ -366,17 +368,11 @@ class Runner:
 
         await _patiently(commit)
 
-    def _forget_oldest(self) -> None:
-        while len(self._done) > _KEEP_COUNT:
-            oldest = next(iter(self._done))
-            self._done.pop(oldest)
-            self.revisions.pop(oldest, None)
-
     # --- after a crash -------------------------------------------------------------------------
 
     def _adopt(self, operation: Operation) -> None:
         if operation.is_final:
-            self._done[operation.id] = operation
+            self._history.add(operation)
             return
         self._live[operation.id] = operation
         if operation.op_class == op_states.TOKEN:
@@ -400,11 +396,11 @@ class Runner:
 
     async def _prune(self) -> None:
         """Delete records of operations that ended long ago."""
-        horizon = self._clock() - _KEEP_S
-        for id, operation in list(self._done.items()):
-            if operation.updated_at < horizon:
-                await self._store.commit(Txn().delete(keys.operation(id)))
-                self._done.pop(id)
+        while expired := self._history.take_expired(self._clock(), most=_PRUNE_AT_ONCE):
+            txn = Txn()
+            for id in expired:
+                txn.delete(keys.operation(id))
+            await self._store.commit(txn)
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -66,6 +66,11 @@ class Cache(Generic[T]):
         """Take over a write of this process without waiting for the watch to tell."""
         self._take(key, None if record is None else Entry(record, revision), revision)
 
+    def forget(self, key: str) -> None:
+        """Drop an entry that will not change again from memory; nobody is told, etcd still has it."""
+        if entry := self._entries.pop(key, None):
+            self._remember_gone(key, entry.revision)
+
     async def wait_for(self, revision: int, *, timeout_s: float | None = None) -> None:
         """Return when this cache reflects *revision*. Raises: TimeoutError."""
         async with asyncio.timeout(timeout_s), self._moved:
