@@ -29,6 +29,7 @@ SYSCTLS = {
 # Services of Debian's packages that Podium runs itself or does without.
 UNITS = ("etcd.service", "lxc-net.service")
 _DEVELOPMENT = "matplotlib* numpy* mypy* ruff* pip* hypothesis* fontTools PIL pillow* buf* pytest*"
+_CACHES = shutil.ignore_patterns("__pycache__")
 _SHARED = ("run", "etcd", "images", "networks")
 
 
@@ -157,10 +158,24 @@ def copy_app(app: Path) -> None:
     """Make *app* anew: src and site-packages, all that the services need, readable for everyone."""
     new = app.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
-    skip = shutil.ignore_patterns("__pycache__", *_DEVELOPMENT.split())
-    for name in ("core", "services", "gateway", "protos", "deploy", "cli"):
-        shutil.copytree(ROOT / name, new / "src" / name, ignore=skip)
-    shutil.copytree(sysconfig.get_paths()["purelib"], new / "site-packages", ignore=skip)
+    copy_source(new / "src")
+    _copy_packages(Path(sysconfig.get_paths()["purelib"]), new / "site-packages")
     shutil.rmtree(app, ignore_errors=True)
     new.rename(app)
     subprocess.run(["chmod", "-R", "a+rX", str(app)], check=True)
+
+
+def copy_source(target: Path) -> None:
+    """Copy all code of ours that a member runs."""
+    for name in ("core", "services", "gateway", "protos", "deploy", "cli"):
+        shutil.copytree(ROOT / name, target / name, ignore=_CACHES)
+
+
+def _copy_packages(folder: Path, target: Path) -> None:
+    """Copy installed packages but those for development, which are told by their names in *folder* only."""
+    development = shutil.ignore_patterns(*_DEVELOPMENT.split())
+
+    def ignored(path: str, names: list[str]) -> set[str]:
+        return _CACHES(path, names) | (development(path, names) if Path(path) == folder else set())
+
+    shutil.copytree(folder, target, ignore=ignored)

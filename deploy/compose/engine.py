@@ -41,6 +41,11 @@ class Docker:
     def volume(self, name: str) -> Path:
         return self._work / "docker" / "volumes" / f"{PROJECT}_{name}" / "_data"
 
+    def gateway(self) -> str:
+        """Return the engine's own address on the containers' network: outside, as seen from an instance."""
+        form = "{{(index .IPAM.Config 0).Gateway}}"
+        return self.docker("network", "inspect", "-f", form, f"{PROJECT}_default").strip()
+
     def states(self) -> dict[str, str]:
         """Return the state of each service's container: its health where it has a check."""
         form = '{{.Label "com.docker.compose.service"}}|{{.Status}}'

@@ -67,12 +67,13 @@ def prepare(client: Client, work: Path) -> str:
     return str(rest.call("GET", "/1.0/storage-pools/default")["driver"])
 
 
-def use(client: Client) -> None:
+def use(docker: Docker, client: Client) -> None:
     with step("Launched a container over HTTPS"):
         client.launch()
-    with step("It runs, and has the address that is listed"):
+    with step("It runs, has the address that is listed, and reaches beyond the pod"):
         until("an address", client.has_address, 30)
         client.inside("true")
+        until("an answer from outside", lambda: client.reaches(docker.gateway()), 15)
     with step("It is booted, and a memory limit holds"):
         client.inside("systemctl", "is-system-running", "--wait")
         client.check_limit()
@@ -85,7 +86,7 @@ def restart(docker: Docker, client: Client) -> None:
         until("healthy services", lambda: is_healthy(docker), 60)
         if client.init_began() != began:
             raise RuntimeError("the container's init was started again")
-        until("the network", client.reaches_gateway, 15)
+        until("an answer from outside", lambda: client.reaches(docker.gateway()), 15)
     with step("All stopped and up again; the container is there and starts"):
         docker.compose("stop")
         bring_up(docker)
@@ -111,7 +112,7 @@ def run(docker: Docker, work: Path) -> None:
     with step("Remote added with a trust token; image, pool, network and profile made"):
         driver = prepare(client, work)
     print(f"    the pool's driver is {driver}")
-    use(client)
+    use(docker, client)
     with step("Prometheus sees every process"):
         until("all targets up", is_scraped, 30)
     restart(docker, client)
