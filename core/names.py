@@ -16,12 +16,13 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{1,64}")
 _MAX = 255
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """Return a name of any length as an error may repeat it."""
     return name if len(name) <= 64 else f"{name[:61]}..."
 
 
 def _no(kind: str, name: str, why: str) -> Invalid:
-    return Invalid("BAD_NAME", f"Invalid {kind} name {_shown(name)!r}: {why}", about=_shown(name))
+    return Invalid("BAD_NAME", f"Invalid {kind} name {shown(name)!r}: {why}", about=shown(name))
 
 
 def instance_name(name: str) -> str:
@@ -75,9 +76,14 @@ def alias_name(name: str) -> str:
     return name
 
 
+def is_fingerprint(text: str) -> bool:
+    """Whether *text* may be the beginning of an image's fingerprint."""
+    return _FINGERPRINT.fullmatch(text) is not None
+
+
 def fingerprint_prefix(text: str) -> str:
-    if not _FINGERPRINT.fullmatch(text):
+    if not is_fingerprint(text):
         raise Invalid(
-            "BAD_FINGERPRINT", f"Invalid fingerprint {_shown(text)!r}: use hex digits", about=_shown(text)
+            "BAD_FINGERPRINT", f"Invalid fingerprint {shown(text)!r}: use hex digits", about=shown(text)
         )
     return text

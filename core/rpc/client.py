@@ -6,7 +6,8 @@ Unary calls get a deadline when the caller names none; streams live as long as t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
 import grpc
@@ -83,10 +84,15 @@ class _Channel:
 
     def _one(self, method: Any, deadline_s: float | None) -> Callable[..., Any]:
         async def call(request: Any, *, timeout: float | None = deadline_s) -> Any:
+            request = _Messages(request) if isinstance(request, AsyncIterable) else request
             try:
                 return await method(request, timeout=timeout, metadata=_metadata())
             except grpc.aio.AioRpcError as exc:
                 raise from_rpc_error(exc, self._service) from exc
+            except asyncio.CancelledError:
+                if isinstance(request, _Messages):
+                    request.raise_failure()
+                raise
 
         return call
 
@@ -102,3 +108,25 @@ class _Channel:
                 rpc.cancel()
 
         return call
+
+
+class _Messages:
+    """What a caller streams. Where its source fails, gRPC only cancels the call; this keeps the reason."""
+
+    def __init__(self, source: AsyncIterable[Any]) -> None:
+        self._source = source
+        self._failure: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        try:
+            async for message in self._source:
+                yield message
+        except Exception as exc:
+            self._failure = exc
+            raise
+
+    def raise_failure(self) -> None:
+        """Raise what the source raised, unless somebody really cancelled this task."""
+        task = asyncio.current_task()
+        if self._failure and not (task and task.cancelling()):
+            raise self._failure

@@ -37,3 +37,4 @@ async def main() -> None:
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)
             await imports.sweep()
+            await images.record_uses()

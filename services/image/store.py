@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.errors import Invalid, NotFound
-from core.names import fingerprint_prefix
+from core.names import is_fingerprint, shown
 from core.records import Alias, Image, Instance
 from core.state import keys
 from core.state.cache import Cache
@@ -17,6 +17,8 @@ class ImageStore:
         self.images = Cache(store, Image, keys.IMAGES)
         self.aliases = Cache(store, Alias, keys.ALIASES)
         self.instances = Cache(store, Instance, keys.INSTANCES)
+        self._used_at: dict[str, float] = {}
+        self.instances.on_change(self._note_use)
 
     async def start(self) -> None:
         await self.images.start()
@@ -30,20 +32,28 @@ class ImageStore:
 
     def image(self, project: str, prefix: str) -> Entry[Image]:
         """Return the image whose fingerprint begins with *prefix*. Raises: NotFound, Invalid."""
-        fingerprint_prefix(prefix)
-        found = [
-            e for e in self.images.entries(keys.images(project)) if e.record.fingerprint.startswith(prefix)
-        ]
+        found = self._matching(project, prefix) if is_fingerprint(prefix) else []
         if len(found) > 1:
-            raise Invalid("AMBIGUOUS", "More than one image matches; give more digits", about=prefix)
+            raise Invalid(
+                "AMBIGUOUS", f"More than one image matches {prefix!r}; give more digits", about=prefix
+            )
         if not found:
-            raise NotFound("NO_IMAGE", "Image not found", about=prefix)
+            # Clients ask for a fingerprint when there is no such alias, so what is missing may be either.
+            raise NotFound(
+                "NO_IMAGE",
+                f"Image not found: there is no alias or fingerprint {shown(prefix)!r}",
+                about=shown(prefix),
+            )
         return found[0]
+
+    def _matching(self, project: str, prefix: str) -> list[Entry[Image]]:
+        entries = self.images.entries(keys.images(project))
+        return [entry for entry in entries if entry.record.fingerprint.startswith(prefix)]
 
     def alias(self, project: str, name: str) -> Entry[Alias]:
         entry = self.aliases.get(keys.alias(project, name))
         if entry is None:
-            raise NotFound("NO_ALIAS", "Image alias not found", about=name)
+            raise NotFound("NO_ALIAS", f"Image alias not found: {shown(name)}", about=shown(name))
         return entry
 
     def aliases_of(self, project: str, fingerprint: str) -> list[Entry[Alias]]:
@@ -60,3 +70,16 @@ class ImageStore:
 
     def has_instances(self, fingerprint: str) -> bool:
         return any(e.record.image == fingerprint for e in self.instances.entries())
+
+    def last_used_at(self, image: Image) -> float:
+        """Return when an instance was last made of it, in whichever project; 0.0 for never.
+
+        Seen from the instances themselves, so that a launch needs no write here; what the record
+        holds is older by up to a sweep and outlives them.
+        """
+        return max(image.last_used_at, self._used_at.get(image.fingerprint, 0.0))
+
+    def _note_use(self, key: str, entry: Entry[Instance] | None) -> None:
+        if entry and (fingerprint := entry.record.image):
+            latest = max(self._used_at.get(fingerprint, 0.0), entry.record.created_at)
+            self._used_at[fingerprint] = latest

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from core.errors import Invalid, NotFound, Unsupported
 from gateway.lxd import envelope, etag, filters
@@ -16,6 +18,8 @@ from protos.podium.image.v1 import image_pb2 as pb
 
 _CHUNK = 1 << 20
 _JSON_LIMIT = 1 << 20
+_STALL_S = 60.0
+_PARTS = {"metadata": pb.IMAGE_PART_METADATA, "rootfs": pb.IMAGE_PART_ROOTFS}
 
 
 def _project(request: web.Request) -> str:
@@ -93,31 +97,34 @@ async def delete_image(request: web.Request) -> web.Response:
 
 
 async def post_image(request: web.Request) -> web.Response:
-    """Receive an image; JSON bodies (publish, pull, by URL) are told apart by trying to read them."""
-    first = b""
-    if not request.content_type.startswith("multipart/"):
-        first = await request.content.readany()
+    """Receive an image; JSON bodies (publish, pull, by URL) are told apart by their first byte."""
+    if request.content_type.startswith("multipart/"):
+        parts = _multipart(request)
+    else:
+        first = await _in_time(request.content.readany())
         if first.lstrip()[:1] == b"{":
-            rest = await request.content.read(_JSON_LIMIT)
-            req.parse_object(first + rest)
-            raise Unsupported(
-                "NO_SOURCES", "Only uploads are supported yet; publish and copies from servers are not"
-            )
-    header = pb.UploadHeader(
+            await _refuse_source(request, first)
+        parts = _raw(request, first)
+    backend = req.backend(request)
+    reply = await backend.images.UploadImage(_upload(_header(request), parts))
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def _refuse_source(request: web.Request, body: bytes) -> None:
+    while len(body) <= _JSON_LIMIT and (more := await _in_time(request.content.readany())):
+        body += more
+    req.parse_object(body)
+    raise Unsupported("NO_SOURCES", "Only uploads are supported yet; publish and copies from servers are not")
+
+
+def _header(request: web.Request) -> pb.UploadHeader:
+    return pb.UploadHeader(
         project=_project(request),
         filename=req.header(request, "X-LXD-filename"),
         public=req.header(request, "X-LXD-public") in ("1", "true"),
         properties=_properties(request),
         expected_fingerprint=req.header(request, "X-LXD-fingerprint"),
     )
-    backend = req.backend(request)
-    parts = (
-        _multipart(request)
-        if not first and request.content_type.startswith("multipart/")
-        else _raw(request, first)
-    )
-    reply = await backend.images.UploadImage(_upload(header, parts))
-    return envelope.accepted(backend.accepted(reply.operation))
 
 
 def _properties(request: web.Request) -> dict[str, str]:
@@ -139,18 +146,34 @@ async def _raw(request: web.Request, first: bytes) -> AsyncIterator[pb.UploadIma
     yield pb.UploadImageRequest(part=pb.IMAGE_PART_UNIFIED)
     if first:
         yield pb.UploadImageRequest(chunk=first)
-    async for chunk in request.content.iter_chunked(_CHUNK):
+    request.content.set_read_chunk_size(_CHUNK)
+    while chunk := await _in_time(request.content.read(_CHUNK)):
         yield pb.UploadImageRequest(chunk=chunk)
 
 
+async def _in_time(reading: Awaitable[bytes]) -> bytes:
+    """Return the next bytes of an upload; a sender that stops must not hold on to what others need."""
+    try:
+        async with asyncio.timeout(_STALL_S):
+            return await reading
+    except TimeoutError:
+        raise Invalid("STALLED", f"No byte of the upload came for {_STALL_S:g} s; send it again") from None
+
+
 async def _multipart(request: web.Request) -> AsyncIterator[pb.UploadImageRequest]:
-    numbers = {"metadata": pb.IMAGE_PART_METADATA, "rootfs": pb.IMAGE_PART_ROOTFS}
-    async for part in await request.multipart():
-        if not isinstance(part, BodyPartReader) or part.name not in numbers:
-            raise Invalid("BAD_PART", "An image has the parts metadata and rootfs, in this order")
-        yield pb.UploadImageRequest(part=numbers[part.name])
-        while chunk := await part.read_chunk(_CHUNK):
-            yield pb.UploadImageRequest(chunk=chunk)
+    left = dict(_PARTS)
+    try:
+        async for part in await request.multipart():
+            name = part.name if isinstance(part, BodyPartReader) else None
+            if name == "rootfs.img":
+                raise Unsupported("NO_VMS", "Images of virtual machines are not supported")
+            if name not in left or not isinstance(part, BodyPartReader):
+                raise Invalid("BAD_PART", "An image has the parts metadata and rootfs, once each")
+            yield pb.UploadImageRequest(part=left.pop(name))
+            while chunk := await _in_time(part.read_chunk(_CHUNK)):
+                yield pb.UploadImageRequest(chunk=chunk)
+    except (ValueError, RuntimeError, AssertionError, HttpProcessingError) as exc:
+        raise Invalid("BAD_MULTIPART", f"The body is not a whole multipart form: {str(exc)[:200]}") from exc
 
 
 async def export_image(request: web.Request) -> web.StreamResponse:

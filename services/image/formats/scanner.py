@@ -6,6 +6,7 @@ sparse file of an exabyte is refused though it is short in the archive.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from core.errors import Invalid
@@ -13,6 +14,7 @@ from core.errors import Invalid
 BLOCK = 512
 _LONG_MAX = 64 * 1024
 _PATH_MAX = 4096
+_PART_MAX = 255
 _FILES = b"0\x007"
 _KNOWN = b"01234567LKxgS\x00"
 
@@ -197,7 +199,10 @@ def _check_path(path: str) -> None:
     shown = path.encode("utf-8", "replace").decode()[:80]
     if not path or path.startswith("/") or "\0" in path:
         raise _bad(f"it has the entry {shown!r}, which is not a relative path")
-    if ".." in path.split("/"):
+    parts = path.split("/")
+    if len(path) > _PART_MAX and any(len(os.fsencode(part)) > _PART_MAX for part in parts):
+        raise _bad(f"it has the entry {shown!r} with a name that is too long")
+    if ".." in parts:
         raise _bad(f"it has the entry {shown!r}, which leads out of it")
 
 

@@ -153,8 +153,10 @@ class ImageServicer(rpc.ImageServiceServicer):
             aliases=[_alias(a) for a in self._store.aliases_of(r.project, r.fingerprint)],
             revision=entry.revision,
         )
-        for name in ("created_at", "expires_at", "last_used_at", "uploaded_at"):
-            if value := getattr(r, name):
+        times = {"created_at": r.created_at, "expires_at": r.expires_at, "uploaded_at": r.uploaded_at}
+        times["last_used_at"] = self._store.last_used_at(r)
+        for name, value in times.items():
+            if value:
                 getattr(message, name).FromNanoseconds(int(value * 1e9))
         return message
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.errors import AlreadyExists, Internal, Invalid, Stale
+from core.errors import AlreadyExists, Internal, Invalid, NotFound, Stale, Unavailable
 from core.events import Event
 from core.names import alias_name
 from core.operations.operation import Context, Operation, Step, Story
@@ -58,13 +59,23 @@ class Images:
             profiles=wanted.profiles or ("default",),
             expires_at=wanted.expires_at or entry.record.expires_at,
         )
-        key = keys.image(project, new.fingerprint)
-        txn = Txn().unchanged(key, entry.revision).put(key, new)
-        revision = await self._store.store.commit(
-            txn.emit(event("image-updated", "images", project, new.fingerprint))
-        )
-        self._store.images.apply(key, new, revision)
-        return Entry(new, revision)
+        told = Txn().emit(event("image-updated", "images", project, new.fingerprint))
+        return await self._save(new, entry.revision, told)
+
+    async def _save(self, image: Image, revision: int, txn: Txn) -> Entry[Image]:
+        key = keys.image(image.project, image.fingerprint)
+        new_revision = await self._store.store.commit(txn.unchanged(key, revision).put(key, image))
+        self._store.images.apply(key, image, new_revision)
+        return Entry(image, new_revision)
+
+    async def record_uses(self) -> None:
+        """Write down what was learnt of last uses, for when the instances are gone. Repeatable."""
+        for entry in self._store.images.entries():
+            used_at = self._store.last_used_at(entry.record)
+            if used_at > entry.record.last_used_at:
+                # Whoever changes the image meanwhile wins; the next sweep tries again.
+                with contextlib.suppress(Stale, Unavailable):
+                    await self._save(replace(entry.record, last_used_at=used_at), entry.revision, Txn())
 
     async def delete(self, project: str, prefix: str) -> Operation:
         """The record and its aliases go in the accepting transaction, the blobs after it."""
@@ -104,10 +115,10 @@ class Images:
 
         Raises: NotFound, Internal.
         """
-        if self._store.has_instances(fingerprint):
-            image = self._store.any_image(fingerprint)
-        else:
-            image = self._store.image(project, fingerprint).record
+        entry = self._store.images.get(keys.image(project, fingerprint))
+        if entry is None and not self._store.has_instances(fingerprint):
+            raise NotFound("NO_IMAGE", f"Image not found: {fingerprint[:64]}", about=fingerprint[:64])
+        image = entry.record if entry else self._store.any_image(fingerprint)
         path = self._blobs.squashfs(fingerprint)
         if not path.exists():
             raise Internal("IMAGE_BROKEN", f"The files of image {fingerprint[:12]} are gone; import it again")

@@ -77,7 +77,8 @@ class Imports:
                 },
             )
         except BaseException:
-            await self._drop_files(id)
+            # gRPC cancels a call more than once; the files must go all the same.
+            await asyncio.shield(self._drop_files(id))
             raise
 
     async def stop(self) -> None:

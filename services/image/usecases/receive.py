@@ -53,10 +53,7 @@ class Receiver:
                 await self._head_start.drop()
             raise
         finally:
-            # A thread that still writes must not meet a descriptor that became another file's.
-            if self._storing:
-                await asyncio.wait([self._storing])
-            self._close()
+            self._close_when_stored()
         return Received(self._digest.hexdigest(), self._size, self._names == _SPLIT, self._head_start)
 
     async def _take(self, part: str, chunk: bytes) -> None:
@@ -86,6 +83,13 @@ class Receiver:
         self._fd = os.open(self._folder / part, flags, 0o640)
         if part != "metadata":
             self._head_start = await self._converter.head_start(first, self._folder / MADE)
+
+    def _close_when_stored(self) -> None:
+        """Close, but not under a thread that still writes: its descriptor may become another file's."""
+        if self._storing and not self._storing.done():
+            self._storing.add_done_callback(lambda _: self._close())
+        else:
+            self._close()
 
     def _close(self) -> None:
         if self._fd >= 0:

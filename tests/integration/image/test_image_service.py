@@ -1,160 +1,32 @@
-"""The image service with real files and real programs, over a real socket; etcd is the verified fake."""
+"""The image service over its socket: import, export, names, and who owns the files."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
-import subprocess
-import tarfile
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from core.errors import AlreadyExists, Invalid, NotFound, Stale
-from core.operations.operation import FAILED, SUCCEEDED, Operation
-from core.operations.runner import Runner
+from core.operations.operation import FAILED, SUCCEEDED
 from core.records import Instance
-from core.rpc.client import channel
-from core.rpc.server import serve
-from core.settings import Settings
 from core.state import keys
-from core.state.memory import MemoryStore
 from core.state.store import Txn
 from protos.podium.image.v1 import image_pb2 as pb
-from protos.podium.image.v1 import image_pb2_grpc as rpc
-from services.image.blobs.files import FileBlobs
-from services.image.formats.squashfs import SquashfsConverter
-from services.image.servicer.services import ImageServicer
-from services.image.store import ImageStore
-from services.image.usecases.images import Images
-from services.image.usecases.imports import Imports
-
-YAML = b"architecture: amd64\ncreation_date: 1700000000\nproperties: {os: Tiny, release: '1'}\n"
-Content = bytes | str | None  # a file, a symbolic link, a folder
-
-
-def tarball(entries: dict[str, Content]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, content in entries.items():
-            info = tarfile.TarInfo(name)
-            if content is None:
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
-            elif isinstance(content, str):
-                info.type, info.linkname = tarfile.SYMTYPE, content
-            else:
-                info.size = len(content)
-            tar.addfile(info, io.BytesIO(content if isinstance(content, bytes) else b""))
-    return out.getvalue()
-
-
-def unified(**more: Any) -> bytes:
-    return tarball({"metadata.yaml": YAML, "rootfs": None, "rootfs/hello": b"world", **more})
-
-
-def packed(data: bytes, *program: str) -> bytes:
-    return subprocess.run(program, input=data, capture_output=True, check=True).stdout
-
-
-def content(squashfs: str, path: str) -> bytes:
-    return subprocess.run(["rdsquashfs", "-c", path, squashfs], capture_output=True, check=True).stdout
-
-
-def squashed_by_a_stranger(tar: bytes, target: Path) -> bytes:
-    subprocess.run(["tar2sqfs", "-q", str(target)], input=tar, check=True)
-    return target.read_bytes()
-
-
-def same(path: str, data: bytes) -> bool:
-    return Path(path).read_bytes() == data
-
-
-def messages(
-    parts: list[tuple[Any, bytes]], *, chunk: int = 1 << 18, **header: Any
-) -> Iterator[pb.UploadImageRequest]:
-    yield pb.UploadImageRequest(header=pb.UploadHeader(**{"project": "default", **header}))
-    for part, data in parts:
-        yield pb.UploadImageRequest(part=part)
-        for at in range(0, len(data), chunk):
-            yield pb.UploadImageRequest(chunk=data[at : at + chunk])
-
-
-@dataclass
-class Service:
-    stub: Any
-    runner: Runner
-    root: Path
-    memory: MemoryStore
-    imports: Imports
-
-    async def upload(self, *parts: bytes, **header: Any) -> Operation:
-        kinds = [pb.IMAGE_PART_UNIFIED] if len(parts) == 1 else [pb.IMAGE_PART_METADATA, pb.IMAGE_PART_ROOTFS]
-        sent = messages(list(zip(kinds, parts, strict=True)), **header)
-        reply = await self.stub.UploadImage(sent)
-        return await self.runner.wait(reply.operation.id)
-
-    async def imported(self, *parts: bytes, **header: Any) -> str:
-        done = await self.upload(*parts, **header)
-        assert done.state == SUCCEEDED, done.error_message
-        return str(done.metadata["fingerprint"])
-
-    async def export(self, fingerprint: str) -> list[tuple[str, bytes]]:
-        files: list[tuple[str, bytes]] = []
-        async for reply in self.stub.ExportImage(
-            pb.ExportImageRequest(project="default", fingerprint=fingerprint)
-        ):
-            if reply.WhichOneof("message") == "header":
-                files.append((reply.header.filename, b""))
-            else:
-                files[-1] = (files[-1][0], files[-1][1] + reply.chunk)
-        return files
-
-    async def get(self, prefix: str, project: str = "default") -> Any:
-        ref = pb.ImageRef(fingerprint=prefix)
-        return (await self.stub.GetImage(pb.GetImageRequest(project=project, image=ref))).image
-
-    async def delete(self, fingerprint: str, project: str = "default") -> None:
-        reply = await self.stub.DeleteImage(pb.DeleteImageRequest(project=project, fingerprint=fingerprint))
-        await self.runner.wait(reply.operation.id)
-
-    async def prepare(self, fingerprint: str) -> Any:
-        return await self.stub.PrepareImage(
-            pb.PrepareImageRequest(project="default", fingerprint=fingerprint)
-        )
-
-    def files(self) -> set[str]:
-        return {path.name for path in self.root.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    settings = Settings.from_env({"PODIUM_DIR": str(tmp_path)})
-    settings.run_dir.mkdir()
-    memory = MemoryStore()
-    store, blobs = ImageStore(memory), FileBlobs(tmp_path / "images")
-    runner = Runner(memory, service="image", member="test")
-    imports = Imports(store, blobs, SquashfsConverter(), runner)
-    images = Images(store, blobs, runner, imports.remove_unused)
-    await store.start()
-    await runner.start()
-
-    def register(server: grpc.aio.Server) -> list[str]:
-        rpc.add_ImageServiceServicer_to_server(ImageServicer(store, images, imports, runner), server)
-        return ["podium.image.v1.ImageService"]
-
-    server = await serve(settings, "image", register)
-    line = channel(settings, "image")
-    yield Service(rpc.ImageServiceStub(line), runner, tmp_path / "images", memory, imports)
-    await line.close()
-    await server.stop(0)
-    await runner.stop()
-    await store.stop()
-
+from tests.integration.image.harness import (
+    YAML,
+    Service,
+    content,
+    messages,
+    packed,
+    same,
+    squashed_by_a_stranger,
+    tarball,
+    unified,
+)
 
 PACKERS = {
     "tar": ("cat",),
@@ -209,54 +81,6 @@ async def test_a_split_image_comes_back_in_two_parts(
     assert ready.rootfs_dir == ""
     assert content(ready.squashfs_path, "etc/os-release") == b"ID=tiny\n"
     assert not same(ready.squashfs_path, root)
-
-
-ATTACKS: dict[str, tuple[bytes, str]] = {
-    "rootfs is a link": (tarball({"metadata.yaml": YAML, "rootfs": "/"}), "no folder rootfs"),
-    "metadata.yaml is a link": (tarball({"metadata.yaml": "/etc/shadow", "rootfs": None}), "metadata.yaml"),
-    "metadata.yaml is a folder": (tarball({"metadata.yaml": None, "rootfs": None}), "metadata.yaml"),
-    "templates is a link": (
-        unified(
-            **{"metadata.yaml": YAML + b"templates: {/etc/x: {template: shadow}}\n", "templates": "/etc"}
-        ),
-        "no such folder",
-    ),
-    "no metadata": (tarball({"rootfs": None}), "metadata.yaml"),
-    "no rootfs": (tarball({"metadata.yaml": YAML}), "no folder rootfs"),
-    "a file twice": (unified() + b"", ""),
-    "a name that leads out": (unified(**{"../evil": b"x"}), "leads out"),
-    "an absolute name": (unified(**{"/etc/evil": b"x"}), "not a relative path"),
-    "a file below a link": (unified(**{"rootfs/l": "/etc", "rootfs/l/evil": b"x"}), "not usable|refused"),
-    "no archive": (b"MZ" + bytes(5000), "neither a tarball"),
-    "a damaged archive": (packed(unified(), "gzip", "-c")[:-20], "not usable|refused"),
-    "half an archive": (unified()[:700], "not usable|refused"),
-    "large metadata": (
-        tarball({"metadata.yaml": YAML + b"#" * (1 << 20), "rootfs": None}),
-        "larger than 1048576",
-    ),
-    "a bomb": (packed(bytes(400 << 20), "gzip", "-9", "-c"), "refused|not usable|neither"),
-}
-del ATTACKS["a file twice"]
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-async def test_a_hostile_image_fails_with_its_reason_and_leaves_nothing(service: Service, name: str) -> None:
-    data, why = ATTACKS[name]
-    done = await service.upload(data)
-    assert done.state == FAILED
-    error = done.error()
-    assert isinstance(error, Invalid), done.error_message
-    with pytest.raises(Invalid, match=why):
-        raise error
-    assert service.files() == set()
-    assert not list((service.root / "staging").iterdir())
-
-
-async def test_a_bomb_of_valid_entries_is_stopped(service: Service) -> None:
-    data = packed(unified(**{"rootfs/zeros": bytes(300 << 20)}), "gzip", "-9", "-c")
-    done = await service.upload(data)
-    assert (done.state, "unpacks to more" in done.error_message) == (FAILED, True)
-    assert service.files() == set()
 
 
 async def test_another_fingerprint_than_expected_fails(service: Service) -> None:

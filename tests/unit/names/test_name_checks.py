@@ -37,9 +37,12 @@ def test_profiles_projects_and_pools_have_no_hostile_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "xyz", "AB", "../", "a" * 65, "a\n"])
-def test_a_fingerprint_prefix_is_hex(prefix: str) -> None:
+def test_what_is_not_hex_is_no_fingerprint(prefix: str) -> None:
+    """Nothing is looked up by it; clients try every unknown alias as a fingerprint too."""
+    assert not names.is_fingerprint(prefix)
     with pytest.raises(Invalid):
         names.fingerprint_prefix(prefix)
+    assert names.is_fingerprint("0af")
 
 
 @given(st.text())
