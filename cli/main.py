@@ -1,76 +1,86 @@
-"""`podium`: what the stock client cannot do. Everyday verbs are still `lxc`'s; see docs/status.md.
+"""`podium`: the everyday verbs with the names and flags of `lxc`, and what the stock client cannot do.
 
-Modules are imported by the command that needs them, so that `podium --help` is quick.
+A module is imported by the verb that needs it, so that the command line starts at once.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
 import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+
+from cli.arguments import Parsed, parse
+from cli.call import Call
+from cli.failure import FAILED, INTERRUPTED, CliError, Refused, explain, render
+from cli.verbs import GROUPS, VERBS
+
+VERSION = "0.1.0"
+_DEBUG = "the same command with --debug, for the place in the code"
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="podium", description="System containers behind LXD's API")
-    verbs = top.add_subparsers(dest="verb", required=True)
-    for verb, text in (("up", "set up and start"), ("down", "stop the services"), ("purge", "remove all")):
-        verbs.add_parser(verb, help=text)
-    admin = verbs.add_parser("admin", help="look after the state store").add_subparsers(
-        dest="what", required=True
-    )
-    etcd = admin.add_parser("etcd", help="etcd itself").add_subparsers(dest="action", required=True)
-    for action, text in (
-        ("members", "who takes part"),
-        ("status", "version, size and leader"),
-        ("defrag", "give freed space back"),
-    ):
-        etcd.add_parser(action, help=text)
-    etcd.add_parser("compact", help="drop history before a revision").add_argument("revision", type=int)
-    etcd.add_parser("snapshot", help="save everything to a file").add_argument("file", type=Path)
-    return top
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out a command line and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["__complete"]:
+        from cli.completion import complete
 
-
-def run_member(verb: str) -> int:
-    from deploy import down, purge, up
-
-    return {"up": up.main, "down": down.main, "purge": purge.main}[verb]()
-
-
-def run_etcd(args: argparse.Namespace) -> int:
-    from core.settings import Settings
-    from core.state.etcd3_compat import client
-
-    endpoint = Settings.from_env().etcd_endpoint
+        return complete(words[1:])
     try:
-        print(json.dumps(_ask(client(endpoint), args), indent=2))
+        parsed = parse(VERBS, words, GROUPS)
+    except CliError as exc:
+        sys.stderr.write(exc.lines())
+        return exc.code
+    return _carry_out(parsed)
+
+
+def _carry_out(parsed: Parsed) -> int:
+    if "version" in parsed.options and parsed.path != "version":
+        print(VERSION)
+        return 0
+    if parsed.verb is None or "help" in parsed.options:
+        from cli.help import page
+
+        print(page(parsed.path, parsed.verb))
+        return 0
+    return _run(parsed)
+
+
+def _run(parsed: Parsed) -> int:
+    call = Call(parsed)
+    try:
+        code = _function(parsed)(call) or 0
+        sys.stdout.flush()
+        return code
+    except Refused as exc:
+        return _fail(call, exc, explain(exc, parsed.path, parsed.words))
+    except CliError as exc:
+        return _fail(call, exc, exc.lines())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has left (`podium list | head -1`); nobody is there to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as exc:
-        # etcd3 raises classes of its own and grpc's; a person needs the endpoint and a next step.
-        print(f"Error: etcd at {endpoint} did not answer", file=sys.stderr)
-        print(f"Why: {type(exc).__name__}", file=sys.stderr)
-        print("Try: podium up, or set PODIUM_ETCD to the right host:port", file=sys.stderr)
-        return 1
-    return 0
+        # A person is not helped by a traceback; --debug shows it to whoever mends this.
+        why = f"{type(exc).__name__}: {exc}"
+        return _fail(call, exc, render(f"podium {parsed.path} met something unexpected", why, _DEBUG))
 
 
-def _ask(etcd: Any, args: argparse.Namespace) -> Any:
-    if args.action == "members":
-        return [{"name": m.name, "clients": list(m.client_urls)} for m in etcd.members]
-    if args.action == "status":
-        s = etcd.status()
-        return {"version": s.version, "size_bytes": s.db_size, "leader": s.leader.name, "term": s.raft_term}
-    if args.action == "compact":
-        etcd.compact(args.revision)
-        return {"compacted_to": args.revision}
-    if args.action == "snapshot":
-        with args.file.open("xb") as file:
-            etcd.snapshot(file)
-        return {"file": str(args.file), "size_bytes": args.file.stat().st_size}
-    etcd.defragment()
-    return {"defragmented": True}
+def _fail(call: Call, error: Exception, lines: str) -> int:
+    if call.on("debug"):
+        import traceback
+
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.write(lines)
+    return error.code if isinstance(error, CliError) else FAILED
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    return run_etcd(args) if args.verb == "admin" else run_member(args.verb)
+def _function(parsed: Parsed) -> Callable[[Call], int | None]:
+    from importlib import import_module
+
+    assert parsed.verb is not None
+    module, _, name = parsed.verb.runs.partition(":")
+    found: Callable[[Call], int | None] = getattr(import_module(f"cli.{module}"), name)
+    return found

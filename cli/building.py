@@ -1,0 +1,71 @@
+"""`podium image build`: run the builder beside us and import what it made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from cli.aliases import point
+from cli.call import Call
+from cli.failure import CliError, Refused
+from cli.progress import alive
+from cli.texts import duration
+from cli.transfers import upload
+
+_CACHE = "/var/cache/podium/images"
+
+
+def build(call: Call) -> None:
+    distribution, release = call.words
+    alias = call.text("alias", f"{distribution}/{release}")
+    began = time.monotonic()
+    os.makedirs(_CACHE, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="built-", dir=_CACHE) as folder:
+        output = os.path.join(folder, f"{distribution}-{release}.tar.gz")
+        _run_builder(call, distribution, release, output)
+        fingerprint = _import(call, output)
+    point(call.server, alias, fingerprint)
+    print(f"Built {alias} in {duration(time.monotonic() - began)}, fingerprint {fingerprint[:12]}")
+
+
+def _run_builder(call: Call, distribution: str, release: str, output: str) -> None:
+    """Raises: CliError with the last line the builder wrote."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    argv = [sys.executable, "-m", "services.image.build", distribution, release, "--output", output]
+    for package in call.texts("package"):
+        argv += ["--package", package]
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        alive(
+            f"Building {distribution} {release}",
+            lambda: {"metadata": {"log_progress": _last_line(log.fileno())}},
+            quiet=call.is_quiet,
+        ),
+    ):
+        code = subprocess.run(argv, cwd=root, stdout=log, stderr=log, check=False).returncode
+        why = _last_line(log.fileno())
+    if code:
+        raise CliError(
+            "the image was not built", why or f"the builder ended with {code}", "apt-get update, then again"
+        )
+
+
+def _last_line(log: int) -> str:
+    size = os.fstat(log).st_size
+    lines = os.pread(log, 4096, max(0, size - 4096)).decode(errors="replace").strip().splitlines()
+    return lines[-1][:100] if lines else ""
+
+
+def _import(call: Call, path: str) -> str:
+    try:
+        return upload(call, [path], {})
+    except Refused as exc:
+        if "already exists" not in exc.why:
+            raise
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,71 @@
+"""`podium config`: the keys of an instance, or of the server where no instance is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli.call import Call
+from cli.kinds import KINDS, Kind, document, edit_document, place, update, writable
+from cli.server import url
+
+
+def get(call: Call) -> None:
+    kind, name, words = _target(call, 1)
+    found = call.server.get(place(kind, name))
+    config = found["expanded_config" if call.on("expanded") else "config"]
+    print(config.get(words[0], ""))
+
+
+def set(call: Call) -> None:
+    kind, name, words = _set_target(call)
+    pairs = call.pairs(words)
+    update(call.server, kind, name, lambda body: body["config"].update(pairs))
+
+
+def unset(call: Call) -> None:
+    kind, name, words = _target(call, 1)
+    update(call.server, kind, name, lambda body: _remove(call, body["config"], words[0]))
+
+
+def show(call: Call) -> None:
+    kind, name, _ = _target(call, 0)
+    if "/" in name:
+        instance, _, snapshot = name.partition("/")
+        found = call.server.get(url("instances", instance, "snapshots", snapshot))
+    else:
+        found = call.server.get(place(kind, name))
+    if call.on("expanded"):
+        found["config"], found["devices"] = found["expanded_config"], found["expanded_devices"]
+    print(document(kind, writable(kind, found)), end="")
+
+
+def edit(call: Call) -> None:
+    kind, name, _ = _target(call, 0)
+    edit_document(call.server, kind, name)
+
+
+def _target(call: Call, keys: int) -> tuple[Kind, str, list[str]]:
+    """Return what the words are about: an instance when there is one more word than keys."""
+    if len(call.words) > keys:
+        return KINDS["instance"], call.words[0], call.words[1:]
+    return KINDS["server"], "", call.words
+
+
+def _set_target(call: Call) -> tuple[Kind, str, list[str]]:
+    """KEY=VALUE… are the server's, unless an instance comes first; KEY VALUE is the old way to write one."""
+    words = call.words
+    if "=" in words[0]:
+        return KINDS["server"], "", words
+    if len(words) == 2 and "=" not in words[1]:
+        return KINDS["server"], "", [f"{words[0]}={words[1]}"]
+    if len(words) == 3 and "=" not in words[1]:
+        return KINDS["instance"], words[0], [f"{words[1]}={words[2]}"]
+    if len(words) < 2:
+        raise call.misuse(f"{words[0]!r} is not understood", "it must read KEY=VALUE")
+    return KINDS["instance"], words[0], words[1:]
+
+
+def _remove(call: Call, config: dict[str, Any], key: str) -> None:
+    if key not in config:
+        raise call.misuse(f"{key} is not set", "there is nothing to unset")
+    del config[key]

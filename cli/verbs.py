@@ -1,0 +1,207 @@
+"""The one table of verbs: what each is called, which words and flags it takes, and what carries it out.
+
+The parser, the help and the completion are read from it. Importing it imports no verb.
+"""
+
+from __future__ import annotations
+
+from cli.arguments import Flag, Verb
+
+GROUPS = {
+    "": "System containers behind LXD's API",
+    "config": "Manage instance and server configuration",
+    "config device": "Manage devices of instances",
+    "config trust": "Manage trusted clients",
+    "file": "Manage files in instances",
+    "image": "Manage images",
+    "image alias": "Manage image aliases",
+    "network": "Manage networks",
+    "storage": "Manage storage pools",
+    "profile": "Manage profiles",
+    "profile device": "Manage devices of profiles",
+    "project": "Manage projects",
+    "operation": "List, show and cancel background operations",
+    "warning": "Manage warnings",
+    "admin": "Look after Podium itself",
+    "admin etcd": "Look after the state store",
+}
+
+_FORMAT = Flag("format", "f", "FORMAT", "table, compact, csv, json or yaml")
+_ALL = Flag("all", "", "", "Apply to all instances")
+_FORCE = Flag("force", "f", "", "Do not wait for a clean shutdown")
+_TIMEOUT = Flag("timeout", "", "SECONDS", "Time to wait for the shutdown (default -1: as long as it takes)")
+_CONSOLE = Flag("console", "", "TYPE", "Attach to the console at once", bare="console")
+_TARGET = Flag("target", "", "MEMBER", "Accepted; there is one member")
+_RESOURCES = Flag("resources", "", "", "Show the resources that there are")
+_EXPANDED = Flag("expanded", "e", "", "With what profiles add")
+_PARENTS = Flag("create-dirs", "p", "", "Create the folders that are missing")
+_RECURSIVE = Flag("recursive", "r", "", "Take folders with all that is in them")
+_COLUMNS = Flag("columns", "c", "COLUMNS", "Columns to show, by letter or name")
+
+_CREATE = (
+    Flag("config", "c", "KEY=VALUE", "Configuration of the new instance; may be repeated"),
+    Flag("device", "d", "DEVICE,KEY=VALUE", "Device key of the new instance; may be repeated"),
+    Flag("empty", "", "", "Create it without an image"),
+    Flag("ephemeral", "e", "", "Delete it when it stops"),
+    Flag("network", "n", "NETWORK", "Network to connect it to"),
+    Flag("no-profiles", "", "", "Apply no profile"),
+    Flag("profile", "p", "PROFILE", "Profile to apply; may be repeated"),
+    Flag("storage", "s", "POOL", "Pool for its root"),
+    Flag("type", "t", "TYPE", "Instance type"),
+    Flag("vm", "", "", "Ask for a virtual machine (Podium has none)"),
+    _TARGET,
+)
+_EXEC = (
+    Flag("cwd", "", "FOLDER", "Folder to run it in (default: the user's home)"),
+    Flag("disable-stdin", "n", "", "Give it no input"),
+    Flag("env", "", "NAME=VALUE", "Environment variable; may be repeated"),
+    Flag("force-interactive", "t", "", "Use a terminal whatever this is run from"),
+    Flag("force-noninteractive", "T", "", "Use no terminal"),
+    Flag("group", "", "GID", "Group to run it as"),
+    Flag("mode", "", "MODE", "auto, interactive or non-interactive"),
+    Flag("user", "", "UID", "User to run it as"),
+)
+_PUSH = (
+    Flag("uid", "", "UID", "Owner of the file"),
+    Flag("gid", "", "GID", "Group of the file"),
+    Flag("mode", "", "MODE", "Permissions of the file, such as 0644"),
+    _PARENTS,
+    _RECURSIVE,
+)
+_LIST_HELP = """Filters: the start of a name, a regular expression on it, or KEY=VALUE where KEY is type, status,
+architecture, location, ipv4, ipv6 or a configuration key (each part may be shortened: u.role=web).
+
+Columns: 4 ipv4, 6 ipv6, a architecture, b pool, c created, d description, D disk, e project, f image,
+F fingerprint, l used, L location, m memory, M memory%, n name, N processes, p pid, P profiles, s state,
+S snapshots, t type, u cpu; by letter (-c ns4) or by name (-c name,state,ipv4), and
+[config:|devices:]KEY[:TITLE[:WIDTH]] for keys."""
+
+_INSTANCES = (
+    Verb("launch", "creation:launch", "IMAGE [NAME]", "Create and start an instance from an image", (*_CREATE, _CONSOLE)),
+    Verb("init", "creation:init", "[IMAGE] [NAME]", "Create an instance from an image", _CREATE),
+    Verb("start", "states:start", "[INSTANCE...]", "Start instances", (_ALL, _CONSOLE, Flag("stateless", "", "", "Ignore stored state"))),
+    Verb("stop", "states:stop", "[INSTANCE...]", "Stop instances", (_ALL, _FORCE, _TIMEOUT, _CONSOLE, Flag("stateful", "", "", "Store the state"))),
+    Verb("restart", "states:restart", "[INSTANCE...]", "Restart instances", (_ALL, _FORCE, _TIMEOUT, _CONSOLE)),
+    Verb("pause", "states:pause", "[INSTANCE...]", "Pause instances", (_ALL,)),
+    Verb("delete", "states:delete", "INSTANCE...", "Delete instances and snapshots", (Flag("force", "f", "", "Stop running ones first"), Flag("interactive", "i", "", "Ask before each")), ("rm",)),
+    Verb("rename", "states:rename", "INSTANCE NAME", "Rename an instance"),
+    Verb("move", "states:rename", "INSTANCE NAME", "Rename an instance on this server", (), ("mv",)),
+    Verb("list", "listing:instances", "[FILTER...]", "List instances", (_COLUMNS, _FORMAT, Flag("fast", "", "", "Show only what needs no look inside (-c nsacPt)"), Flag("all-projects", "", "", "Of all projects")), ("ls",), _LIST_HELP),
+    Verb("info", "details:info", "[INSTANCE]", "Show an instance, or the server", (_RESOURCES, Flag("show-log", "", "", "With the end of the instance's log"), _TARGET)),
+    Verb("exec", "execution:run", "INSTANCE COMMAND...", "Run a command in an instance", _EXEC, (), "Put -- before a command that has flags: podium exec web -- ls -l"),
+    Verb("shell", "execution:shell", "INSTANCE", "Open a root shell in an instance", _EXEC),
+    Verb("console", "console:attach", "INSTANCE", "Attach to the console (leave with ctrl-a q)", (Flag("show-log", "", "", "Show what it has printed so far"), Flag("type", "t", "TYPE", "console"))),
+    Verb("file push", "files:push", "FILE... INSTANCE/PATH", "Copy files into an instance", _PUSH),
+    Verb("file pull", "files:pull", "INSTANCE/PATH... FILE", "Copy files out of an instance", (_PARENTS, _RECURSIVE)),
+    Verb("file delete", "files:delete", "INSTANCE/PATH...", "Delete files in an instance", (), ("rm",)),
+    Verb("file edit", "files:edit", "INSTANCE/PATH", "Edit a file of an instance"),
+)  # fmt: skip
+
+_CONFIG = (
+    Verb("config get", "config:get", "[INSTANCE] KEY", "Print a key of an instance or the server", (_EXPANDED, _TARGET)),
+    Verb("config set", "config:set", "[INSTANCE] KEY=VALUE...", "Set keys of an instance or the server", (_TARGET,)),
+    Verb("config unset", "config:unset", "[INSTANCE] KEY", "Unset a key of an instance or the server", (_TARGET,)),
+    Verb("config show", "config:show", "[INSTANCE]", "Show an instance's or the server's configuration", (_EXPANDED, _TARGET)),
+    Verb("config edit", "config:edit", "[INSTANCE]", "Edit a configuration as YAML", (_TARGET,)),
+    Verb("config trust list", "trust:listing", "", "List trusted clients", (_FORMAT,), ("ls",)),
+    Verb("config trust add", "trust:add", "[FILE]", "Trust a certificate, or make a token for a client", (Flag("name", "", "NAME", "Name of the client"), Flag("projects", "", "PROJECT", "Projects it is restricted to"), Flag("restricted", "", "", "Restrict it to projects"), Flag("type", "", "TYPE", "client or metrics"))),
+    Verb("config trust show", "trust:show", "FINGERPRINT", "Show a trusted client"),
+    Verb("config trust remove", "trust:remove", "FINGERPRINT", "Trust a client no more", (), ("rm",)),
+    Verb("config trust list-tokens", "trust:tokens", "", "List tokens that were not used yet", (_FORMAT,)),
+    Verb("config trust revoke-token", "trust:revoke", "NAME", "Make a token useless"),
+)  # fmt: skip
+
+
+def _devices(group: str, kind: str) -> tuple[Verb, ...]:
+    return (
+        Verb(f"{group} add", "devices:add", f"{kind} DEVICE TYPE [KEY=VALUE...]", "Add a device"),
+        Verb(f"{group} remove", "devices:remove", f"{kind} DEVICE...", "Remove devices", (), ("rm",)),
+        Verb(f"{group} list", "devices:listing", kind, "List devices", (), ("ls",)),
+        Verb(f"{group} show", "devices:show", kind, "Show all devices"),
+        Verb(f"{group} get", "devices:get", f"{kind} DEVICE KEY", "Print a key of a device"),
+        Verb(f"{group} set", "devices:set", f"{kind} DEVICE KEY=VALUE...", "Set keys of a device"),
+        Verb(f"{group} unset", "devices:unset", f"{kind} DEVICE KEY", "Unset a key of a device"),
+    )
+
+
+_IMAGES = (
+    Verb("image list", "images:listing", "[FILTER...]", "List images", (_COLUMNS, _FORMAT), ("ls",)),
+    Verb("image info", "images:info", "IMAGE", "Show what is known of an image"),
+    Verb("image show", "images:show", "IMAGE", "Show an image's properties as YAML"),
+    Verb("image edit", "images:edit", "IMAGE", "Edit an image's properties as YAML"),
+    Verb("image get-property", "images:get_property", "IMAGE KEY", "Print a property"),
+    Verb("image set-property", "images:set_property", "IMAGE KEY VALUE", "Set a property"),
+    Verb("image unset-property", "images:unset_property", "IMAGE KEY", "Unset a property"),
+    Verb("image import", "transfers:import_image", "FILE [FILE] [KEY=VALUE...]", "Import an image, unified or split", (Flag("alias", "", "ALIAS", "Alias of the image; may be repeated"), Flag("public", "", "", "Let anybody use it"))),
+    Verb("image export", "transfers:export_image", "IMAGE [TARGET]", "Write an image to files"),
+    Verb("image delete", "images:delete", "IMAGE...", "Delete images", (), ("rm",)),
+    Verb("image build", "building:build", "DISTRIBUTION RELEASE", "Build an image from this machine's package mirror", (Flag("alias", "", "ALIAS", "Alias of the image (default DISTRIBUTION/RELEASE)"), Flag("package", "", "PACKAGE", "One more package; may be repeated"))),
+    Verb("image alias list", "aliases:listing", "[FILTER...]", "List aliases", (_FORMAT,), ("ls",)),
+    Verb("image alias create", "aliases:create", "ALIAS FINGERPRINT", "Give an image one more name"),
+    Verb("image alias delete", "aliases:delete", "ALIAS", "Delete an alias", (), ("rm",)),
+    Verb("image alias rename", "aliases:rename", "ALIAS NAME", "Rename an alias"),
+)  # fmt: skip
+
+
+def _objects(group: str, kind: str, noun: str) -> tuple[Verb, ...]:
+    """What networks, pools, profiles and projects have in common."""
+    return (
+        Verb(f"{group} list", "objects:listing", "", f"List {noun}s", (_FORMAT,), ("ls",)),
+        Verb(f"{group} show", "objects:show", kind, f"Show a {noun} as YAML", (_RESOURCES, _TARGET)),
+        Verb(f"{group} get", "objects:get", f"{kind} KEY", f"Print a key of a {noun}", (_TARGET,)),
+        Verb(f"{group} set", "objects:set", f"{kind} KEY=VALUE...", f"Set keys of a {noun}", (_TARGET,)),
+        Verb(f"{group} unset", "objects:unset", f"{kind} KEY", f"Unset a key of a {noun}", (_TARGET,)),
+        Verb(f"{group} edit", "objects:edit", kind, f"Edit a {noun} as YAML"),
+        Verb(f"{group} delete", "objects:delete", kind, f"Delete a {noun}", (), ("rm",)),
+    )
+
+
+_CONFIG_FLAG = Flag("config", "c", "KEY=VALUE", "Configuration of the new project; may be repeated")
+_OBJECTS = (
+    *_objects("network", "NETWORK", "network"),
+    Verb("network create", "objects:create", "NETWORK [KEY=VALUE...]", "Create a network", (Flag("type", "t", "TYPE", "Network type"), _TARGET)),
+    Verb("network rename", "objects:rename", "NETWORK NAME", "Rename a network"),
+    Verb("network info", "networks:info", "NETWORK", "Show what a network is doing", (_TARGET,)),
+    Verb("network list-leases", "networks:leases", "NETWORK", "List addresses that were given out", (_FORMAT,)),
+    *_objects("storage", "POOL", "storage pool"),
+    Verb("storage create", "objects:create_pool", "POOL DRIVER [KEY=VALUE...]", "Create a storage pool", (_TARGET,)),
+    Verb("storage info", "storage:info", "POOL", "Show what a pool holds and has left", (Flag("bytes", "", "", "In bytes"), _TARGET)),
+    *_objects("profile", "PROFILE", "profile"),
+    Verb("profile create", "objects:create", "PROFILE", "Create a profile"),
+    Verb("profile rename", "objects:rename", "PROFILE NAME", "Rename a profile"),
+    Verb("profile copy", "profiles:copy", "PROFILE NAME", "Copy a profile", (Flag("target-project", "", "PROJECT", "Project of the copy"),), ("cp",)),
+    Verb("profile add", "profiles:add", "INSTANCE PROFILE", "Add a profile to an instance"),
+    Verb("profile remove", "profiles:remove", "INSTANCE PROFILE", "Take a profile from an instance"),
+    Verb("profile assign", "profiles:assign", "INSTANCE PROFILES", "Give an instance exactly these profiles", (), ("apply",)),
+    *_devices("profile device", "PROFILE"),
+    *_objects("project", "PROJECT", "project"),
+    Verb("project create", "objects:create", "PROJECT", "Create a project", (_CONFIG_FLAG,)),
+    Verb("project rename", "objects:rename", "PROJECT NAME", "Rename a project"),
+    Verb("project switch", "projects:switch", "PROJECT", "Make a project the current one"),
+    Verb("project info", "projects:info", "PROJECT", "Show limits and what is used", (_FORMAT,)),
+)  # fmt: skip
+
+_SERVER = (
+    Verb("operation list", "operations:listing", "", "List background operations", (_FORMAT,), ("ls",)),
+    Verb("operation show", "operations:show", "OPERATION", "Show an operation"),
+    Verb("operation delete", "operations:delete", "OPERATION", "Cancel an operation", (), ("cancel", "rm")),
+    Verb("warning list", "alerts:listing", "", "List warnings", (Flag("all", "a", "", "Also acknowledged and resolved ones"), _COLUMNS, _FORMAT), ("ls",)),
+    Verb("warning show", "alerts:show", "WARNING", "Show a warning"),
+    Verb("warning acknowledge", "alerts:acknowledge", "WARNING", "Mark a warning as seen", (), ("ack",)),
+    Verb("warning delete", "alerts:delete", "[WARNING]", "Delete a warning", (Flag("all", "a", "", "Delete all"),), ("rm",)),
+    Verb("monitor", "monitor:follow", "", "Show events as they happen", (Flag("type", "", "TYPE", "lifecycle, operation or logging; may be repeated"), Flag("pretty", "", "", "One line an event"), Flag("format", "f", "FORMAT", "yaml, json or pretty"), Flag("loglevel", "", "LEVEL", "Least level of log events"), Flag("all-projects", "", "", "Of all projects"))),
+    Verb("query", "query:send", "PATH", "Send a request as it is", (Flag("request", "X", "METHOD", "GET, POST, PUT, PATCH or DELETE"), Flag("data", "d", "JSON", "Body"), Flag("wait", "", "", "Wait for the operation"), Flag("raw", "", "", "Print the whole answer"))),
+    Verb("version", "details:version", "", "Show the versions of client and server"),
+    Verb("completion", "completion:script", "SHELL", "Print what makes a shell complete podium's words"),
+    Verb("up", "member:up", "", "Set this machine up and start Podium"),
+    Verb("down", "member:down", "", "Stop the services; containers keep running"),
+    Verb("purge", "member:purge", "", "Remove every trace of Podium"),
+    Verb("admin etcd members", "etcd:members", "", "Show who takes part"),
+    Verb("admin etcd status", "etcd:status", "", "Show version, size and leader"),
+    Verb("admin etcd defrag", "etcd:defrag", "", "Give freed space back"),
+    Verb("admin etcd compact", "etcd:compact", "REVISION", "Drop history before a revision"),
+    Verb("admin etcd snapshot", "etcd:snapshot", "FILE", "Save everything to a file"),
+    Verb("admin etcd check", "etcd:check", "FILE", "Prove that a snapshot is whole and can be restored"),
+)  # fmt: skip
+
+VERBS = (*_INSTANCES, *_CONFIG, *_devices("config device", "INSTANCE"), *_IMAGES, *_OBJECTS, *_SERVER)
