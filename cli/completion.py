@@ -99,14 +99,15 @@ def candidates(words: list[str], names: Callable[[str, list[str]], list[str]]) -
     """Return the words that begin with the last one; *names* tells what the server knows of a kind."""
     *before, current = words or [""]
     verb, path, rest = _verb(before)
+    if verb is None and (pending := _pending(GLOBALS, before)):
+        return _of_kind(pending.takes, current, before, names)
     if verb is None:
         offered = [flag_name(flag) for flag in GLOBALS] if current.startswith("-") else members(VERBS, path)
         return _beginning(offered, current)
     if "--" in rest and verb.runs.startswith("execution"):
         return [_FILES]
     flags = (*verb.flags, *GLOBALS)
-    pending = _pending(flags, rest)
-    if pending:
+    if pending := _pending(flags, rest):
         return _of_kind(pending.takes, current, before, names)
     if current.startswith("-"):
         return _beginning([flag_name(flag) for flag in flags], current)

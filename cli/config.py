@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from cli.call import Call
-from cli.kinds import KINDS, Kind, document, edit_document, place, update, writable
+from cli.kinds import KINDS, Kind, document, edit_document, place, unset_key, update, writable
 from cli.server import url
 
 
@@ -24,7 +22,7 @@ def set(call: Call) -> None:
 
 def unset(call: Call) -> None:
     kind, name, words = _target(call, 1)
-    update(call.server, kind, name, lambda body: _remove(call, body["config"], words[0]))
+    unset_key(call.server, kind, name, words[0])
 
 
 def show(call: Call) -> None:
@@ -63,9 +61,3 @@ def _set_target(call: Call) -> tuple[Kind, str, list[str]]:
     if len(words) < 2:
         raise call.misuse(f"{words[0]!r} is not understood", "it must read KEY=VALUE")
     return KINDS["instance"], words[0], words[1:]
-
-
-def _remove(call: Call, config: dict[str, Any], key: str) -> None:
-    if key not in config:
-        raise call.misuse(f"{key} is not set", "there is nothing to unset")
-    del config[key]

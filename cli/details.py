@@ -114,13 +114,12 @@ def _network(name: str, network: dict[str, Any]) -> list[str]:
 def resources_text(found: dict[str, Any]) -> str:
     """Return CPU and memory of the machine, and its disks and cards where the server tells them."""
     cpu, memory = found["cpu"], found["memory"]
-    lines = [f"CPU ({cpu['architecture']}):"]
-    for socket in cpu["sockets"] or []:
-        name = " ".join(filter(None, (socket.get("vendor"), socket.get("name"))))
-        lines += [f"  Socket {socket['socket']}: {name or 'unnamed'}"]
-        for core in socket["cores"] or []:
-            threads = ", ".join(str(thread["id"]) for thread in core["threads"] or [])
-            lines += [f"    Core {core['core']}: threads {threads}"]
+    sockets = cpu["sockets"] or []
+    lines = [f"CPU{'s' if len(sockets) > 1 else ''} ({cpu['architecture']}):"]
+    for socket in sockets:
+        several = len(sockets) > 1
+        lines += [f"  Socket {socket['socket']}:"] if several else []
+        lines += [("    " if several else "  ") + line for line in _socket(socket)]
     free = memory["total"] - memory["used"]
     lines += ["", "Memory:", f"  Free: {binary_size(free)}", f"  Used: {binary_size(memory['used'])}"]
     lines += [f"  Total: {binary_size(memory['total'])}"]
@@ -129,3 +128,22 @@ def resources_text(found: dict[str, Any]) -> str:
         if items:
             lines += ["", f"{title}:", *(f"  {item.get('id') or item.get('product', '')}" for item in items)]
     return "\n".join(lines) + "\n"
+
+
+def _socket(socket: dict[str, Any]) -> list[str]:
+    lines = [f"{key.capitalize()}: {socket[key]}" for key in ("vendor", "name") if socket.get(key)]
+    caches = socket.get("cache") or []
+    lines += ["Caches:"]
+    lines += [
+        f"  - Level {c['level']} (type: {c['type']}): {binary_size(c['size'], digits=0)}" for c in caches
+    ]
+    lines += ["Cores:"]
+    for core in socket["cores"] or []:
+        lines += [f"  - Core {core['core']}", f"    Frequency: {core.get('frequency', 0)}Mhz", "    Threads:"]
+        lines += [f"      - {_thread(thread)}" for thread in core["threads"] or []]
+    return lines
+
+
+def _thread(thread: dict[str, Any]) -> str:
+    online = "true" if thread["online"] else "false"
+    return f"{thread['thread']} (id: {thread['id']}, online: {online}, NUMA node: {thread['numa_node']})"

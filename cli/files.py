@@ -59,14 +59,6 @@ def push(call: Call) -> None:
         _push_one(call, source, name, path)
 
 
-def _is_folder(call: Call, name: str, path: str) -> bool:
-    try:
-        with call.server.stream("HEAD", _files(name), path=path) as reply:
-            return reply.headers.get("X-LXD-type") == "directory"
-    except Refused:
-        return False
-
-
 def _push_one(call: Call, source: str, name: str, path: str) -> None:
     if source == "-":
         _send(call, sys.stdin.buffer, None, None, name, path)
@@ -194,7 +186,18 @@ def pull(call: Call) -> None:
     for text in sources:
         name, path = split(call, text)
         leaf = os.path.basename(path.rstrip("/"))
-        _pull_one(call, name, path, os.path.join(target, leaf) if into and target != "-" else target)
+        is_tree = call.on("recursive") and _is_folder(call, name, path)
+        _pull_one(
+            call, name, path, os.path.join(target, leaf) if is_tree or (into and target != "-") else target
+        )
+
+
+def _is_folder(call: Call, name: str, path: str) -> bool:
+    try:
+        with call.server.stream("HEAD", _files(name), path=path) as reply:
+            return reply.headers.get("X-LXD-type") == "directory"
+    except Refused:
+        return False
 
 
 def _pull_one(call: Call, name: str, path: str, target: str) -> None:

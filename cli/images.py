@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from cli import tables
 from cli.call import Call
 from cli.documents import ordered
+from cli.failure import Refused
 from cli.kinds import KINDS, document, edit_document, update, writable
 from cli.server import Server, url
 from cli.texts import binary_size, long_time, parse_time, short_time
@@ -19,9 +21,15 @@ _TIMES = ("created_at", "last_used_at", "uploaded_at")
 
 
 def fingerprint_of(server: Server, name: str) -> str:
-    """Return the fingerprint an alias points to; what is no alias is taken for (part of) a fingerprint."""
-    alias = server.find(url("images", "aliases", name))
-    return str(alias["target"]) if alias else name
+    """Return the fingerprint an alias points to, or the (part of a) fingerprint that was given.
+
+    Raises: Refused where it can be neither.
+    """
+    if alias := server.find(url("images", "aliases", name)):
+        return str(alias["target"])
+    if not re.fullmatch(r"[0-9a-f]{1,64}", name):
+        raise Refused(404, f"Image not found: no alias and no fingerprint is {name!r}")
+    return name
 
 
 def _get(call: Call) -> Image:

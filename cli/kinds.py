@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cli.documents import dump, edit, load_map, ordered
+from cli.failure import Refused
 from cli.server import Server, url
 
 
@@ -63,6 +64,17 @@ def update(server: Server, kind: Kind, name: str, change: Callable[[dict[str, An
     body = writable(kind, found)
     change(body)
     server.send("PUT", place(kind, name), body, etag=etag, doing=f"Updating {name}")
+
+
+def unset_key(server: Server, kind: Kind, name: str, key: str) -> None:
+    """Take a key out of a configuration. Raises: Refused where it is not set."""
+
+    def change(body: dict[str, Any]) -> None:
+        if key not in body["config"]:
+            raise Refused(400, f"Can't unset key {key!r}, it's not currently set")
+        del body["config"][key]
+
+    update(server, kind, name, change)
 
 
 def edit_document(server: Server, kind: Kind, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from cli import tables
 from cli.call import Call, current_project
 from cli.documents import dump
-from cli.kinds import KINDS, Kind, arranged, document, edit_document, place, update
+from cli.kinds import KINDS, Kind, arranged, document, edit_document, place, unset_key, update
 from cli.server import url
 
 _HEADERS = {
@@ -17,6 +17,9 @@ _HEADERS = {
     "project": ("NAME", "IMAGES", "PROFILES", "STORAGE VOLUMES", "NETWORKS", "DESCRIPTION", "USED BY"),
 }
 
+# Links of the host that no container can use; a table without them is what the stock client prints.
+_UNLISTED = ("loopback", "unknown")
+
 
 def _kind(call: Call) -> Kind:
     return KINDS[call.kind]
@@ -24,10 +27,8 @@ def _kind(call: Call) -> Kind:
 
 def listing(call: Call) -> None:
     found = call.server.get(url(_kind(call).place), recursion="1")
-    if call.kind == "network":
-        found = [item for item in found if item["type"] not in ("loopback", "unknown")]
     found.sort(key=lambda item: tables.natural(item["name"]))
-    rows = [_row(call, item) for item in found]
+    rows = [_row(call, item) for item in found if item.get("type") not in _UNLISTED]
     shown = [arranged(_kind(call), item) for item in found]
     tables.show(call.text("format"), _HEADERS[call.kind], rows, shown)
 
@@ -75,14 +76,7 @@ def set(call: Call) -> None:
 
 
 def unset(call: Call) -> None:
-    name, key = call.words
-
-    def change(body: dict[str, Any]) -> None:
-        if key not in body["config"]:
-            raise call.misuse(f"{key} is not set", "there is nothing to unset")
-        del body["config"][key]
-
-    update(call.server, _kind(call), name, change)
+    unset_key(call.server, _kind(call), *call.words)
 
 
 def edit(call: Call) -> None:

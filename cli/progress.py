@@ -28,7 +28,8 @@ def is_painted(quiet: bool) -> bool:
 
 def bar(share: float) -> str:
     """Return "[######------]  50%"."""
-    filled = round(_BAR * min(1.0, max(0.0, share)))
+    share = min(1.0, max(0.0, share))
+    filled = round(_BAR * share)
     return f"[{'#' * filled}{'-' * (_BAR - filled)}] {share * 100:3.0f}%"
 
 

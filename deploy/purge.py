@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from core.settings import Settings
+from deploy.command import remove_command
 from deploy.down import stop
 from services.network.domain.render import TABLE_FAMILIES, table_name
 
@@ -124,6 +125,7 @@ def purge(settings: Settings) -> None:
 def main() -> int:
     settings = Settings.from_env()
     purge(settings)
+    remove_command(settings)
     print(f"Nothing of Podium is left in {settings.state_dir}.")
     return 0
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from core.settings import Settings
 from deploy import host
+from deploy.command import ensure_command
 from deploy.privileges import ROOT
 from deploy.rest import Rest, RestError
 
@@ -170,6 +171,7 @@ def main() -> int:
         f"    export LXD_DIR={settings.state_dir}\n"
         f"    lxc launch {IMAGE} web\n"
         f"    lxc exec web -- bash\n\n"
+        f"Or the one of Podium's own, with the same verbs and more: {ensure_command(settings)} --help\n\n"
         f"`make down` stops the services and leaves containers running; `make purge` removes everything."
     )
     return 0
