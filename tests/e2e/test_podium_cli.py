@@ -220,7 +220,7 @@ def test_a_tree_goes_in_and_comes_out_with_its_links_and_modes(cli: Cli, web: st
         "list -c ns46tS",
         "list --fast",
         "list --format=compact -c nst",
-        "list user.role=web -c n,user.role:ROLE:2,devices:eth0.name",
+        "list user.role=web -c n,user.role:WHO:2,devices:eth0.name",
         "list status=stopped",
         "image list",
         "image list --format=yaml",
