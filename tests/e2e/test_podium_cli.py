@@ -121,7 +121,7 @@ def test_signals_reach_the_command(web: str, environment: dict[str, str]) -> Non
 def in_terminal(
     argv: list[str], environment: dict[str, str], typed: list[tuple[bytes, bytes]]
 ) -> tuple[str, int]:
-    """Run in a pty of 90x33; each text is typed once the one before it has been seen. Return output and code."""
+    """Run in a pty of 90x33; type each text once its cue has been seen. Return output and code."""
     pid, fd = pty.fork()
     if pid == 0:
         os.chdir("/")
