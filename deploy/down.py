@@ -7,7 +7,7 @@ import signal
 import time
 
 from core.settings import Settings
-from deploy.supervisor import find_running
+from deploy.supervisor import end_leftovers, find_running
 
 _WAIT_S = 40.0
 
@@ -16,7 +16,7 @@ def stop(settings: Settings) -> bool:
     """Stop the supervisor and what it runs; return whether it ran."""
     pid = find_running(settings)
     if not pid:
-        return False
+        return end_leftovers(settings)
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + _WAIT_S
     while find_running(settings):

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -196,6 +197,47 @@ def find_running(settings: Settings) -> int:
     return pid if ours and b"deploy.supervisor" in cmdline else 0
 
 
+def end_leftovers(settings: Settings) -> bool:
+    """End what a killed supervisor left running, since that has the locks and ports; tell whether it did."""
+    try:
+        noted = json.loads((settings.run_dir / "supervisor.json").read_text())["processes"]
+    except (OSError, ValueError, KeyError):
+        return False
+    left = [
+        int(noted[p.name])
+        for p in reversed(programs(settings))
+        if p.name in noted and _is_ours(int(noted[p.name]), p, settings)
+    ]
+    for pid in left:
+        _end(pid)
+    return bool(left)
+
+
+def _is_ours(pid: int, program: Program, settings: Settings) -> bool:
+    """Return whether *pid* still is *program* of this member, and no later process of that number."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return program.argv[1] in words and f"PODIUM_DIR={settings.state_dir}".encode() in environ
+
+
+def _end(pid: int) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, number)
+            if select.select([fd], [], [], _STOP_S)[0]:
+                return
+    finally:
+        os.close(fd)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="deploy.supervisor")
     parser.add_argument("--foreground", action="store_true")
@@ -213,6 +255,7 @@ def main() -> int:
             null = os.open("/dev/null", os.O_RDONLY)
             for source, target in ((null, 0), (fd, 1), (fd, 2)):
                 os.dup2(source, target)
+    end_leftovers(settings)
     asyncio.run(Supervisor(settings).run())
     return 0
 

@@ -30,6 +30,7 @@ log = get_logger(__name__)
 _PROGRESS_EVERY_S = 0.25
 _PRUNE_AT_ONCE = 100
 _UNDO_PATIENCE_S = 30.0
+_STEP_PATIENCE_S = 10.0
 
 
 class Runner:
@@ -260,7 +261,7 @@ class Runner:
             for step in story.steps:
                 started.append(step)
                 failpoint(f"{story.kind}.{step.name}.before")
-                await step.do(context)
+                await self._do(step, context)
                 failpoint(f"{story.kind}.{step.name}.after")
             await self._end(operation.id, op_states.SUCCEEDED, context.results, None, context.txn)
         except asyncio.CancelledError as exc:
@@ -272,6 +273,18 @@ class Runner:
         except Exception as exc:
             log.exception("operation_crashed", operation=operation.id, kind=story.kind)
             await self._undo(story, context, started, from_exception(exc))
+
+    async def _do(self, step: Step, context: Context) -> None:
+        """Do one step, again for a while when another service is away: it will be back."""
+        end = time.monotonic() + _STEP_PATIENCE_S
+        while True:
+            try:
+                await step.do(context)
+                return
+            except Unavailable:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.1)
 
     async def _undo(
         self, story: Story, context: Context, started: list[Step], error: PodiumError | None

@@ -43,8 +43,15 @@ class Victim:
 
     def settings(self) -> Settings:
         """The settings its own cluster service was given: ports and addresses of this very Podium."""
+        return Settings.from_env(self.environ())
+
+    def environ(self) -> dict[str, str]:
+        """What its cluster service was started with."""
         environ = Path(f"/proc/{self.processes()['cluster']}/environ").read_bytes().decode().split("\0")
-        return Settings.from_env(dict(item.split("=", 1) for item in environ if "=" in item))
+        return dict(item.split("=", 1) for item in environ if "=" in item)
+
+    def supervisor(self) -> int:
+        return int(json.loads((self.state_dir / "run" / "supervisor.json").read_text())["supervisor"])
 
     def kill(self, *services: str) -> None:
         """SIGKILL, all together; returns when the supervisor has put new ones in their place."""

@@ -26,3 +26,7 @@ class BootMarker:
         new = self._path.with_suffix(".new")
         new.write_text(_BOOT_ID.read_text())
         new.rename(self._path)
+
+    def forget(self) -> None:
+        """Make the next start the first one of this boot."""
+        self._path.unlink(missing_ok=True)

@@ -191,6 +191,22 @@ async def test_operation_survives_the_wire() -> None:
     assert (back.id, back.state, back.kind) == (operation.id, "succeeded", "t.go")
 
 
+async def test_a_step_waits_for_a_service_that_is_away() -> None:
+    """A service that is being replaced is back in a second; failing for that would undo much work."""
+    diary, away = Diary(), [True, True]
+
+    async def call(ctx: Context) -> None:
+        diary.lines.append("call")
+        if away:
+            away.pop()
+            raise Unavailable("NO_ANSWER", "The network service does not answer")
+
+    runner = a_runner(MemoryStore(), Story("t.go", "Going", (Step("call", call),)))
+
+    assert (await runner.accept("t.go", wait=True)).state == "succeeded"
+    assert diary.lines == ["call"] * 3
+
+
 async def test_an_operation_recorded_while_the_answer_got_lost_is_run() -> None:
     """The client was told 503, but what is recorded is carried out: nothing stays half-accepted."""
     store, diary = LossyStore(), Diary()
