@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
 import signal
@@ -14,6 +15,7 @@ from core.errors import Busy, PodiumError
 from core.settings import Settings
 
 log = logs.get_logger(__name__)
+_TIDY_EVERY_S = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -46,7 +48,15 @@ async def _until_signalled(main: Callable[[], Awaitable[None]]) -> None:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, end)
+    _tidy_memory(loop)
     await task
+
+
+def _tidy_memory(loop: asyncio.AbstractEventLoop) -> None:
+    """Now and then give the kernel back what a busy time needed; glibc keeps holes for ever by itself."""
+    with contextlib.suppress(AttributeError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)
+    loop.call_later(_TIDY_EVERY_S, _tidy_memory, loop)
 
 
 def take_lock(settings: Settings, service: str) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from dataclasses import dataclass
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from core.settings import Settings
 
@@ -21,6 +19,6 @@ class ClusterSettings:
 
 
 def load(settings: Settings) -> ClusterSettings:
-    pem = (settings.state_dir / "tls" / "server.crt").read_text()
-    der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    pem = (settings.tls_dir / "server.crt").read_text()
+    der = ssl.PEM_cert_to_DER_cert(pem)
     return ClusterSettings(settings.member, pem, hashlib.sha256(der).hexdigest())

@@ -8,9 +8,7 @@ import secrets
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
-
-from cryptography import x509
+from typing import TYPE_CHECKING, Any
 
 from core.errors import AlreadyExists, Forbidden, Invalid, NotFound
 from core.names import fingerprint_prefix
@@ -23,6 +21,9 @@ from core.units import parse_expiry
 from services.cluster.domain import certificates, rules
 from services.cluster.store import ClusterStore
 from services.cluster.usecases.profiles import event
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _TYPES = ("client", "metrics")
 
