@@ -26,6 +26,7 @@ from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create
 from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.files import Roots
+from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
@@ -48,7 +49,9 @@ async def main() -> None:
         pools = Pools(host, settings.member)
         claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
         power = Power(host, claims, watch, settings.member)
-        register = _wire(settings, host, claims, power, execs, pools)
+        changes = Changes(host, claims, settings.member)
+        follow = Follow(host, changes)
+        register = _wire(settings, host, claims, power, execs, pools, changes, follow)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
@@ -57,6 +60,7 @@ async def main() -> None:
         service.at_end(watch.stop)
         await reconcile.adopt()
         await service.start(Boot(host, power, boots, settings.member))
+        await service.start(follow)
         await service.serve(register, runner)
         await service.until_stopped()
 
@@ -94,18 +98,24 @@ def find(host: Host, project: str, name: str) -> Target:
 
 
 def _wire(
-    settings: Settings, host: Host, claims: Claims, power: Power, execs: Execs, pools: Pools
+    settings: Settings,
+    host: Host,
+    claims: Claims,
+    power: Power,
+    execs: Execs,
+    pools: Pools,
+    changes: Changes,
+    follow: Follow,
 ) -> Register:
     runner = claims.runner
     create = Create(host, claims, power, settings.member)
-    changes = Changes(host, claims, settings.member)
     roots = Roots(host.store, host)
 
     def locate(project: str, name: str) -> Target:
         return find(host, project, name)
 
     def register(server: grpc.aio.Server) -> list[str]:
-        instances = InstanceServicer(host, create, power, changes, runner)
+        instances = InstanceServicer(host, create, power, changes, follow, runner)
         instance_pb2_grpc.add_InstanceServiceServicer_to_server(instances, server)
         exec_pb2_grpc.add_ExecServiceServicer_to_server(ExecServicer(execs, locate, runner), server)
         files_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(roots, locate), server)

@@ -270,9 +270,13 @@ class GuestInterface:
 
 
 class Guests(Protocol):
-    """What /proc tells of a guest's network without entering it."""
+    """A guest's network, read from /proc without entering it."""
 
     def interfaces(self, pid: int) -> list[GuestInterface]: ...
+
+    def set_up(self, pid: int, names: Sequence[str]) -> None:
+        """Set interfaces of the guest up. Blocks shortly. Raises: OSError."""
+        ...
 
 
 class Boots(Protocol):

@@ -166,8 +166,14 @@ class FakeCgroups:
 
 
 class FakeGuests:
+    def __init__(self) -> None:
+        self.up: list[str] = []
+
     def interfaces(self, pid: int) -> list[Any]:
         return []
+
+    def set_up(self, pid: int, names: Sequence[str]) -> None:
+        self.up += names
 
 
 class FakeImages:
@@ -187,6 +193,7 @@ class FakeNetworks:
     def __init__(self) -> None:
         self.fails = False
         self.reserved: dict[str, list[str]] = {}
+        self.plugged: dict[str, list[str]] = {}
 
     async def reserve(
         self,
@@ -200,6 +207,9 @@ class FakeNetworks:
             raise NotFound("NO_NETWORK", "Network 'x' not found")
         self.reserved[id] = list(nics)
         return tuple(NicPlan(d, d, f"veth{d}", "00:16:3e:00:00:01", 1500, "br0") for d in nics)
+
+    async def plug(self, id: str, pid: int) -> None:
+        self.plugged[id] = list(self.reserved[id])
 
     async def release(self, id: str) -> None:
         self.reserved.pop(id, None)

@@ -11,6 +11,9 @@ from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
 from gateway.lxd.views.others import profile_json
 from protos.podium.cluster.v1 import cluster_pb2 as pb
+from protos.podium.runtime.v1.instance_pb2 import FollowProfileRequest
+
+_FOLLOW_S = 300.0
 
 
 def _project(request: web.Request) -> str:
@@ -59,14 +62,18 @@ async def post_profile(request: web.Request) -> web.Response:
 
 
 async def put_profile(request: web.Request) -> web.Response:
+    """The answer waits for the running instances that use it, as clients expect it to be in effect."""
     data, profile = await _PROFILE.change(request)
-    await req.backend(request).profiles.UpdateProfile(
+    reply = await req.backend(request).profiles.UpdateProfile(
         pb.UpdateProfileRequest(
             profile=_from(request, data, profile.name),
             merge=request.method == "PATCH",
             expected_revision=profile.revision,
         )
     )
+    new = reply.profile
+    follow = FollowProfileRequest(project=new.project, profile=new.name, revision=new.revision)
+    await req.backend(request).instances.FollowProfile(follow, timeout=_FOLLOW_S)
     return envelope.empty()
 
 

@@ -72,6 +72,9 @@ class NetworkClient:
         answer = await self._stub.ReserveNics(request)
         return tuple(NicPlan(n.device, n.name, n.host_name, n.hwaddr, n.mtu, n.bridge) for n in answer.nics)
 
+    async def plug(self, id: str, pid: int) -> None:
+        await self._stub.PlugNics(network.PlugNicsRequest(instance_id=id, pid=pid))
+
     async def release(self, id: str) -> None:
         await self._stub.ReleaseNics(network.ReleaseNicsRequest(instance_id=id))
 

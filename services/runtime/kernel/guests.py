@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from services.runtime.kernel import netns
 from services.runtime.ports import GuestAddress, GuestInterface
 
 _V6_SCOPES = {0x00: "global", 0x10: "local", 0x20: "link", 0x40: "global"}
@@ -37,6 +39,9 @@ class ProcGuests:
             addresses = tuple(v4.get(name, ())) + tuple(v6.get(name, ()))
             found.append(GuestInterface(name, addresses, counters))
         return found
+
+    def set_up(self, pid: int, names: Sequence[str]) -> None:
+        netns.set_up(pid, names)
 
 
 def parse_dev(text: str) -> dict[str, dict[str, int]]:

@@ -19,6 +19,7 @@ from services.runtime.servicer import convert
 from services.runtime.usecases import figures
 from services.runtime.usecases.change import Changes, Update
 from services.runtime.usecases.create import Create, Source, Wanted
+from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.power import Power
 
@@ -32,8 +33,11 @@ _ACTIONS = {
 
 
 class InstanceServicer(rpc.InstanceServiceServicer):
-    def __init__(self, host: Host, create: Create, power: Power, changes: Changes, runner: Runner) -> None:
+    def __init__(
+        self, host: Host, create: Create, power: Power, changes: Changes, follow: Follow, runner: Runner
+    ) -> None:
         self._host = host
+        self._follow = follow
         self._create = create
         self._power = power
         self._changes = changes
@@ -95,6 +99,10 @@ class InstanceServicer(rpc.InstanceServiceServicer):
             request.project, request.name, wanted, expected_revision=request.expected_revision
         )
         return pb.UpdateInstanceResponse(operation=self._answer(operation))
+
+    async def FollowProfile(self, request: pb.FollowProfileRequest, context: Any) -> pb.FollowProfileResponse:
+        await self._follow.settle(request.project, request.profile, request.revision)
+        return pb.FollowProfileResponse()
 
     async def RenameInstance(
         self, request: pb.RenameInstanceRequest, context: Any

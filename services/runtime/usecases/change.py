@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from core.configkeys.schema import without_empty
-from core.errors import AlreadyExists, Forbidden, Invalid, PodiumError, Stale, Unsupported
+from core.errors import AlreadyExists, Forbidden, Invalid, PodiumError, Stale
 from core.logs import get_logger
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
@@ -98,23 +98,28 @@ class Changes:
             input=_remembered(entry.record),
         )
 
+    async def apply_again(self, project: str, name: str) -> Operation:
+        """Let an instance follow its profiles, and return the final record.
+
+        Raises: NotFound, Busy, WrongState.
+        """
+        entry = self._host.store.instance(project, name)
+        change = Txn().unchanged(keys.instance(project, name), entry.revision)
+        remembered = _remembered(entry.record)
+        return await self._claims.accept(
+            "instance.update", "update", project, name, change=change, wait=True, input=remembered
+        )
+
     def _check(self, old: Instance, new: Instance) -> None:
         if len(set(new.profiles)) != len(new.profiles):
             raise Invalid("TWICE", "Duplicate profile found in request", about=new.name)
-        before, after = self._host.expanded(old), self._host.expanded(new)
+        after = self._host.expanded(new)
         expand.check(after)
         self._host.cgroups.plan(after.config)
         root = expand.root_of(after.devices)
         if root.pool != old.pool:
             raise Invalid(
                 "POOL_FIXED", f'Cannot update root disk device pool name to "{root.pool}"', about=new.name
-            )
-        is_up = self._host.store.observed_of(old).record.status in UP
-        if is_up and expand.nics_of(before.devices) != expand.nics_of(after.devices):
-            raise Unsupported(
-                "NO_HOTPLUG",
-                "NICs cannot be changed while running in this version; stop it first",
-                about=new.name,
             )
 
     # --- steps -----------------------------------------------------------------------------------
@@ -142,16 +147,17 @@ class Changes:
 
     async def _apply(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
-        await self._tell(instance, observed)
-        self._claims.settle(ctx, ctx.txn, observed)
+        self._claims.settle(ctx, ctx.txn, await self._tell(instance, observed))
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
 
-    async def _tell(self, instance: Instance, observed: InstanceObserved) -> None:
+    async def _tell(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
+        """Make the host follow the record, live where it runs, and return what the instance is then."""
         expanded = self._host.expanded(instance)
         if observed.status in UP:
             await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
         driver = self._host.driver(self._host.store.pool(instance.pool).record.driver)
         await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
+        return await self._host.ensure_nics(instance, observed)
 
     async def _as_before(self, ctx: Context) -> None:
         """A change failed: put back the record and, as far as it goes, what the host was told."""

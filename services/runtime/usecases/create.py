@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale, WrongState
@@ -26,6 +25,7 @@ from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import FoundImage
 from services.runtime.usecases.power import Power, forget
+from services.runtime.usecases.volatile import with_nics
 
 KIND = "instance.create"
 _ATTEMPTS = 16
@@ -216,9 +216,7 @@ class Create:
 
     async def _seal(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
-        volatile: dict[str, Any] = dict(observed.volatile)
-        for nic in ctx.scratch["nics"]:
-            volatile |= {f"volatile.{nic.device}.hwaddr": nic.hwaddr, f"volatile.{nic.device}.name": nic.name}
+        volatile = with_nics(observed.volatile, ctx.scratch["nics"], is_up=False)
         observed = replace(observed, volatile=volatile)
         if ctx.input["start"]:
             observed = await self._power.bring_up(instance, observed)

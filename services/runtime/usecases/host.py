@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.errors import NotFound, PodiumError, Unsupported
 from core.logs import get_logger
 from core.records import Instance, InstanceObserved
 from services.runtime.domain.expand import Expanded, expand, nics_of, root_of
+from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import Cgroups, Engine, EnginePlan, Guests, NicPlan, RootFs, StorageDriver
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.peers import Images, Networks
+from services.runtime.usecases.volatile import new_nics, with_nics
 
 log = get_logger(__name__)
 _ENVIRONMENT, _SYSCTL, _RLIMIT = "environment.", "linux.sysctl.", "limits.kernel."
@@ -74,6 +76,17 @@ class Host:
         nics = nics_of(self.expanded(instance).devices)
         hwaddrs = {device: observed.volatile.get(f"volatile.{device}.hwaddr", "") for device in nics}
         return await self.networks.reserve(instance.id, instance.project, instance.name, nics, hwaddrs)
+
+    async def ensure_nics(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
+        """Reserve what is wanted now, plug it into a running instance, and return what it is then."""
+        nics = await self.reserve(instance, observed)
+        is_up = observed.status in UP
+        # Asked anew: a pid that was recorded long ago may be another process by now.
+        if is_up and (pid := self.engine.pid(instance.id)):
+            await self.networks.plug(instance.id, pid)
+            if names := [nic.name for nic in new_nics(observed.volatile, nics)]:
+                await asyncio.to_thread(self.guests.set_up, pid, names)
+        return replace(observed, volatile=with_nics(observed.volatile, nics, is_up=is_up))
 
     async def start(self, instance: Instance, rootfs: Path, nics: tuple[NicPlan, ...]) -> int:
         config = self.expanded(instance).config

@@ -16,6 +16,7 @@ from core.state.store import Txn
 from services.runtime.domain import idmaps
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.volatile import with_nics
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
@@ -90,15 +91,11 @@ class Power:
         pid = await self._host.start(instance, rootfs, nics)
         shown = idmaps.shown(instance.idmap_base, instance.idmap_size)
         volatile = {
-            **observed.volatile,
+            **with_nics(observed.volatile, nics, is_up=True),
             "volatile.idmap.current": shown,
             "volatile.last_state.idmap": shown,
             "volatile.last_state.power": "RUNNING",
         }
-        for nic in nics:
-            volatile[f"volatile.{nic.device}.hwaddr"] = nic.hwaddr
-            volatile[f"volatile.{nic.device}.host_name"] = nic.host_name
-            volatile[f"volatile.{nic.device}.name"] = nic.name
         self._watch.follow(instance.id)
         return replace(observed, status="running", pid=pid, last_used_at=time.time(), volatile=volatile)
 

@@ -1,0 +1,32 @@
+"""What the volatile keys of an instance say about its NICs. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from services.runtime.ports import NicPlan
+
+_OF_NIC = re.compile(r"volatile\.(?P<device>.+)\.(?:hwaddr|host_name|name)")
+
+
+def of_nic(nic: NicPlan) -> dict[str, str]:
+    """Return the keys of a NIC of a running instance."""
+    return {
+        f"volatile.{nic.device}.hwaddr": nic.hwaddr,
+        f"volatile.{nic.device}.host_name": nic.host_name,
+        f"volatile.{nic.device}.name": nic.name,
+    }
+
+
+def with_nics(volatile: Mapping[str, str], nics: Iterable[NicPlan], *, is_up: bool) -> dict[str, str]:
+    """Return *volatile* with the keys of exactly *nics*; a stopped instance has no names on the host."""
+    kept = {key: value for key, value in volatile.items() if not _OF_NIC.fullmatch(key)}
+    for nic in nics:
+        kept |= {k: v for k, v in of_nic(nic).items() if is_up or not k.endswith(".host_name")}
+    return kept
+
+
+def new_nics(volatile: Mapping[str, str], nics: Iterable[NicPlan]) -> list[NicPlan]:
+    """Return those of *nics* that a running instance has not been given yet."""
+    return [nic for nic in nics if not of_nic(nic).items() <= dict(volatile).items()]
