@@ -53,6 +53,10 @@ class Follow:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def settled(self) -> None:
+        """Return when all that was to follow has followed, or could not."""
+        await asyncio.gather(*(run.task for run in self._runs.values()))
+
     async def settle(self, project: str, name: str, revision: int) -> None:
         """Return when the instances have followed the profile as it was written at *revision*.
 

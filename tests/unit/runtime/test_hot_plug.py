@@ -1,0 +1,116 @@
+"""NICs and profiles of running instances: what changes reaches the host, and is taken back when refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from core.errors import WrongState
+from core.records import Profile
+from core.state import keys
+from core.state.store import Txn
+from services.runtime.usecases.change import Update
+from services.runtime.usecases.follow import Follow
+from tests.unit.runtime.conftest import World
+
+LAN = {"lan": {"type": "nic", "network": "b"}}
+
+
+async def _update(world: World, devices: dict[str, dict[str, str]]) -> str:
+    wanted = Update(devices=devices, profiles=("default",))
+    operation = await world.changes.update("default", "web", wanted, expected_revision=0)
+    return (await world.done(operation)).error_message
+
+
+def _volatile(world: World) -> dict[str, str]:
+    return world.host.store.observed_of(world.host.store.instance("default", "web").record).record.volatile
+
+
+async def _running(world: World) -> str:
+    await world.made()
+    await world.changed("start")
+    return world.host.store.instance("default", "web").record.id
+
+
+async def _edit_profile(world: World, devices: dict[str, dict[str, str]]) -> int:
+    key = keys.profile("default", "default")
+    entry = world.host.store.profiles.get(key)
+    assert entry
+    changed = replace(entry.record, devices={**entry.record.devices, **devices})
+    return await world.host.store.commit(Txn().put(key, changed))
+
+
+async def test_a_nic_added_while_running_is_plugged_set_up_and_shown(world: World) -> None:
+    id = await _running(world)
+    assert await _update(world, LAN) == ""
+    assert world.networks.plugged[id] == ["eth0", "lan"]
+    assert world.host.guests.up == ["lan"]  # type: ignore[attr-defined]
+    assert _volatile(world)["volatile.lan.host_name"] == "vethlan"
+
+
+async def test_a_nic_removed_while_running_is_released_and_forgotten(world: World) -> None:
+    id = await _running(world)
+    await _update(world, LAN)
+    assert await _update(world, {}) == ""
+    assert world.networks.reserved[id] == ["eth0"]
+    assert not [key for key in _volatile(world) if ".lan." in key]
+
+
+async def test_a_stopped_instance_reserves_and_plugs_nothing(world: World) -> None:
+    await world.made()
+    assert await _update(world, LAN) == ""
+    assert world.networks.plugged == {}
+    assert "volatile.lan.host_name" not in _volatile(world)
+
+
+async def test_a_refused_nic_leaves_the_instance_as_it_was(world: World) -> None:
+    """The record must not ask for what the host does not have."""
+    await _running(world)
+    world.networks.fails = True
+    assert "not found" in await _update(world, LAN)
+    assert world.host.store.instance("default", "web").record.devices == {}
+    assert world.status() == "running"
+
+
+async def test_an_edited_profile_reaches_the_running_instances(world: World) -> None:
+    """LXD applies profiles live; the editor's answer waits for it."""
+    id = await _running(world)
+    follow = Follow(world.host, world.changes)
+    await follow.start()
+    revision = await _edit_profile(world, LAN)
+    await follow.settle("default", "default", revision)
+    assert world.networks.plugged[id] == ["eth0", "lan"]
+    await follow.stop()
+
+
+async def test_instances_that_cannot_follow_a_profile_are_named(world: World) -> None:
+    await _running(world)
+    follow = Follow(world.host, world.changes)
+    await follow.start()
+    world.networks.fails = True
+    revision = await _edit_profile(world, LAN)
+    with pytest.raises(WrongState, match="Instance: web"):
+        await follow.settle("default", "default", revision)
+    await follow.stop()
+
+
+async def test_a_profile_that_changed_while_we_were_away_is_caught_up_with(world: World) -> None:
+    """Killed between the change and its effect, the service must not leave instances behind."""
+    id = await _running(world)
+    revision = await _edit_profile(world, LAN)
+    await world.host.store.profiles.wait_for(revision)
+    follow = Follow(world.host, world.changes)
+    await follow.start()
+    await follow.settled()
+    assert world.networks.plugged[id] == ["eth0", "lan"]
+    await follow.stop()
+
+
+async def test_a_profile_nobody_uses_settles_at_once(world: World) -> None:
+    follow = Follow(world.host, world.changes)
+    await follow.start()
+    key = keys.profile("default", "other")
+    revision = await world.host.store.commit(Txn().put(key, Profile("default", "other")))
+    await follow.settle("default", "other", revision)
+    await follow.stop()
