@@ -13,11 +13,12 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from core.errors import Invalid, NotFound, PodiumError
-from gateway.lxd import envelope
+from gateway import sockets
+from gateway.lxd import envelope, streams
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import exec_pb2 as pb
 
-_KEEPALIVE_S = 10.0
+_OUTPUTS = ("1", "2")
 _MAX_FRAME = 4 << 20
 
 
@@ -66,9 +67,7 @@ async def get_console(request: web.Request) -> web.StreamResponse:
     chunks = req.backend(request).exec.GetConsoleLog(
         pb.GetConsoleLogRequest(project=req.project(request), name=req.name(request))
     )
-    return web.Response(
-        body=b"".join([c.chunk async for c in chunks]), content_type="application/octet-stream"
-    )
+    return await streams.answer(request, chunks)
 
 
 async def delete_console(request: web.Request) -> web.Response:
@@ -85,15 +84,13 @@ async def list_logs(request: web.Request) -> web.Response:
     return envelope.sync([f"/1.0/instances/{req.name(request)}/logs/{file}" for file in reply.files])
 
 
-async def get_log(request: web.Request) -> web.Response:
+async def get_log(request: web.Request) -> web.StreamResponse:
     chunks = req.backend(request).exec.ReadLog(
         pb.ReadLogRequest(
             project=req.project(request), name=req.name(request), file=req.name(request, "file")
         )
     )
-    return web.Response(
-        body=b"".join([c.chunk async for c in chunks]), content_type="application/octet-stream"
-    )
+    return await streams.answer(request, chunks)
 
 
 async def delete_log(request: web.Request) -> web.Response:
@@ -112,9 +109,7 @@ async def channel(request: web.Request) -> web.StreamResponse:
     the last word (each secret connects once) and ends the stream when it refuses.
     """
     await _refuse_wrong_secret(request)
-    socket = web.WebSocketResponse(max_msg_size=_MAX_FRAME, autoping=True, compress=False)
-    if not socket.can_prepare(request).ok:
-        raise Invalid("NO_WEBSOCKET", "Bad Request")
+    socket = sockets.opened(request, max_frame=_MAX_FRAME)
     opened = pb.ConnectChannelRequest(
         open=pb.ChannelOpen(operation_id=req.name(request), secret=request.query.get("secret", ""))
     )
@@ -142,9 +137,13 @@ async def _carry(
 ) -> None:
     tasks = [asyncio.create_task(_ping(socket))]
     try:
-        is_control = (await connected).opened.channel == "control"
-        tasks.append(asyncio.create_task(_read(socket, incoming, is_control=is_control)))
-        await _write(socket, replies)
+        channel = (await connected).opened.channel
+        reader = asyncio.create_task(_read(socket, incoming, is_control=channel == "control"))
+        writer = asyncio.create_task(_write(socket, replies))
+        tasks += [reader, writer]
+        # When nobody reads an output any more, the end of the call tells the command, even a silent one.
+        awaited = {reader, writer} if channel in _OUTPUTS else {writer}
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
     except (PodiumError, StopAsyncIteration):
         return  # refused by the service: closing the socket tells the client
     finally:
@@ -204,4 +203,4 @@ async def _write(socket: web.WebSocketResponse, replies: AsyncIterator[Any]) -> 
 async def _ping(socket: web.WebSocketResponse) -> None:
     while not socket.closed:
         await socket.ping(b"keepalive")
-        await asyncio.sleep(_KEEPALIVE_S)
+        await asyncio.sleep(sockets.KEEPALIVE_S)

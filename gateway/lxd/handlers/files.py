@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from core.errors import Invalid
-from gateway.lxd import envelope
+from gateway.lxd import envelope, streams
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import files_pb2 as pb
 
@@ -59,18 +59,9 @@ async def get_file(request: web.Request) -> web.StreamResponse:
             body=info.target.encode(), headers=headers, content_type="application/octet-stream"
         )
     leaf = re.sub(r"[^A-Za-z0-9._-]", "_", request.query["path"].rsplit("/", 1)[-1])
-    sent = web.StreamResponse(
-        headers={
-            **headers,
-            "Content-Type": "application/octet-stream",
-            "Content-Disposition": f"inline;filename={leaf}",
-        }
+    return await streams.answer(
+        request, stream, {**headers, "Content-Disposition": f"inline;filename={leaf}"}
     )
-    await sent.prepare(request)
-    async for message in stream:
-        await sent.write(message.chunk)
-    await sent.write_eof()
-    return sent
 
 
 async def post_file(request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from core.errors import Invalid, NotFound, Unsupported
-from gateway.lxd import envelope, etag, filters
+from gateway.lxd import envelope, etag, filters, streams
 from gateway.lxd import request as req
 from gateway.lxd.views.others import alias_json, image_json
 from protos.podium.image.v1 import image_pb2 as pb
@@ -184,18 +184,11 @@ async def export_image(request: web.Request) -> web.StreamResponse:
     if image.split:
         return await _export_split(request, stream, image)
     header = (await anext(stream)).header
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "application/octet-stream",
-            "Content-Disposition": f"inline;filename={header.filename}",
-            "Content-Length": str(header.size_bytes),
-        }
-    )
-    await response.prepare(request)
-    async for message in stream:
-        await response.write(message.chunk)
-    await response.write_eof()
-    return response
+    headers = {
+        "Content-Disposition": f"inline;filename={header.filename}",
+        "Content-Length": str(header.size_bytes),
+    }
+    return await streams.answer(request, stream, headers)
 
 
 async def _export_split(request: web.Request, stream: AsyncIterator[Any], image: Any) -> web.StreamResponse:

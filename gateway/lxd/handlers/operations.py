@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from core.errors import Forbidden, Invalid, NotFound
 from core.events import Event, EventBatch
 from core.operations.operation import Operation
 from core.state.repository import Entry
+from gateway import sockets
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.codes import OPERATION, time_text
@@ -25,7 +27,6 @@ from protos.podium.common.v1 import common_pb2 as pb
 _SHOWN_AFTER_END_S = 5.0
 _TYPES = frozenset({"logging", "operation", "lifecycle"})
 _MAX_BACKLOG = 10_000
-_KEEPALIVE_S = 10.0
 
 
 async def list_operations(request: web.Request) -> web.Response:
@@ -62,7 +63,7 @@ def _visible(request: web.Request, operation: Operation) -> bool:
 
 
 async def wait_operation(request: web.Request) -> web.Response:
-    backend, id = req.backend(request), req.name(request)
+    id = req.name(request)
     operation = await _operation(request)
     if not request["caller"].trusted:
         given, wanted = request.query.get("secret", ""), str(operation.metadata.get("secret", ""))
@@ -74,7 +75,17 @@ async def wait_operation(request: web.Request) -> web.Response:
         raise Invalid("BAD_TIMEOUT", "timeout must be a number of seconds") from None
     if not math.isfinite(timeout):
         raise Invalid("BAD_TIMEOUT", "timeout must be a finite number of seconds")
-    return envelope.sync(operation_json(await backend.wait(id, None if timeout < 0 else timeout)))
+    return envelope.sync(operation_json(await _waited(request, id, math.inf if timeout < 0 else timeout)))
+
+
+async def _waited(request: web.Request, id: str, timeout_s: float) -> Operation:
+    """Return the operation when it is final or time is up; give up when the client is gone."""
+    end = time.monotonic() + timeout_s
+    while True:
+        left = end - time.monotonic()
+        operation = await req.backend(request).wait(id, max(0.0, min(left, sockets.KEEPALIVE_S)))
+        if operation.is_final or left <= sockets.KEEPALIVE_S or request.transport is None:
+            return operation
 
 
 async def delete_operation(request: web.Request) -> web.Response:
@@ -92,21 +103,23 @@ async def events(request: web.Request) -> web.StreamResponse:
     if unknown := wanted - _TYPES:
         raise Invalid("BAD_EVENT_TYPE", f'"{sorted(unknown)[0][:40]}" isn\'t a supported event type')
     project = "" if request.query.get("all-projects") == "true" else req.project(request)
-    socket = web.WebSocketResponse(autoping=True, compress=False, max_msg_size=1 << 16)
-    if not socket.can_prepare(request).ok:
-        raise Invalid("NO_WEBSOCKET", "Bad Request")
-    queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+    socket = sockets.opened(request, max_frame=1 << 16)
     confined = request["caller"].projects is not None
-    listener = _Listener(queue, wanted, project, confined=confined)
+    listener = _Listener(wanted, project, _hang_up(request), confined=confined)
     backend = req.backend(request)
     backend.listeners.add(listener)
     try:
         # Registered before the upgrade is answered: nothing that follows can be missed.
         await socket.prepare(request)
-        await _serve(socket, queue)
+        await _serve(socket, listener.queue)
     finally:
         backend.listeners.discard(listener)
     return socket
+
+
+def _hang_up(request: web.Request) -> Callable[[], None]:
+    transport = request.transport
+    return transport.abort if transport else lambda: None
 
 
 async def _serve(socket: web.WebSocketResponse, queue: asyncio.Queue[bytes | None]) -> None:
@@ -115,7 +128,7 @@ async def _serve(socket: web.WebSocketResponse, queue: asyncio.Queue[bytes | Non
         await socket.ping(b"keepalive")
         while True:
             try:
-                line = await asyncio.wait_for(queue.get(), _KEEPALIVE_S)
+                line = await asyncio.wait_for(queue.get(), sockets.KEEPALIVE_S)
             except TimeoutError:
                 await socket.ping(b"keepalive")
                 continue
@@ -141,28 +154,45 @@ class _Listener:
 
     def __init__(
         self,
-        queue: asyncio.Queue[bytes | None],
         types: frozenset[str],
         project: str,
+        hang_up: Callable[[], None],
         *,
         confined: bool = False,
     ) -> None:
-        self._queue = queue
+        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(_MAX_BACKLOG)
         self._types = types
         self._project = project
+        self._hang_up = hang_up
         self._confined = confined
 
-    def tell(self, kind: str, project: str, metadata: dict[str, Any], at: float) -> None:
-        if kind not in self._types or (self._project and project and project != self._project):
-            return
-        if self._confined and project != self._project:
-            return  # what belongs to no project (trust tokens) is for administrators
-        body: dict[str, Any] = {"type": kind, "timestamp": time_text(at), "metadata": metadata}
-        body["location"] = "none"
-        if project:
-            body["project"] = project
-        full = self._queue.qsize() >= _MAX_BACKLOG
-        self._queue.put_nowait(None if full else orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))
+    def wants(self, kind: str, project: str) -> bool:
+        """Say whether an event concerns it. What belongs to no project is for all but the confined."""
+        if kind not in self._types:
+            return False
+        if self._confined:
+            return project == self._project
+        return not self._project or not project or project == self._project
+
+    def tell(self, line: bytes) -> None:
+        """Queue an event; who does not read is disconnected, since a gap would be worse."""
+        try:
+            self.queue.put_nowait(line)
+        except asyncio.QueueFull:
+            self._hang_up()
+
+
+def _broadcast(listeners: set[Any], kind: str, project: str, metadata: dict[str, Any], at: float) -> None:
+    concerned = [listener for listener in listeners if listener.wants(kind, project)]
+    if not concerned:
+        return
+    body: dict[str, Any] = {"type": kind, "timestamp": time_text(at), "metadata": metadata}
+    body["location"] = "none"
+    if project:
+        body["project"] = project
+    line = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    for listener in concerned:
+        listener.tell(line)
 
 
 def lifecycle_json(event: Event) -> dict[str, Any]:
@@ -181,15 +211,11 @@ def broadcast_operation(listeners: set[Any], entry: Entry[Operation] | None) -> 
     if entry is None:
         return
     operation = entry.record
-    metadata = operation_json(operation)
-    for listener in list(listeners):
-        listener.tell("operation", operation.project, metadata, operation.updated_at)
+    _broadcast(listeners, "operation", operation.project, operation_json(operation), operation.updated_at)
 
 
 def broadcast_events(listeners: set[Any], entry: Entry[EventBatch] | None) -> None:
     if entry is None:
         return
     for event in entry.record.events:
-        metadata = lifecycle_json(event)
-        for listener in list(listeners):
-            listener.tell("lifecycle", event.project, metadata, event.time)
+        _broadcast(listeners, "lifecycle", event.project, lifecycle_json(event), event.time)

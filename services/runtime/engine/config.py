@@ -59,7 +59,9 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         f"lxc.log.file = {folder}/lxc.log",
         "lxc.log.level = warn",
         "lxc.console.buffer.size = auto",
+        # 128 KiB, then the file becomes console.log.1: guests write what they want, and hosts stay bounded.
         "lxc.console.size = auto",
+        "lxc.console.rotate = 1",
         f"lxc.console.logfile = {folder}/console.log",
         # A read-only /sys tells systemd that no udev will come: networkd does not wait for it then.
         f"lxc.mount.auto = proc:rw sys:{'rw' if plan.nesting else 'mixed'} cgroup:mixed",

@@ -63,17 +63,14 @@ class ExecServicer(rpc.ExecServiceServicer):
     async def GetConsoleLog(
         self, request: pb.GetConsoleLogRequest, context: Any
     ) -> AsyncIterator[pb.GetConsoleLogResponse]:
-        path = self._find(request.project, request.name).folder / "console.log"
-        if not path.exists():
-            return
-        async for chunk in _chunks(path):
-            yield pb.GetConsoleLogResponse(chunk=chunk)
+        for path in self._console_logs(request.project, request.name):
+            async for chunk in _chunks(path):
+                yield pb.GetConsoleLogResponse(chunk=chunk)
 
     async def ClearConsoleLog(
         self, request: pb.ClearConsoleLogRequest, context: Any
     ) -> pb.ClearConsoleLogResponse:
-        path = self._find(request.project, request.name).folder / "console.log"
-        if path.exists():
+        for path in self._console_logs(request.project, request.name):
             path.write_bytes(b"")
         return pb.ClearConsoleLogResponse()
 
@@ -92,6 +89,11 @@ class ExecServicer(rpc.ExecServiceServicer):
             raise Invalid("NOT_DELETABLE", "Only the output of commands can be deleted", about=path.name)
         path.unlink(missing_ok=True)
         return pb.DeleteLogResponse()
+
+    def _console_logs(self, project: str, name: str) -> list[Path]:
+        """Return what the engine kept of the console: the file it filled before, and the present one."""
+        folder = self._find(project, name).folder
+        return [path for path in (folder / "console.log.1", folder / "console.log") if path.exists()]
 
     def _logs(self, project: str, name: str) -> Path:
         return self._find(project, name).logs
@@ -136,10 +138,12 @@ async def _data(session: Session, name: str, requests: Requests) -> AsyncIterato
         await session.started.wait()
         if name in session.readers:
             async for message in _output(session, name):
+                # Set before it is sent: a client may be gone as soon as it has the end.
+                complete = message.HasField("end")
                 yield message
         else:
             await session.ended.wait()
-        complete = True
+            complete = True
     finally:
         if name in session.sent:
             session.sent[name].set()

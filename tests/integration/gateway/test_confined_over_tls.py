@@ -58,8 +58,10 @@ async def _get(folder: Path, port: int, path: str, client: str = "") -> tuple[in
 
 @pytest.mark.asyncio
 async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_path: Path) -> None:
-    _pair(tmp_path, "server")
-    fingerprint = _pair(tmp_path, "confined")
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    _pair(folder, "server")
+    fingerprint = _pair(folder, "confined")
     store = MemoryStore()
     txn = Txn().put(keys.project("web"), Project("web")).put(keys.project("default"), Project("default"))
     txn.put(
@@ -73,13 +75,13 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
     await backend.start()
     runner = Runner(application(backend))
     await runner.setup()
-    context = server_context(tmp_path / "server.crt", tmp_path / "server.key")
+    context = server_context(folder / "server.crt", folder / "server.key")
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
     port = runner.addresses[0][1]
     try:
         codes = {
-            path: (await _get(tmp_path, port, path, "confined"))[0]
+            path: (await _get(folder, port, path, "confined"))[0]
             for path in (
                 "/1.0/operations/o-web",
                 "/1.0/operations/o-default",
@@ -92,10 +94,10 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
             )
         }
         assert list(codes.values()) == [200, 404, 404, 400, 403, 403, 403, 404]
-        _, listed = await _get(tmp_path, port, "/1.0/operations?project=web", "confined")
+        _, listed = await _get(folder, port, "/1.0/operations?project=web", "confined")
         assert listed["metadata"] == {"running": ["/1.0/operations/o-web"]}
-        assert (await _get(tmp_path, port, "/1.0/operations"))[0] == 403
-        _, stranger = await _get(tmp_path, port, "/1.0")
+        assert (await _get(folder, port, "/1.0/operations"))[0] == 403
+        _, stranger = await _get(folder, port, "/1.0")
         assert stranger["metadata"]["auth"] == "untrusted"
         assert "environment" not in stranger["metadata"]
     finally:

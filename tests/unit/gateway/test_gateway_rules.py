@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -59,9 +58,21 @@ def test_a_confined_caller_sees_operations_of_its_projects_and_its_own_only() ->
 
 @pytest.mark.parametrize(("project", "told"), [("web", True), ("", False), ("default", False)])
 def test_events_of_no_project_do_not_reach_a_confined_listener(project: str, told: bool) -> None:
-    queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-    _Listener(queue, frozenset({"operation"}), "web", confined=True).tell("operation", project, {}, 0.0)
-    assert queue.empty() != told
+    listener = _Listener(frozenset({"operation"}), "web", lambda: None, confined=True)
+    assert listener.wants("operation", project) == told
+
+
+def test_a_listener_that_does_not_read_is_disconnected_and_holds_no_more() -> None:
+    """Memory of the gateway must not grow by clients that sleep."""
+    hung_up: list[bool] = []
+    listener = _Listener(frozenset({"operation"}), "", lambda: hung_up.append(True))
+    for _ in range(10_000):
+        listener.tell(b"x")
+    assert not hung_up
+
+    listener.tell(b"x")
+
+    assert hung_up and listener.queue.qsize() == 10_000
 
 
 def test_only_public_images_are_shown_to_guests_of_a_project() -> None:

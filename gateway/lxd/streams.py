@@ -1,0 +1,25 @@
+"""Answers whose body is passed on as it comes, never held as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+_BYTES = "application/octet-stream"
+
+
+async def answer(
+    request: web.Request, messages: AsyncIterator[Any], headers: dict[str, str] | None = None
+) -> web.StreamResponse:
+    """Send the chunks of *messages*. What fails before the first of them is still an error reply."""
+    first = await anext(messages, None)
+    response = web.StreamResponse(headers={"Content-Type": _BYTES, **(headers or {})})
+    await response.prepare(request)
+    if first is not None:
+        await response.write(first.chunk)
+    async for message in messages:
+        await response.write(message.chunk)
+    await response.write_eof()
+    return response

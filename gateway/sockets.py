@@ -1,0 +1,33 @@
+"""Websockets as every handler opens them: refused before the upgrade, kept alive, given up when dead."""
+
+from __future__ import annotations
+
+import socket
+
+from aiohttp import web
+
+from core.errors import Invalid
+
+KEEPALIVE_S = 10.0
+# A host that vanished is given up after a minute. Not TCP_USER_TIMEOUT: it also ends connections whose
+# client lives but does not read for a while, as `lxc exec … | less` does.
+_TCP = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+
+
+def opened(request: web.Request, *, max_frame: int) -> web.WebSocketResponse:
+    """Return a websocket to prepare. Raises: Invalid when the request asks for none."""
+    made = web.WebSocketResponse(max_msg_size=max_frame, autoping=True, compress=False)
+    if not made.can_prepare(request).ok:
+        raise Invalid("NO_WEBSOCKET", "Bad Request: this path speaks websocket only")
+    _keep_alive(request)
+    return made
+
+
+def _keep_alive(request: web.Request) -> None:
+    transport = request.transport
+    found = transport.get_extra_info("socket") if transport else None
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _TCP:
+        found.setsockopt(socket.IPPROTO_TCP, option, value)
