@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import time
 
 from cli.aliases import point
 from cli.call import Call
-from cli.failure import CliError, Refused
+from cli.failure import CliError
 from cli.progress import alive
+from cli.server import url
 from cli.texts import duration
 from cli.transfers import upload
 
@@ -60,12 +62,7 @@ def _last_line(log: int) -> str:
 
 
 def _import(call: Call, path: str) -> str:
-    try:
-        return upload(call, [path], {})
-    except Refused as exc:
-        if "already exists" not in exc.why:
-            raise
-    import hashlib
-
+    """Return the fingerprint; what the server has already is not sent again."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    return fingerprint if call.server.find(url("images", fingerprint)) else upload(call, [path], {})

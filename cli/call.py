@@ -68,6 +68,15 @@ class Call:
     def misuse(self, what: str, why: str) -> UsageError:
         return UsageError(what, why, self.path)
 
+    def assignments(self, words: list[str]) -> dict[str, str]:
+        """Like pairs; a single key may also be written KEY VALUE, as it once was."""
+        return self.pairs(["=".join(words)] if len(words) == 2 and "=" not in words[0] else words)
+
+    def say(self, text: str) -> None:
+        """Print what was done, unless --quiet."""
+        if not self.is_quiet:
+            print(text, flush=True)
+
     @property
     def kind(self) -> str:
         """The noun of the command: "network" for `network show`."""

@@ -44,13 +44,20 @@ def follow_resizes(control: WebSocket) -> None:
 
 def send_input(channel: WebSocket, fd: int = 0, *, keep: Callable[[bytes], bytes | None] = bytes) -> None:
     """Send what comes from *fd* until its end; *keep* may change it, or end it with None."""
-    with contextlib.suppress(OSError):
-        while data := os.read(fd, _READ):
+    with contextlib.suppress(OSError):  # the command has ended and reads no more
+        while data := _input(fd):
             kept = keep(data)
             if kept is None:
                 break
             channel.send(kept)
         channel.send(b"", TEXT)
+
+
+def _input(fd: int) -> bytes:
+    try:
+        return os.read(fd, _READ)
+    except OSError:
+        return b""  # a terminal that hung up, or a descriptor that was never open: the end of the input
 
 
 def receive_output(channel: WebSocket, fd: int) -> None:

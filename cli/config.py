@@ -16,7 +16,7 @@ def get(call: Call) -> None:
 
 def set(call: Call) -> None:
     kind, name, words = _set_target(call)
-    pairs = call.pairs(words)
+    pairs = call.assignments(words)
     update(call.server, kind, name, lambda body: body["config"].update(pairs))
 
 
@@ -50,14 +50,10 @@ def _target(call: Call, keys: int) -> tuple[Kind, str, list[str]]:
 
 
 def _set_target(call: Call) -> tuple[Kind, str, list[str]]:
-    """KEY=VALUE… are the server's, unless an instance comes first; KEY VALUE is the old way to write one."""
+    """KEY=VALUE… are the server's, unless an instance comes first; KEY VALUE is the old way."""
     words = call.words
-    if "=" in words[0]:
+    if "=" in words[0] or (len(words) == 2 and "=" not in words[1]):
         return KINDS["server"], "", words
-    if len(words) == 2 and "=" not in words[1]:
-        return KINDS["server"], "", [f"{words[0]}={words[1]}"]
-    if len(words) == 3 and "=" not in words[1]:
-        return KINDS["instance"], words[0], [f"{words[1]}={words[2]}"]
     if len(words) < 2:
         raise call.misuse(f"{words[0]!r} is not understood", "it must read KEY=VALUE")
     return KINDS["instance"], words[0], words[1:]

@@ -15,15 +15,14 @@ from cli.texts import duration
 
 def init(call: Call) -> None:
     name = _create(call)
-    if not call.is_quiet and not call.word(_name_index(call)):
-        print(f"Instance name is: {name}")
+    if not call.word(_name_index(call)):
+        call.say(f"Instance name is: {name}")
 
 
 def launch(call: Call) -> int | None:
     began = time.monotonic()
     name = _create(call)
-    if not call.is_quiet:
-        print(f"Starting {name}")
+    call.say(f"Starting {name}")
     body = {"action": "start", "timeout": -1, "force": False, "stateful": False}
     call.server.send("PUT", url("instances", name, "state"), body, doing=f"Starting {name}")
     took_s = time.monotonic() - began
@@ -44,15 +43,14 @@ def _create(call: Call) -> str:
     """Create the instance and return its name, which the server chooses when none was given."""
     body = request_body(call, _from_stdin())
     name = body["name"]
-    if not call.is_quiet:
-        print(f"Creating {name}" if name else "Creating the instance", flush=True)
+    call.say(f"Creating {name}" if name else "Creating the instance")
     done = call.server.send("POST", url("instances"), body, doing=f"Creating {name or 'the instance'}")
     created: str = done["resources"]["instances"][0].partition("?")[0].rpartition("/")[2]
     return created
 
 
 def _from_stdin() -> dict[str, Any]:
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin.isatty():
         return {}
     from cli.documents import load_map
 

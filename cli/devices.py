@@ -36,7 +36,19 @@ def add(call: Call) -> None:
         body["devices"][name] = pairs
 
     update(call.server, _kind(call), owner, change)
-    _say(call, f"Device {name} added to {owner}")
+    call.say(f"Device {name} added to {owner}")
+
+
+def override(call: Call) -> None:
+    """Give an instance its own copy of a profile's device, with keys changed."""
+    owner, name, *words = call.words
+    pairs = call.pairs(words)
+    found = call.server.get(place(_kind(call), owner))
+    if name in found["devices"]:
+        raise Refused(400, f"The device already exists: {name}")
+    device = {**_named(found["expanded_devices"], name), **pairs}
+    update(call.server, _kind(call), owner, lambda body: body["devices"].update({name: device}))
+    call.say(f"Device {name} overridden for {owner}")
 
 
 def remove(call: Call) -> None:
@@ -48,7 +60,7 @@ def remove(call: Call) -> None:
             del body["devices"][name]
 
     update(call.server, _kind(call), owner, change)
-    _say(call, f"Device {', '.join(names)} removed from {owner}")
+    call.say(f"Device {', '.join(names)} removed from {owner}")
 
 
 def listing(call: Call) -> None:
@@ -65,7 +77,7 @@ def get(call: Call) -> None:
 
 def set(call: Call) -> None:
     owner, name, *words = call.words
-    pairs = call.pairs([f"{words[0]}={words[1]}"] if len(words) == 2 and "=" not in words[0] else words)
+    pairs = call.assignments(words)
     update(call.server, _kind(call), owner, lambda body: _named(body["devices"], name).update(pairs))
 
 
@@ -76,8 +88,3 @@ def unset(call: Call) -> None:
         _named(body["devices"], name).pop(key, None)
 
     update(call.server, _kind(call), owner, change)
-
-
-def _say(call: Call, text: str) -> None:
-    if not call.is_quiet:
-        print(text)

@@ -101,7 +101,8 @@ def edit(text: str, save: Callable[[str], None]) -> None:
             return
         except CliError as exc:
             sys.stderr.write(f"{exc.why}\nPress enter to edit again, or ctrl-c to give up.\n")
-            input()
+            if not sys.stdin.readline():
+                raise
 
 
 def in_editor(text: str, suffix: str) -> str:

@@ -5,7 +5,6 @@ Source: lxc 5.0.2, lxc/list.go: shouldShow, evaluateShorthandFilter, dotPrefixMa
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -54,6 +53,8 @@ def _shorthand(instance: dict[str, Any], key: str, value: str) -> bool:
 
 
 def _in_network(address: str, network: str) -> bool:
+    import ipaddress
+
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
     except ValueError:

@@ -20,6 +20,7 @@ _DEBUG = "the same command with --debug, for the place in the code"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line and return its exit code."""
+    _fill_descriptors()
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["__complete"]:
         from cli.completion import complete
@@ -31,6 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(exc.lines())
         return exc.code
     return _carry_out(parsed)
+
+
+def _fill_descriptors() -> None:
+    """Open what our caller has closed: else a socket would become standard input, and be read as it."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 (for as long as the process lives)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _carry_out(parsed: Parsed) -> int:

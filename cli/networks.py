@@ -6,6 +6,8 @@ from typing import Any
 
 from cli import tables
 from cli.call import Call
+from cli.failure import Refused
+from cli.kinds import KINDS, update
 from cli.server import url
 from cli.texts import size
 
@@ -43,6 +45,39 @@ def describe(name: str, state: dict[str, Any]) -> str:
 
 def _flag(value: bool) -> str:
     return "true" if value else "false"
+
+
+def attach(call: Call) -> None:
+    """Add a NIC on this network to an instance; the device is named after the network unless told."""
+    network, instance, *names = call.words
+    device = names[0] if names else network
+    nic = {"type": "nic", "network": network, "name": names[1] if len(names) > 1 else device}
+    if not call.server.get(url("networks", network))["managed"]:
+        nic = {"type": "nic", "nictype": "macvlan", "parent": network, "name": nic["name"]}
+
+    def change(body: dict[str, Any]) -> None:
+        if device in body["devices"]:
+            raise Refused(400, f"The device already exists: {device}")
+        body["devices"][device] = nic
+
+    update(call.server, KINDS["instance"], instance, change)
+
+
+def detach(call: Call) -> None:
+    """Take the NIC on this network from an instance."""
+    network, instance, *names = call.words
+
+    def change(body: dict[str, Any]) -> None:
+        found = names or [
+            key for key, d in body["devices"].items() if network in (d.get("network"), d.get("parent"))
+        ]
+        if len(found) != 1 or found[0] not in body["devices"]:
+            raise Refused(
+                400, f"Device doesn't exist: {instance} has {len(found)} NICs of its own on {network}"
+            )
+        del body["devices"][found[0]]
+
+    update(call.server, KINDS["instance"], instance, change)
 
 
 def leases(call: Call) -> None:

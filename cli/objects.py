@@ -71,7 +71,7 @@ def get(call: Call) -> None:
 
 def set(call: Call) -> None:
     name, *words = call.words
-    pairs = call.pairs([f"{words[0]}={words[1]}"] if len(words) == 2 and "=" not in words[0] else words)
+    pairs = call.assignments(words)
     update(call.server, _kind(call), name, lambda body: body["config"].update(pairs))
 
 
@@ -98,21 +98,16 @@ def create_pool(call: Call) -> None:
 
 def _post(call: Call, body: dict[str, Any]) -> None:
     call.server.send("POST", url(_kind(call).place), body, doing=f"Creating {body['name']}")
-    _say(call, f"{_kind(call).noun} {body['name']} created")
+    call.say(f"{_kind(call).noun} {body['name']} created")
 
 
 def rename(call: Call) -> None:
     old, new = call.words
     call.server.send("POST", place(_kind(call), old), {"name": new}, doing=f"Renaming {old}")
-    _say(call, f"{_kind(call).noun} {old} renamed to {new}")
+    call.say(f"{_kind(call).noun} {old} renamed to {new}")
 
 
 def delete(call: Call) -> None:
     name = call.words[0]
     call.server.send("DELETE", place(_kind(call), name), doing=f"Deleting {name}")
-    _say(call, f"{_kind(call).noun} {name} deleted")
-
-
-def _say(call: Call, text: str) -> None:
-    if not call.is_quiet:
-        print(text)
+    call.say(f"{_kind(call).noun} {name} deleted")

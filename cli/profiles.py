@@ -21,7 +21,7 @@ def copy(call: Call) -> None:
 def add(call: Call) -> None:
     instance, profile = call.words
     _assign(call, instance, lambda profiles: [*profiles, profile])
-    _say(call, f"Profile {profile} added to {instance}")
+    call.say(f"Profile {profile} added to {instance}")
 
 
 def remove(call: Call) -> None:
@@ -33,13 +33,13 @@ def remove(call: Call) -> None:
         return [name for name in profiles if name != profile]
 
     _assign(call, instance, without)
-    _say(call, f"Profile {profile} removed from {instance}")
+    call.say(f"Profile {profile} removed from {instance}")
 
 
 def assign(call: Call) -> None:
     instance, text = call.words
     _assign(call, instance, lambda _: [name for name in text.split(",") if name])
-    _say(call, f"Profiles {text or '(none)'} applied to {instance}")
+    call.say(f"Profiles {text or '(none)'} applied to {instance}")
 
 
 def _assign(call: Call, instance: str, choose: Any) -> None:
@@ -47,8 +47,3 @@ def _assign(call: Call, instance: str, choose: Any) -> None:
         body["profiles"] = choose(body["profiles"] or [])
 
     update(call.server, KINDS["instance"], instance, change)
-
-
-def _say(call: Call, text: str) -> None:
-    if not call.is_quiet:
-        print(text)

@@ -109,7 +109,7 @@ class Meter:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._painted:
+        if self._painted and self._last > self._began:
             _paint("")
 
 

@@ -111,8 +111,7 @@ def export_image(call: Call) -> None:
                 _save_parts(reply, target, meter)
             else:
                 _save_whole(reply, target, fingerprint, meter)
-    if not call.is_quiet:
-        print("Image exported successfully!")
+    call.say("Image exported successfully!")
 
 
 def _save_whole(reply: HTTPResponse, target: str, fingerprint: str, meter: Meter) -> None:

@@ -161,6 +161,8 @@ _OBJECTS = (
     *_objects("network", "NETWORK", "network"),
     Verb("network create", "objects:create", "NETWORK [KEY=VALUE...]", "Create a network", (Flag("type", "t", "TYPE", "Network type"), _TARGET)),
     Verb("network rename", "objects:rename", "NETWORK NAME", "Rename a network"),
+    Verb("network attach", "networks:attach", "NETWORK INSTANCE [DEVICE] [NIC]", "Add a NIC on a network to an instance"),
+    Verb("network detach", "networks:detach", "NETWORK INSTANCE [DEVICE]", "Take a NIC from an instance"),
     Verb("network info", "networks:info", "NETWORK", "Show what a network is doing", (_TARGET,)),
     Verb("network list-leases", "networks:leases", "NETWORK", "List addresses that were given out", (_FORMAT,)),
     *_objects("storage", "POOL", "storage pool"),
@@ -204,4 +206,18 @@ _SERVER = (
     Verb("admin etcd check", "etcd:check", "FILE", "Prove that a snapshot is whole and can be restored"),
 )  # fmt: skip
 
-VERBS = (*_INSTANCES, *_CONFIG, *_devices("config device", "INSTANCE"), *_IMAGES, *_OBJECTS, *_SERVER)
+_OVERRIDE = Verb(
+    "config device override",
+    "devices:override",
+    "INSTANCE DEVICE [KEY=VALUE...]",
+    "Give an instance its own copy of a profile's device",
+)
+VERBS = (
+    *_INSTANCES,
+    *_CONFIG,
+    *_devices("config device", "INSTANCE"),
+    _OVERRIDE,
+    *_IMAGES,
+    *_OBJECTS,
+    *_SERVER,
+)
