@@ -27,8 +27,12 @@ from core.operations.runner import Runner
 from core.operations.servicer import NAME as OPERATIONS
 from core.operations.servicer import OperationServicer
 from core.process import take_lock
+from core.projects import home_of
+from core.records import Project
 from core.rpc.server import serve
 from core.settings import Settings
+from core.state import keys
+from core.state.cache import Cache
 from core.state.claims import Fenced, Holder, lock_name
 from core.state.etcd import EtcdStore
 from core.state.store import Store
@@ -54,6 +58,7 @@ class MemberService:
     name: str
     etcd: EtcdStore
     claim: Holder
+    projects: Cache[Project]
     _stack: contextlib.AsyncExitStack = field(repr=False)
 
     def runner(self, store: Store | None = None) -> Runner:
@@ -82,7 +87,13 @@ class MemberService:
             common_pb2_grpc.add_OperationServiceServicer_to_server(OperationServicer(runner), server)
             return [*register(server), OPERATIONS]
 
-        server = await serve(self.settings, self.name, whole, announce=self.claim.announce)
+        server = await serve(
+            self.settings,
+            self.name,
+            whole,
+            announce=self.claim.announce,
+            home_of=lambda project, feature: home_of(self.projects, project, feature),
+        )
         self._stack.push_async_callback(server.stop, _GRACE_S)
 
     async def until_stopped(self) -> None:
@@ -106,8 +117,10 @@ async def member_service(name: str) -> AsyncIterator[MemberService]:
         claim = Holder(
             etcd, service=name, member=settings.member, lock=lock_name(lock), on_lost=_end_this_process
         )
-        service = MemberService(settings, name, etcd, claim, stack)
+        projects = Cache(etcd, Project, keys.PROJECTS)
+        service = MemberService(settings, name, etcd, claim, projects, stack)
         await service.start(claim)
+        await service.start(projects)
         yield service
 
 

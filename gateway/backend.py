@@ -11,6 +11,7 @@ from core.errors import NotFound
 from core.events import EventBatch
 from core.operations.convert import from_proto
 from core.operations.operation import Operation
+from core.projects import home_of
 from core.records import Certificate, Project
 from core.rpc.client import channel
 from core.settings import Settings
@@ -119,12 +120,8 @@ class Backend:
     # --- projects --------------------------------------------------------------------------------
 
     def effective_project(self, project: str, feature: str) -> str:
-        """Return *project*, or "default" when it shares that kind of object with it."""
-        entry = self.project_cache.get(keys.project(project))
-        if entry is None:
-            raise NotFound("NO_PROJECT", "Project not found", about=project)
-        own = entry.record.config.get(f"features.{feature}", "false").lower() in ("true", "1", "yes", "on")
-        return project if own else "default"
+        """Return *project*, or "default" when it shares that kind of object with it. Raises: NotFound."""
+        return home_of(self.project_cache, project, feature)
 
 
 Handler = Callable[..., Any]

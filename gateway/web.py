@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -36,6 +37,9 @@ def _checked(handler: Handler, access: str) -> Handler:
     async def run(request: web.Request) -> web.StreamResponse:
         everywhere = request.query.get("all-projects") == "true"
         auth.require(request["caller"], access, req.project(request), everywhere=everywhere)
+        if access == "public" and request["caller"].is_guest_of(req.project(request)):
+            # The handler shows only what is public; the services would refuse to show even that.
+            set_identity(replace(request["caller"].identity, projects=None))
         result: web.StreamResponse = await handler(request)
         return result
 

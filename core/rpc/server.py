@@ -16,7 +16,15 @@ from grpc_reflection.v1alpha import reflection
 from core.errors import Forbidden, PodiumError, from_exception
 from core.logs import get_logger, request_id
 from core.metrics import RPC_SECONDS
-from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, Identity, decode_identity, set_identity
+from core.rpc.confine import HomeOf, check
+from core.rpc.identity import (
+    METADATA_KEY,
+    REQUEST_ID_KEY,
+    Identity,
+    current_identity,
+    decode_identity,
+    set_identity,
+)
 from core.rpc.status import to_status
 from core.rpc.tls import MEMBER, peer_of, server_credentials
 from core.settings import Settings
@@ -35,12 +43,14 @@ async def serve(
     register: Callable[[grpc.aio.Server], list[str]],
     *,
     announce: Callable[[str], Awaitable[None]] | None = None,
+    home_of: HomeOf = lambda project, feature: project,
 ) -> grpc.aio.Server:
     """Start to serve and return the server; *register* adds servicers and returns their full names.
 
-    *announce* is told where it listens for other members, if it does.
+    *announce* is told where it listens for other members, if it does; *home_of* (see core.projects)
+    says what confined callers share with the default project.
     """
-    server = grpc.aio.server(interceptors=[_Interceptor()], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[_Interceptor(home_of)], options=OPTIONS)
     names = register(server)
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
@@ -82,31 +92,47 @@ def _protect(path: str, group: str) -> None:
 
 
 class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
-    """Wraps every method: who calls, what failed, how long it took."""
+    """Wraps every method: who calls, whether it may, what failed, how long it took."""
+
+    def __init__(self, home_of: HomeOf) -> None:
+        self._home_of = home_of
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
         if handler is None or details.method.startswith("/grpc."):
             return handler
-        return _wrapped(handler, details.method.rsplit("/", 1)[-1])
-
-
-def _wrapped(handler: Any, method: str) -> Any:
-    if handler.response_streaming:
-        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_stream_rpc_method_handler
+        path = details.method
+        return _wrapped(
+            handler, path, lambda request: check(path, request, current_identity(), self._home_of)
         )
-        return make(_streaming(inner, method), handler.request_deserializer, handler.response_serializer)
-    inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-    make = (
-        grpc.stream_unary_rpc_method_handler
-        if handler.request_streaming
-        else grpc.unary_unary_rpc_method_handler
-    )
-    return make(_unary(inner, method), handler.request_deserializer, handler.response_serializer)
+
+
+Check = Callable[[Any], None]
+
+
+def _wrapped(handler: Any, path: str, check: Check) -> Any:
+    method = path.rsplit("/", 1)[-1]
+    asks_many, answers_many = handler.request_streaming, handler.response_streaming
+    kind = f"{'stream' if asks_many else 'unary'}_{'stream' if answers_many else 'unary'}"
+    admit = _first_checked if asks_many else _checked
+    inner, make = getattr(handler, kind), getattr(grpc, f"{kind}_rpc_method_handler")
+    wrapped = (_streaming if answers_many else _unary)(inner, method, lambda request: admit(request, check))
+    return make(wrapped, handler.request_deserializer, handler.response_serializer)
+
+
+def _checked(request: Any, check: Check) -> Any:
+    check(request)
+    return request
+
+
+async def _first_checked(requests: AsyncIterator[Any], check: Check) -> AsyncIterator[Any]:
+    """Yield *requests*; the first says what the others are about. Raises what *check* does, when read."""
+    is_first = True
+    async for request in requests:
+        if is_first:
+            check(request)
+        is_first = False
+        yield request
 
 
 def _enter(context: Any) -> None:
@@ -131,13 +157,15 @@ def _caller(context: Any, claimed: str) -> Identity:
     return Identity(peer.fingerprint, "tls", unquote(where.partition(":")[2]))
 
 
-def _unary(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+def _unary(
+    inner: Callable[[Any, Any], Awaitable[Any]], method: str, admit: Callable[[Any], Any]
+) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Any, context: Any) -> Any:
         began = time.perf_counter()
         error: PodiumError
         try:
             _enter(context)
-            return await inner(request, context)
+            return await inner(admit(request), context)
         except PodiumError as exc:
             error = exc
         except grpc.aio.AbortError:
@@ -154,13 +182,13 @@ def _unary(inner: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable
 
 
 def _streaming(
-    inner: Callable[[Any, Any], AsyncIterator[Any]], method: str
+    inner: Callable[[Any, Any], AsyncIterator[Any]], method: str, admit: Callable[[Any], Any]
 ) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         error: PodiumError | None = None
         try:
             _enter(context)
-            async for item in inner(request, context):
+            async for item in inner(admit(request), context):
                 yield item
         except PodiumError as exc:
             error = exc

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from core.errors import NotFound
+from core.projects import home_of
 from core.records import IdmapBlock, Instance, InstanceObserved, Pool, Profile, Project
 from core.state import codec, keys
 from core.state.cache import Cache
@@ -88,11 +89,7 @@ class RuntimeStore:
 
     def home_of(self, project: str, feature: str) -> str:
         """Return the project whose profiles or images *project* uses. Raises: NotFound."""
-        entry = self.projects.get(keys.project(project))
-        if entry is None:
-            raise NotFound("NO_PROJECT", "Project not found", about=project)
-        own = project == "default" or entry.record.config.get(f"features.{feature}") == "true"
-        return project if own else "default"
+        return home_of(self.projects, project, feature)
 
     def profiles_of(self, project: str, names: tuple[str, ...]) -> builtins.list[Profile]:
         """Raises: NotFound."""

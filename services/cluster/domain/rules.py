@@ -27,11 +27,8 @@ def reference(kind: str, project: str, name: str) -> str:
 
 
 def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:
-    return [
-        reference("instances", i.project, i.name)
-        for i in instances
-        if i.project == profile.project and profile.name in i.profiles
-    ]
+    """Return which of *instances*, all of projects that use the profiles of its project, use this one."""
+    return [reference("instances", i.project, i.name) for i in instances if profile.name in i.profiles]
 
 
 def checked_profile(profile: Profile) -> Profile:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 from core.errors import AlreadyExists, NotFound, Stale, WrongState
 from core.events import Event
 from core.names import plain_name
-from core.records import Profile
+from core.projects import DEFAULT, home_of
+from core.records import Instance, Profile
 from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.repository import Entry
@@ -37,7 +39,19 @@ class Profiles:
         return self._store.profile_cache.entries(keys.profiles(project))
 
     def users(self, profile: Profile) -> list[str]:
-        return rules.profile_users(profile, self._store.instance_records())
+        return rules.profile_users(profile, self._instances_of(profile.project))
+
+    def _instances_of(self, home: str) -> list[Instance]:
+        """Return the instances whose profiles live in *home*: those of projects that share it as well."""
+        sharing: dict[str, bool] = {}
+        return [i for i in self._store.instance_records() if self._is_shared(home, i.project, sharing)]
+
+    def _is_shared(self, home: str, project: str, known: dict[str, bool]) -> bool:
+        if project not in known:
+            known[project] = project == home
+            with contextlib.suppress(NotFound):
+                known[project] = home_of(self._store.project_cache, project, "profiles") == home
+        return known[project]
 
     async def create(self, profile: Profile) -> Entry[Profile]:
         plain_name("profile", profile.name)
@@ -69,7 +83,7 @@ class Profiles:
         if new_name == name or self._store.profile_cache.get(new_key):
             raise AlreadyExists("EXISTS", f"Profile {new_name!r} already exists", about=new_name)
         txn = Txn().unchanged(old_key, entry.revision).absent(new_key).delete(old_key).put(new_key, record)
-        txn.prefix_unchanged(keys.instances(project), seen)
+        txn.prefix_unchanged(_users_prefix(project), seen)
         txn.emit(event("profile-renamed", "profiles", project, new_name))
         revision = await self._store.store.commit(txn)
         self._store.profile_cache.apply(old_key, None, revision)
@@ -83,7 +97,7 @@ class Profiles:
         for _ in range(_TRIES):
             seen = self._store.instances.revision
             self._refuse_used(self.get(project, name).record)
-            txn = Txn().exists(key).prefix_unchanged(keys.instances(project), seen).delete(key)
+            txn = Txn().exists(key).prefix_unchanged(_users_prefix(project), seen).delete(key)
             txn.emit(event("profile-deleted", "profiles", project, name))
             try:
                 return self._store.profile_cache.apply(key, None, await self._store.store.commit(txn))
@@ -101,6 +115,11 @@ class Profiles:
     def _remember(self, entry: Entry[Profile]) -> None:
         key = keys.profile(entry.record.project, entry.record.name)
         self._store.profile_cache.apply(key, entry.record, entry.revision)
+
+
+def _users_prefix(home: str) -> str:
+    """Return below which prefix an instance that uses a profile of *home* may appear."""
+    return keys.INSTANCES if home == DEFAULT else keys.instances(home)
 
 
 def _merged(old: Profile, new: Profile) -> Profile:

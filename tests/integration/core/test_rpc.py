@@ -9,11 +9,12 @@ from typing import Any
 import grpc
 import pytest
 
-from core.errors import Internal, NotFound, Unavailable
+from core.errors import Forbidden, Internal, NotFound, Unavailable
 from core.rpc.client import channel
 from core.rpc.identity import Identity, current_identity, set_identity
 from core.rpc.server import serve
 from core.settings import Settings
+from protos.podium.common.v1 import common_pb2
 from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 
@@ -31,6 +32,14 @@ class Servicer(rpc.ImageServiceServicer):
     ) -> AsyncIterator[pb.ExportImageResponse]:
         yield pb.ExportImageResponse(chunk=b"x" * 100_000)
         raise NotFound("GONE", "It went away")
+
+    async def UploadImage(
+        self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Any
+    ) -> pb.UploadImageResponse:
+        count = 0
+        async for _ in request_iterator:
+            count += 1
+        return pb.UploadImageResponse(operation=common_pb2.Operation(id=str(count)))
 
 
 @pytest.fixture
@@ -84,3 +93,21 @@ async def test_a_service_that_is_away_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="image service"):
         await rpc.ImageServiceStub(line).GetImage(pb.GetImageRequest())
     await line.close()
+
+
+async def upload(project: str) -> AsyncIterator[pb.UploadImageRequest]:
+    yield pb.UploadImageRequest(header=pb.UploadHeader(project=project))
+    yield pb.UploadImageRequest(chunk=b"x")
+
+
+async def test_a_confined_caller_is_kept_to_its_projects_in_every_kind_of_call(stub: Any) -> None:
+    set_identity(Identity("alice", "tls", "", ("web",)))
+
+    assert (await stub.GetImage(pb.GetImageRequest(project="web"))).image.project == "alice"
+    assert (await stub.UploadImage(upload("web"))).operation.id == "2"
+    with pytest.raises(Forbidden):
+        await stub.GetImage(pb.GetImageRequest(project="default"))
+    with pytest.raises(Forbidden):
+        await stub.UploadImage(upload("default"))
+    with pytest.raises(Forbidden):
+        await anext(stub.ExportImage(pb.ExportImageRequest(project="default")))

@@ -129,3 +129,18 @@ async def test_the_password_is_stored_hashed(cluster: Cluster) -> None:
 async def test_what_is_too_large_for_the_store_is_refused(cluster: Cluster) -> None:
     with pytest.raises(Invalid, match="larger than 1024 KiB"):
         await cluster.profiles.create(Profile("default", "big", "d" * 2_000_000))
+
+
+async def test_a_profile_is_used_by_instances_of_projects_that_share_it(cluster: Cluster) -> None:
+    """A project with features.profiles=false uses those of the default project."""
+    await cluster.projects.create(Project("guest", "", {"features.profiles": "false"}))
+    await cluster.projects.create(Project("own"))
+    await cluster.profiles.create(Profile("default", "big"))
+    for project in ("guest", "own"):
+        instance = Instance(id=project, project=project, name="i", profiles=("big",))
+        revision = await cluster.memory.commit(Txn().put(keys.instance(project, "i"), instance))
+        await cluster.store.instances.wait_for(revision, timeout_s=5)
+
+    assert cluster.profiles.users(Profile("default", "big")) == ["instances/i?project=guest"]
+    with pytest.raises(WrongState, match="in use"):
+        await cluster.profiles.delete("default", "big")
