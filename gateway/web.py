@@ -17,7 +17,7 @@ from gateway import auth
 from gateway.backend import Backend, Handler
 from gateway.lxd import envelope
 from gateway.lxd import request as req
-from gateway.lxd.handlers.operations import broadcast_events, broadcast_operation
+from gateway.lxd.feed import broadcast_events, broadcast_operation
 from gateway.lxd.routes import table
 
 log = get_logger(__name__)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from core.errors import Invalid
@@ -134,10 +135,15 @@ class Txn:
 
 
 def with_outbox(txn: Txn, *, member: str, service: str) -> dict[str, bytes]:
-    """Return the puts of *txn* with its events as one write to the outbox of this process."""
+    """Return the puts of *txn* with its events as one write to the outbox of this process.
+
+    Events without a time get that of this commit.
+    """
     if not txn.events:
         return txn.puts
-    batch = EventBatch(member, service, tuple(txn.events))
+    now = time.time()
+    told = tuple(event if event.time else replace(event, time=now) for event in txn.events)
+    batch = EventBatch(member, service, told)
     return {**txn.puts, keys.events(member, service): codec.encode(batch)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.backend import Handler
 from gateway.lxd.handlers import (
     certificates,
+    events,
     exec,
     files,
     images,
@@ -57,7 +58,7 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", "/1.0", "admin", server.patch_server),
     ("GET", "/1.0/resources", "trusted", server.resources),
     ("GET", "/1.0/metrics", "metrics", server.metrics),
-    ("GET", "/1.0/events", "project", operations.events),
+    ("GET", "/1.0/events", "project", events.events),
     ("GET", "/1.0/operations", "trusted", operations.list_operations),
     ("GET", "/1.0/operations/{name}", "trusted", operations.get_operation),
     ("DELETE", "/1.0/operations/{name}", "trusted", operations.delete_operation),

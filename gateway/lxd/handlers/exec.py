@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 
 from core.errors import Invalid, NotFound, PodiumError
 from gateway import sockets
-from gateway.lxd import envelope, streams
+from gateway.lxd import envelope, feed, streams
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import exec_pb2 as pb
 
@@ -44,6 +44,7 @@ async def post_exec(request: web.Request) -> web.Response:
             wait_for_channels=req.flag(data, "wait-for-websocket"),
         )
     )
+    feed.announce(request, "instance-exec", command=command)
     return envelope.accepted(backend.accepted(reply.operation))
 
 
@@ -60,6 +61,7 @@ async def post_console(request: web.Request) -> web.Response:
             height=max(0, req.number(data, "height")),
         )
     )
+    feed.announce(request, "instance-console", type="console")
     return envelope.accepted(backend.accepted(reply.operation))
 
 
@@ -67,13 +69,16 @@ async def get_console(request: web.Request) -> web.StreamResponse:
     chunks = req.backend(request).exec.GetConsoleLog(
         pb.GetConsoleLogRequest(project=req.project(request), name=req.name(request))
     )
-    return await streams.answer(request, chunks)
+    answer = await streams.answer(request, chunks)
+    feed.announce(request, "instance-console-retrieved")
+    return answer
 
 
 async def delete_console(request: web.Request) -> web.Response:
     await req.backend(request).exec.ClearConsoleLog(
         pb.ClearConsoleLogRequest(project=req.project(request), name=req.name(request))
     )
+    feed.announce(request, "instance-console-reset")
     return envelope.empty()
 
 
@@ -90,7 +95,9 @@ async def get_log(request: web.Request) -> web.StreamResponse:
             project=req.project(request), name=req.name(request), file=req.name(request, "file")
         )
     )
-    return await streams.answer(request, chunks)
+    answer = await streams.answer(request, chunks)
+    feed.announce(request, "instance-log-retrieved", file=req.name(request, "file"))
+    return answer
 
 
 async def delete_log(request: web.Request) -> web.Response:
@@ -99,6 +106,7 @@ async def delete_log(request: web.Request) -> web.Response:
             project=req.project(request), name=req.name(request), file=req.name(request, "file")
         )
     )
+    feed.announce(request, "instance-log-deleted", file=req.name(request, "file"))
     return envelope.empty()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from core.errors import Invalid
-from gateway.lxd import envelope, streams
+from gateway.lxd import envelope, feed, streams
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import files_pb2 as pb
 
@@ -49,6 +49,7 @@ async def head_file(request: web.Request) -> web.Response:
 async def get_file(request: web.Request) -> web.StreamResponse:
     stream = req.backend(request).files.ReadFile(pb.ReadFileRequest(file=_ref(request)))
     info = (await anext(stream)).info
+    feed.announce(request, "instance-file-retrieved", path=request.query["path"])
     headers = _headers(info)
     if info.type == pb.FILE_TYPE_DIRECTORY:
         response = envelope.sync(list(info.entries))
@@ -81,6 +82,7 @@ async def post_file(request: web.Request) -> web.Response:
     if kind == "symlink":
         header.target = (await request.read()).decode(errors="surrogateescape")
     await req.backend(request).files.WriteFile(_writing(request, header))
+    feed.announce(request, "instance-file-pushed", path=header.file.path)
     return envelope.empty()
 
 
@@ -104,4 +106,5 @@ async def _writing(request: web.Request, header: pb.WriteHeader) -> AsyncIterato
 
 async def delete_file(request: web.Request) -> web.Response:
     await req.backend(request).files.DeleteFile(pb.DeleteFileRequest(file=_ref(request)))
+    feed.announce(request, "instance-file-deleted", path=request.query["path"])
     return envelope.empty()

@@ -17,6 +17,9 @@ from services.runtime.domain.target import Target
 from services.runtime.usecases.exec import Command, Execs, Session
 
 _CHUNK = 1 << 20
+# What LXD's clients ask for by name: the engine's own files, and the recorded output of commands.
+_ENGINE_LOGS = ("lxc.conf", "lxc.log")
+_RECORDED = "exec_"
 Requests = AsyncIterator[pb.ConnectChannelRequest]
 
 
@@ -75,9 +78,10 @@ class ExecServicer(rpc.ExecServiceServicer):
         return pb.ClearConsoleLogResponse()
 
     async def ListLogs(self, request: pb.ListLogsRequest, context: Any) -> pb.ListLogsResponse:
-        logs = self._logs(request.project, request.name)
-        files = sorted(p.name for p in logs.iterdir() if p.is_file()) if logs.is_dir() else []
-        return pb.ListLogsResponse(files=files)
+        target = self._find(request.project, request.name)
+        recorded = target.logs.iterdir() if target.logs.is_dir() else ()
+        found = [*recorded, *(target.folder / name for name in _ENGINE_LOGS)]
+        return pb.ListLogsResponse(files=sorted(p.name for p in found if p.is_file()))
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Any) -> AsyncIterator[pb.ReadLogResponse]:
         async for chunk in _chunks(self._log(request.project, request.name, request.file)):
@@ -85,7 +89,7 @@ class ExecServicer(rpc.ExecServiceServicer):
 
     async def DeleteLog(self, request: pb.DeleteLogRequest, context: Any) -> pb.DeleteLogResponse:
         path = self._log(request.project, request.name, request.file)
-        if not path.name.startswith("exec_"):
+        if not path.name.startswith(_RECORDED):
             raise Invalid("NOT_DELETABLE", "Only the output of commands can be deleted", about=path.name)
         path.unlink(missing_ok=True)
         return pb.DeleteLogResponse()
@@ -95,13 +99,13 @@ class ExecServicer(rpc.ExecServiceServicer):
         folder = self._find(project, name).folder
         return [path for path in (folder / "console.log.1", folder / "console.log") if path.exists()]
 
-    def _logs(self, project: str, name: str) -> Path:
-        return self._find(project, name).logs
-
     def _log(self, project: str, name: str, file: str) -> Path:
-        path = self._logs(project, name) / file
-        if "/" in file or file in ("", ".", "..") or not path.is_file():
-            raise NotFound("NO_LOG", "Log file not found", about=file)
+        target = self._find(project, name)
+        if "/" in file or (not file.startswith(_RECORDED) and file not in _ENGINE_LOGS):
+            raise Invalid("BAD_LOG", f"log file name {file[:64]} not valid", about=file[:64])
+        path = (target.folder if file in _ENGINE_LOGS else target.logs) / file
+        if not path.is_file():
+            raise NotFound("NO_LOG", "Log file not found", about=file[:64])
         return path
 
 

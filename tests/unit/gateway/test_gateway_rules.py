@@ -12,8 +12,8 @@ from core.rpc.identity import Identity
 from gateway.auth import Caller, require
 from gateway.lxd import etag, filters
 from gateway.lxd import request as req
+from gateway.lxd.feed import Listener
 from gateway.lxd.handlers.certificates import certificate_bytes
-from gateway.lxd.handlers.operations import _Listener
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
 
@@ -58,14 +58,14 @@ def test_a_confined_caller_sees_operations_of_its_projects_and_its_own_only() ->
 
 @pytest.mark.parametrize(("project", "told"), [("web", True), ("", False), ("default", False)])
 def test_events_of_no_project_do_not_reach_a_confined_listener(project: str, told: bool) -> None:
-    listener = _Listener(frozenset({"operation"}), "web", lambda: None, confined=True)
+    listener = Listener(frozenset({"operation"}), "web", lambda: None, confined=True)
     assert listener.wants("operation", project) == told
 
 
 def test_a_listener_that_does_not_read_is_disconnected_and_holds_no_more() -> None:
     """Memory of the gateway must not grow by clients that sleep."""
     hung_up: list[bool] = []
-    listener = _Listener(frozenset({"operation"}), "", lambda: hung_up.append(True))
+    listener = Listener(frozenset({"operation"}), "", lambda: hung_up.append(True))
     for _ in range(10_000):
         listener.tell(b"x")
     assert not hung_up
