@@ -159,10 +159,18 @@ async def _carry(
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+        _end(incoming)
         with contextlib.suppress(Exception):
             await replies.aclose()
         with contextlib.suppress(Exception):
             await asyncio.wait_for(socket.close(), 1)
+
+
+def _end(incoming: asyncio.Queue[pb.ConnectChannelRequest | None]) -> None:
+    """Let the requests end: grpc waits for the next one for ever when the service ended the call first."""
+    while incoming.full():
+        incoming.get_nowait()
+    incoming.put_nowait(None)
 
 
 async def _drain(
