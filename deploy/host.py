@@ -23,7 +23,6 @@ SYSCTLS = {
     "kernel/keys/maxkeys": 2000,
     "kernel/keys/maxbytes": 2000000,
     "net/ipv4/ip_forward": 1,
-    "net/ipv6/conf/all/forwarding": 1,
     "net/ipv4/neigh/default/gc_thresh3": 8192,
 }
 # Services of Debian's packages that Podium runs itself or does without.

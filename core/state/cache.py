@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from core.logs import get_logger
@@ -52,8 +53,8 @@ class Cache(Generic[T]):
 
     def entries(self, prefix: str = "") -> list[Entry[T]]:
         """Return the entries below *prefix*, sorted by key."""
-        items = sorted(self._entries.items())
-        return [entry for key, entry in items if key.startswith(prefix)]
+        items = [(key, entry) for key, entry in self._entries.items() if key.startswith(prefix)]
+        return [entry for _, entry in sorted(items, key=itemgetter(0))]
 
     def items(self) -> list[tuple[str, Entry[T]]]:
         return sorted(self._entries.items())

@@ -59,12 +59,12 @@ class Host(Protocol):
         """The firewall part of ensure_up alone."""
         ...
 
-    async def write_nic(self, network: Network, nic: NicReservation) -> None:
-        """Tell DHCP and DNS of a NIC."""
+    async def write_nics(self, network: Network, nics: Iterable[NicReservation]) -> None:
+        """Tell DHCP and DNS of NICs."""
         ...
 
     async def remove_nic(self, network: Network | None, nic: NicReservation) -> None:
-        """Take back what write_nic told, and the lease; *network* is None when it is gone."""
+        """Take back what write_nics told, and the lease; *network* is None when it is gone."""
         ...
 
     async def plug(self, nic: NicReservation, pid: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import NotFound
 from core.projects import home_of
-from core.records import IdmapBlock, Instance, InstanceObserved, Pool, Profile, Project
+from core.records import IdmapBlock, Instance, InstanceObserved, NicReservation, Pool, Profile, Project
 from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.repository import Entry
@@ -26,6 +26,7 @@ class RuntimeStore:
         self.pools = Cache(inner, Pool, keys.POOLS)
         self.profiles = Cache(inner, Profile, keys.PROFILES)
         self.projects = Cache(inner, Project, keys.PROJECTS)
+        self.nics = Cache(inner, NicReservation, keys.NICS)
         self._own: list[tuple[str, type[Any], Cache[Any]]] = [
             (keys.INSTANCES, Instance, self.instances),
             (keys.OBSERVED, InstanceObserved, self.observed),
@@ -42,7 +43,7 @@ class RuntimeStore:
             await cache.stop()
 
     def _caches(self) -> builtins.list[Cache[Any]]:
-        return [self.instances, self.observed, self.idmaps, self.pools, self.profiles, self.projects]
+        return [cache for cache in vars(self).values() if isinstance(cache, Cache)]
 
     async def get(self, key: str) -> KV | None:
         return await self._inner.get(key)

@@ -71,6 +71,16 @@ def test_two_containers_resolve_and_reach_each_other_in_both_families(
     assert "masquerade" in _rules(podium)
 
 
+def test_a_launched_container_is_listed_with_both_addresses_at_once(podium: Podium) -> None:
+    """They were decided before it started; nobody has to wait for DHCP to know them."""
+    podium.lxc("launch", "debian/12", "net-new")
+    shown = podium.lxc("list", "net-new", "--format", "csv", "-c", "46").strip()
+    network = json.loads(podium.lxc("query", f"/1.0/networks/{podium.settings.bridge}/leases"))
+    own = sorted(lease["address"] for lease in network if lease["hostname"] == "net-new")
+    assert shown == ",".join(f"{address} (eth0)" for address in own)
+    podium.lxc("delete", "-f", "net-new")
+
+
 def test_a_hot_plugged_nic_has_its_name_mac_and_reserved_address(
     podium: Podium, pair: tuple[str, str]
 ) -> None:
@@ -111,9 +121,9 @@ def test_a_profile_edit_plugs_and_unplugs_running_instances_before_it_answers(
 def test_a_nic_on_no_network_is_refused_and_the_instance_stays_as_it_was(
     podium: Podium, pair: tuple[str, str]
 ) -> None:
-    done = podium.run("config", "device", "add", pair[0], "bad", "nic", "network=nope")
+    done = podium.run("config", "device", "add", pair[0], "nowhere", "nic", "network=nope")
     assert (done.returncode, b"not found" in done.stderr) == (1, True)
-    assert "bad" not in podium.lxc("config", "show", pair[0])
+    assert "nowhere" not in podium.lxc("config", "show", pair[0])
 
 
 def test_a_filtered_guest_cannot_speak_as_another(podium: Podium, pair: tuple[str, str]) -> None:

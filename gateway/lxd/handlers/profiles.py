@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from aiohttp import web
 
+from core.errors import Unavailable
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
@@ -73,7 +75,9 @@ async def put_profile(request: web.Request) -> web.Response:
     )
     new = reply.profile
     follow = FollowProfileRequest(project=new.project, profile=new.name, revision=new.revision)
-    await req.backend(request).instances.FollowProfile(follow, timeout=_FOLLOW_S)
+    # A runtime that is away follows when it is back; the change itself is saved.
+    with contextlib.suppress(Unavailable):
+        await req.backend(request).instances.FollowProfile(follow, timeout=_FOLLOW_S)
     return envelope.empty()
 
 

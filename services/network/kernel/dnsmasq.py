@@ -98,15 +98,13 @@ class Dnsmasq:
         rows = [line.split() for line in lines]
         return {row[2]: row[1] for row in rows if len(row) >= 4 and "." in row[2]}
 
-    def write_nic(self, network: Network, nic: NicReservation) -> None:
-        """Tell the server of a NIC. Blocks shortly."""
-        folder = self._folder / network.name
-        texts = (render.dhcp_entry(network, nic), render.hosts_entry(network, nic))
-        changed = [
-            _write_if_changed(folder / part, _file(nic), text)
-            for part, text in zip(_PARTS, texts, strict=True)
-        ]
-        if "changed" in changed:
+    def write_nics(self, network: Network, nics: list[NicReservation]) -> None:
+        """Tell the server of NICs. Blocks shortly."""
+        folder, done = self._folder / network.name, set[str]()
+        for nic in nics:
+            done.add(_write_if_changed(folder / "dhcp", _file(nic), render.dhcp_entry(network, nic)))
+            done.add(_write_if_changed(folder / "hosts", _file(nic), render.hosts_entry(network, nic)))
+        if "changed" in done:
             self.reread(network.name)
 
     def remove_nic(self, network: Network | None, nic: NicReservation) -> None:

@@ -10,27 +10,17 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import TypeVar
 
-from core.logs import get_logger
 from core.records import Network, NicReservation
 from services.network.domain import render
 from services.network.domain.bridge import plan_bridge
 from services.network.domain.conflicts import Rules, Seen
-from services.network.kernel import sockets
+from services.network.kernel import sockets, sysctls
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links
 from services.network.kernel.nft import Nft
 from services.network.ports import Link
 
 T = TypeVar("T")
-log = get_logger(__name__)
-_SYS = Path("/proc/sys")
-_FORWARDING = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
-_WATCHED = (
-    *_FORWARDING,
-    "net.ipv6.conf.all.disable_ipv6",
-    "fs.inotify.max_user_instances",
-    "fs.inotify.max_user_watches",
-)
 
 
 class LinuxHost:
@@ -81,7 +71,7 @@ class LinuxHost:
         before = await asyncio.to_thread(_lines, folder / "ports")
         await self._netlink(lambda links: links.ensure_bridge(plan, before))
         await asyncio.to_thread(_write_lines, folder / "ports", plan.external)
-        await asyncio.to_thread(_ensure_forwarding)
+        await asyncio.to_thread(sysctls.ensure_forwarding, network)
         await self.ensure_rules(network, nics)
         await self._dnsmasq.ensure(network)
 
@@ -116,8 +106,8 @@ class LinuxHost:
 
     # --- NICs ------------------------------------------------------------------------------------
 
-    async def write_nic(self, network: Network, nic: NicReservation) -> None:
-        await asyncio.to_thread(self._dnsmasq.write_nic, network, nic)
+    async def write_nics(self, network: Network, nics: Iterable[NicReservation]) -> None:
+        await asyncio.to_thread(self._dnsmasq.write_nics, network, list(nics))
 
     async def remove_nic(self, network: Network | None, nic: NicReservation) -> None:
         await asyncio.to_thread(self._dnsmasq.remove_nic, network, nic)
@@ -143,7 +133,7 @@ class LinuxHost:
             tables=await asyncio.to_thread(self._forwarding_tables, ours),
             listeners=tuple(await sockets.listening(self._dnsmasq.pids())),
             subnets=tuple(await self._subnets()),
-            settings=await asyncio.to_thread(_settings),
+            settings=await asyncio.to_thread(sysctls.read),
             serving=frozenset(name for name in names if self.is_serving(name)),
         )
 
@@ -155,25 +145,6 @@ class LinuxHost:
             if c.get("hook") == "forward" and c.get("policy") == "drop" and c["table"] not in ours
         }
         return {(family, table): self._nft.read(f"list table {family} {table}") for family, table in found}
-
-
-def _ensure_forwarding() -> None:
-    for name in _FORWARDING:
-        path = _SYS / name.replace(".", "/")
-        try:
-            if path.read_text().strip() != "1":
-                path.write_text("1")
-        except OSError as exc:
-            log.warning("forwarding_not_set", setting=name, error=str(exc))
-
-
-def _settings() -> dict[str, str]:
-    found = {}
-    for name in _WATCHED:
-        path = _SYS / name.replace(".", "/")
-        if path.exists():
-            found[name] = path.read_text().strip()
-    return found
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pwd
 import re
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ async def listening(ours: set[int]) -> list[Listener]:
     code, output = await run(["ss", "-Hlntuep", "( sport = :53 or sport = :67 )"])
     if code:
         raise WrongState("SS_FAILED", f"ss failed: {output.strip()[:200]}")
-    servers = list(_servers())
+    servers = await asyncio.to_thread(lambda: list(_servers()))
     found = (_listener(line, ours, servers) for line in output.splitlines())
     return [listener for listener in found if listener]
 

@@ -123,8 +123,7 @@ class Networks:
     async def _bring_up(self, network: Network) -> None:
         nics = self._store.nics_on(network.name)
         await self._host.ensure_up(network, nics)
-        for nic in nics:
-            await self._host.write_nic(network, nic)
+        await self._host.write_nics(network, nics)
 
     async def rename(self, name: str, new_name: str) -> Entry[Network]:
         async with self._changing:

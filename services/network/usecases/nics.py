@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from core.errors import Busy, Invalid, NotFound, Stale, WrongState
+from core.failpoints import failpoint
 from core.records import PASSING, AddressClaim, Network, NicReservation
 from core.state import keys
 from core.state.repository import Entry
@@ -71,6 +72,7 @@ class Nics:
             raise Busy(
                 "BUSY", f"No address could be reserved for {owner.name} now; try again", about=owner.name
             )
+        failpoint("nics.reserve.recorded")
         await self._settle(change)
         return change.result
 
@@ -82,6 +84,7 @@ class Nics:
         found = self._store.nics_of(instance_id)
         for nic in found:
             await self._host.plug(nic, pid)
+            failpoint("nics.plug.made")
         return found
 
     # --- deciding --------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ class Nics:
             if old and old.record.network != nic.network:
                 await self._host.remove_nic(self._find(old.record.network), old.record)
             if network := self._find(nic.network):
-                await self._host.write_nic(network, nic)
+                await self._host.write_nics(network, [nic])
         touched = [*change.gone, *(n for old, nic in change.made for n in (old and old.record, nic) if n)]
         for name in {nic.network for nic in touched if has_filters(nic)}:
             if network := self._find(name):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.errors import NotFound, Unsupported
 from core.records import Instance, InstanceObserved
+from core.state import keys
 from services.runtime.domain.lifecycle import UP
-from services.runtime.ports import GuestInterface, Usage
+from services.runtime.ports import GuestAddress, GuestInterface, Usage
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.volatile import device_of
+
+# A guest boots within seconds; after this, what it has is all that it has.
+_FRESH_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,23 @@ def read(host: Host, instance: Instance, observed: InstanceObserved, *, detailed
     if observed.status not in UP or not observed.pid:
         return Figures(instance, observed, Usage(), ())
     usage = host.cgroups.usage(instance.id, detailed=detailed)
-    return Figures(instance, observed, usage, tuple(host.guests.interfaces(observed.pid)))
+    interfaces = host.guests.interfaces(observed.pid)
+    if time.time() - observed.last_used_at < _FRESH_S:
+        interfaces = [_with_decided(host, found, instance, observed) for found in interfaces]
+    return Figures(instance, observed, usage, tuple(interfaces))
+
+
+def _with_decided(
+    host: Host, found: GuestInterface, instance: Instance, observed: InstanceObserved
+) -> GuestInterface:
+    """Add the addresses that a guest which is still booting is about to ask for: they are decided."""
+    entry = host.store.nics.get(keys.nic(instance.id, device_of(observed.volatile, found.name)))
+    if entry is None:
+        return found
+    nic, has = entry.record, {a.family for a in found.addresses if a.scope == "global"}
+    decided = (("inet", nic.ipv4, nic.ipv4_prefix), ("inet6", nic.ipv6, nic.ipv6_prefix))
+    more = [GuestAddress(f, ip, prefix, "global") for f, ip, prefix in decided if ip and f not in has]
+    return replace(found, addresses=(*found.addresses, *more))
 
 
 def read_all(

@@ -27,6 +27,14 @@ def with_nics(volatile: Mapping[str, str], nics: Iterable[NicPlan], *, is_up: bo
     return kept
 
 
+def device_of(volatile: Mapping[str, str], interface: str) -> str:
+    """Return the device whose NIC has that name inside; the name itself when none has."""
+    for key, value in volatile.items():
+        if value == interface and key.endswith(".name") and (match := _OF_NIC.fullmatch(key)):
+            return match["device"]
+    return interface
+
+
 def new_nics(volatile: Mapping[str, str], nics: Iterable[NicPlan]) -> list[NicPlan]:
     """Return those of *nics* that a running instance has not been given yet."""
     return [nic for nic in nics if not of_nic(nic).items() <= dict(volatile).items()]

@@ -1,0 +1,74 @@
+"""Kernel settings that networks need, and those that tell what is wrong. Blocking, shortly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.logs import get_logger
+from core.records import Network
+from services.network.domain.addresses import subnets_of
+from services.network.domain.render import is_on
+
+log = get_logger(__name__)
+_SYS = Path("/proc/sys")
+_IPV4, _IPV6 = "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"
+_WATCHED = (
+    _IPV4,
+    _IPV6,
+    "net.ipv6.conf.all.disable_ipv6",
+    "fs.inotify.max_user_instances",
+    "fs.inotify.max_user_watches",
+)
+
+
+def ensure_forwarding(network: Network) -> None:
+    """Let the host forward what *network* routes. Looked at first; a refusal is logged."""
+    subnets = subnets_of(network.config)
+    if subnets.ipv4 and is_on(network, "ipv4.routing"):
+        _ensure(_IPV4, "1")
+    if subnets.ipv6 and is_on(network, "ipv6.routing") and _read(_IPV6) != "1":
+        _keep_accepting_routers()
+        _ensure(_IPV6, "1")
+
+
+def _keep_accepting_routers() -> None:
+    """A host that forwards ignores router advertisements, and would lose its own IPv6 route, unless told 2.
+
+    Source: Documentation/networking/ip-sysctl.rst, accept_ra.
+    """
+    for folder in (_SYS / "net/ipv6/conf").glob("*"):
+        name = f"net.ipv6.conf.{folder.name}.accept_ra"
+        if folder.name not in ("all", "default") and _value(folder / "accept_ra") == "1":
+            _write(folder / "accept_ra", "2", name)
+
+
+def read() -> dict[str, str]:
+    """Return the settings that conflicts are looked for in; those that this kernel lacks are left out."""
+    return {name: value for name in _WATCHED if (value := _read(name))}
+
+
+def _ensure(name: str, value: str) -> None:
+    if _read(name) != value:
+        _write(_path(name), value, name)
+
+
+def _path(name: str) -> Path:
+    return _SYS / name.replace(".", "/")
+
+
+def _read(name: str) -> str:
+    return _value(_path(name))
+
+
+def _value(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _write(path: Path, value: str, name: str) -> None:
+    try:
+        path.write_text(value)
+    except OSError as exc:
+        log.warning("setting_not_changed", setting=name, error=str(exc))
