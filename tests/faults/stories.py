@@ -168,6 +168,13 @@ def upload(victim: Victim) -> Answer:
     return answer
 
 
+def plug(victim: Victim) -> Answer:
+    """Add a NIC that the instance never had, by changing it while it runs."""
+    device = f"n{time.monotonic_ns() % 10**9}"
+    nic = {"type": "nic", "network": victim.settings().bridge}
+    return call(victim, "PATCH", f"/1.0/instances/{NAME}", {"devices": {device: nic}})
+
+
 def power_off(victim: Victim) -> Answer:
     return _end(victim, "poweroff")
 
@@ -230,6 +237,7 @@ SCENARIOS = (
     Scenario("instance.delete", INSTANCE, STOPPED, (ABSENT, ERROR), _ask("DELETE", _ONE)),
     Scenario("instance.rename", INSTANCE, STOPPED, (STOPPED,), _ask("POST", _ONE, _RENAMED)),
     Scenario("instance.update", INSTANCE, RUNNING, (RUNNING,), _ask("PATCH", _ONE, _CHANGED)),
+    Scenario("nics.plug", INSTANCE, RUNNING, (RUNNING,), plug),
     Scenario("image.import", IMAGE, ABSENT, (ABSENT, CREATED), upload),
     Scenario("image.delete", IMAGE, CREATED, (ABSENT,), _ask("DELETE", f"/1.0/images/{tiny_image()[0]}")),
     Scenario("network.create", BRIDGE, ABSENT, (ABSENT, CREATED), _ask("POST", BRIDGE.folder, BRIDGE.body)),

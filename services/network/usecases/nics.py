@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from core.errors import Busy, Invalid, NotFound, Stale, WrongState
-from core.failpoints import failpoint
+from core.failpoints import declare, failpoint
 from core.records import PASSING, AddressClaim, Network, NicReservation
 from core.state import keys
 from core.state.repository import Entry
@@ -25,6 +25,7 @@ from services.network.store import NetworkStore
 
 __all__ = ["Nics", "Owner", "Wanted"]
 _ATTEMPTS = 8
+_POINTS = ("nics.plug.recorded", "nics.plug.made")
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Nics:
         self._random = random.Random()  # noqa: S311 - addresses are no secret
         # Chosen here and not yet recorded: parallel launches must not choose the same and lose a round.
         self._choosing: set[tuple[str, str]] = set()
+        declare(*_POINTS)
 
     async def reserve(self, owner: Owner, wanted: list[Wanted]) -> list[NicReservation]:
         """Return the NICs of *owner*; the same for the same request. NICs no longer wanted are released."""
@@ -72,7 +74,7 @@ class Nics:
             raise Busy(
                 "BUSY", f"No address could be reserved for {owner.name} now; try again", about=owner.name
             )
-        failpoint("nics.reserve.recorded")
+        failpoint("nics.plug.recorded")
         await self._settle(change)
         return change.result
 

@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from core.configkeys.schema import without_empty
-from core.errors import AlreadyExists, Forbidden, Invalid, PodiumError, Stale
-from core.logs import get_logger
+from core.errors import AlreadyExists, Forbidden, Invalid, Stale
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved
@@ -18,8 +17,6 @@ from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.power import forget
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,13 +47,13 @@ class Changes:
             Story(
                 "instance.rename",
                 "Renaming instance",
-                (Step("seed", self._seed),),
+                (Step("seed", self._seed, self._untell),),
                 on_failure=self._as_before,
             ),
             Story(
                 "instance.update",
                 "Updating instance",
-                (Step("apply", self._apply),),
+                (Step("apply", self._apply, self._untell),),
                 on_failure=self._as_before,
             ),
         )
@@ -159,18 +156,27 @@ class Changes:
         await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
         return await self._host.ensure_nics(instance, observed)
 
-    async def _as_before(self, ctx: Context) -> None:
-        """A change failed: put back the record and, as far as it goes, what the host was told."""
+    async def _untell(self, ctx: Context) -> None:
+        """Tell the host again what the record was. A step's undo: a service that is away is waited for."""
         new, observed = self._claims.of(ctx)
-        old = codec.decode(Instance, ctx.input["old"].encode())
+        old = _old(ctx)
+        if new.name != old.name:
+            await self._tell_name(old, observed)
+        else:
+            ctx.scratch["observed"] = await self._tell(old, observed)
+
+    async def _as_before(self, ctx: Context) -> None:
+        """A change failed: put back the record."""
+        new, observed = self._claims.of(ctx)
+        old, observed = _old(ctx), ctx.scratch.get("observed", observed)
         if new.name != old.name:
             ctx.undo_txn.delete(keys.instance(new.project, new.name))
         ctx.undo_txn.put(keys.instance(old.project, old.name), old)
         self._claims.settle(ctx, ctx.undo_txn, replace(observed, name=old.name), status=ctx.input["before"])
-        try:
-            await (self._tell_name(old, observed) if new.name != old.name else self._tell(old, observed))
-        except (PodiumError, OSError) as exc:
-            log.warning("change_not_undone", instance=old.name, error=str(exc))
+
+
+def _old(ctx: Context) -> Instance:
+    return codec.decode(Instance, ctx.input["old"].encode())
 
 
 def _remembered(instance: Instance) -> dict[str, str]:
