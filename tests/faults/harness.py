@@ -95,41 +95,69 @@ def wait_for(claim: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 
 @dataclass
-class Launches:
-    """What a loop of launches saw: names that the client called launched, and those it called failed."""
+class Work:
+    """What loops of work saw. *wrong*: what was called done and was not so; it must stay empty."""
 
     launched: list[str] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
-def launching(victim: Victim, prefix: str, *, most: int = 12) -> Iterator[Launches]:
-    """Launch one instance after another through the stock client for as long as the block runs."""
-    seen, enough = Launches(), threading.Event()
-    worker = threading.Thread(target=_launch, args=(victim, prefix, most, seen, enough))
-    worker.start()
+def working(victim: Victim, prefix: str, *, most: int = 12) -> Iterator[Work]:
+    """Launch without pause, and use other instances from begin to end, for as long as the block runs."""
+    seen, enough = Work(), threading.Event()
+    loops = (_launch, _use)
+    workers = [threading.Thread(target=loop, args=(victim, prefix, most, seen, enough)) for loop in loops]
+    for worker in workers:
+        worker.start()
     try:
         yield seen
     finally:
         enough.set()
-        worker.join(150)
-    assert not worker.is_alive(), "a launch never came back"
+        for worker in workers:
+            worker.join(150)
+    assert not any(worker.is_alive() for worker in workers), "a command never came back"
 
 
-def _launch(victim: Victim, prefix: str, most: int, seen: Launches, enough: threading.Event) -> None:
-    for n in range(most):
+def _try(victim: Victim, seen: Work, *args: str, stdin: bytes = b"") -> bytes | None:
+    """Output of the client; None, noted as failed, when it says so itself."""
+    try:
+        done = victim.side.try_lxc(*args, timeout_s=120, stdin=stdin)
+    except subprocess.TimeoutExpired:
+        seen.failed[" ".join(args)] = "no answer in 120 s"
+        return None
+    if done.returncode:
+        seen.failed[" ".join(args)] = done.stderr.decode().strip()
+        return None
+    return done.stdout
+
+
+def _launch(victim: Victim, prefix: str, most: int, seen: Work, enough: threading.Event) -> None:
+    for name in (f"{prefix}{n}" for n in range(most)):
         if enough.is_set():
             return
-        name = f"{prefix}{n}"
-        try:
-            done = victim.side.try_lxc("launch", victim.image, name, timeout_s=120)
-        except subprocess.TimeoutExpired:
-            seen.failed[name] = "no answer in 120 s"
-            continue
-        if done.returncode == 0:
+        if _try(victim, seen, "launch", victim.image, name) is not None:
             seen.launched.append(name)
-        else:
-            seen.failed[name] = done.stderr.decode().strip()
+
+
+def _use(victim: Victim, prefix: str, most: int, seen: Work, enough: threading.Event) -> None:
+    """Launch, run a command, push a file and read it back, stop, delete; believe what succeeded."""
+    for name in (f"{prefix}use-{n}" for n in range(most)):
+        if enough.is_set() or _try(victim, seen, "launch", victim.image, name) is None:
+            continue
+        said = _try(victim, seen, "exec", name, "--", "echo", name)
+        if said not in (None, f"{name}\n".encode()):
+            seen.wrong.append(f"exec in {name} said {said!r}")
+        sent = os.urandom(1 << 18)
+        if _try(victim, seen, "file", "push", "-", f"{name}/root/sent", stdin=sent) is not None:
+            got = _try(victim, seen, "file", "pull", f"{name}/root/sent", "-")
+            if got not in (None, sent):
+                seen.wrong.append(f"{name} has other bytes than were pushed")
+        _try(victim, seen, "stop", "--force", name)
+        if _try(victim, seen, "delete", "--force", name) is not None:
+            seen.used.append(name)
 
 
 @contextlib.contextmanager
