@@ -18,6 +18,7 @@ from bench.client import Side
 from core.settings import Settings
 from tests.faults.leaks import Scope
 
+_PAUSE_S = 0.3
 SERVICES = ("cluster", "image", "runtime", "network", "gateway")
 
 
@@ -140,12 +141,17 @@ def _launch(victim: Victim, prefix: str, most: int, seen: Work, enough: threadin
             return
         if _try(victim, seen, "launch", victim.image, name) is not None:
             seen.launched.append(name)
+        else:
+            time.sleep(_PAUSE_S)
 
 
 def _use(victim: Victim, prefix: str, most: int, seen: Work, enough: threading.Event) -> None:
     """Launch, run a command, push a file and read it back, stop, delete; believe what succeeded."""
     for name in (f"{prefix}use-{n}" for n in range(most)):
-        if enough.is_set() or _try(victim, seen, "launch", victim.image, name) is None:
+        if enough.is_set():
+            return
+        if _try(victim, seen, "launch", victim.image, name) is None:
+            time.sleep(_PAUSE_S)
             continue
         said = _try(victim, seen, "exec", name, "--", "echo", name)
         if said not in (None, f"{name}\n".encode()):
@@ -168,3 +174,11 @@ def halted(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def without(victim: Victim, service: str) -> Iterator[None]:
+    """Kill *service*, and hold back the supervisor so that it stays dead for the block."""
+    with halted(victim.supervisor()):
+        os.kill(victim.processes()[service], signal.SIGKILL)
+        yield

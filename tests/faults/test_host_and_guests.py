@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 
 from deploy import purge
 from services.runtime.kernel.boot import BootMarker
-from tests.faults.harness import SERVICES, Victim, halted, wait_for
+from tests.faults.harness import SERVICES, Victim, wait_for, without
 
 PREFIX = "fault-host-"
 # systemd(1), SIGNALS: at once, without stopping units first.
@@ -26,15 +25,6 @@ def tidy(victim: Victim, no_leaks: None) -> Iterator[None]:
     yield
     victim.wait_until_it_answers()
     victim.side.delete_all(PREFIX)
-
-
-@contextlib.contextmanager
-def without_runtime(victim: Victim) -> Iterator[None]:
-    """Kill the runtime service, and hold back the supervisor so that it stays dead for the block."""
-    with halted(victim.supervisor()):
-        os.kill(victim.processes()["runtime"], signal.SIGKILL)
-        yield
-    victim.wait_until_it_answers()
 
 
 def launch(victim: Victim, name: str, *options: str) -> int:
@@ -74,11 +64,12 @@ def test_a_reboot_from_inside_is_told_apart_from_a_poweroff(victim: Victim) -> N
 def test_ends_that_nobody_saw_are_picked_up_at_the_next_start(victim: Victim) -> None:
     """Poweroff, reboot and the end of an ephemeral instance, all while the runtime service is dead."""
     off, again, gone = (booted(victim, n, *o) for n, o in (("off", ()), ("again", ()), ("gone", ("-e",))))
-    with without_runtime(victim):
+    with without(victim, "runtime"):
         os.kill(off, POWEROFF)
         os.kill(again, REBOOT)
         os.kill(gone, POWEROFF)
         wait_for(lambda: all(ended(pid) for pid in (off, again, gone)), 30, "the end of the guests")
+    victim.wait_until_it_answers()
     wait_for(lambda: state(victim, "off") == ("Stopped", 0), 30, "the poweroff")
     wait_for(
         lambda: state(victim, "again")[0] == "Running" and state(victim, "again")[1] > 0, 30, "the reboot"

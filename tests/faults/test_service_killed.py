@@ -75,6 +75,16 @@ def test_a_service_that_stands_still_harms_nothing(victim: Victim, no_leaks: Non
     hurt_amid_work(victim, halt, times=1)
 
 
+def test_an_etcd_that_hangs_amid_work_leaves_nothing_half_accepted(victim: Victim, no_leaks: None) -> None:
+    """A write whose answer came too late may have happened; what was recorded is carried out."""
+
+    def hang() -> None:
+        with all_halted(victim, "etcd"):
+            time.sleep(5)
+
+    hurt_amid_work(victim, hang)
+
+
 def test_a_container_launched_before_the_kill_still_takes_commands(victim: Victim, no_leaks: None) -> None:
     victim.side.lxc("launch", victim.image, f"{PREFIX}exec")
     try:

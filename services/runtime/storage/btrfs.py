@@ -22,6 +22,7 @@ from services.runtime.storage.dir import make_volume, space_of
 
 _GIB = 1 << 30
 _CONTAINERS = "containers"
+_NEARLY_FULL = 8
 
 
 class BtrfsDriver:
@@ -82,7 +83,12 @@ class BtrfsDriver:
 
     async def delete_volume(self, pool: str, id: str) -> None:
         self._numbers.pop(id, None)
+        needs_room = await asyncio.to_thread(_is_nearly_full, self.folder(pool))
         await asyncio.to_thread(_remove_subvolume, self._volume(pool, id))
+        if needs_room:
+            # btrfs gives room back in the background, half a minute later; who deletes for room needs it now.
+            await _btrfs("filesystem", "sync", str(self.folder(pool)))
+            await _btrfs("subvolume", "sync", str(self.folder(pool)))
 
     async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
         return await asyncio.to_thread(self._usage, pool, ids)
@@ -166,6 +172,11 @@ def _make_loop_file(path: Path, size: int) -> None:
     except WrongState:
         path.unlink()
         raise
+
+
+def _is_nearly_full(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail < found.f_blocks // _NEARLY_FULL
 
 
 def _fstype(path: Path) -> str:
