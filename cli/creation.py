@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from cli.call import Call
-from cli.failure import CliError
+from cli.failure import CliError, Refused
 from cli.images import fingerprint_of
 from cli.server import url
 from cli.texts import duration
@@ -24,7 +24,11 @@ def launch(call: Call) -> int | None:
     name = _create(call)
     call.say(f"Starting {name}")
     body = {"action": "start", "timeout": -1, "force": False, "stateful": False}
-    call.server.send("PUT", url("instances", name, "state"), body, doing=f"Starting {name}")
+    try:
+        call.server.send("PUT", url("instances", name, "state"), body, doing=f"Starting {name}")
+    except Refused as exc:
+        next = f"podium info {name} --show-log; podium delete {name} removes it"
+        raise CliError(f"{name} was created but did not start", exc.why, next) from exc
     took_s = time.monotonic() - began
     if not call.is_quiet:
         print(f"Launched {name} in {duration(took_s)}, {address_text(call, name)}")

@@ -96,8 +96,7 @@ def explain(error: Refused, path: str, words: Sequence[str]) -> str:
 
 
 def next_for(status: int, reason: str, path: str, words: Sequence[str]) -> str:
-    about = words[-1:] if path == "file push" else words[:1]
-    first = "".join(about).partition("/")[0] or "NAME"
+    first = _instance(path, words)
     if status == 403:
         return "ask an administrator, or use a project you may see: podium project list"
     if status == 501:
@@ -107,7 +106,13 @@ def next_for(status: int, reason: str, path: str, words: Sequence[str]) -> str:
     for pattern, text in _NEXT:
         if re.search(pattern, reason):
             return text.format(first)
-    return f"podium {path} --help"
+    return f"podium info {first} --show-log" if path in ("start", "restart") else f"podium {path} --help"
+
+
+def _instance(path: str, words: Sequence[str]) -> str:
+    """Return the word that names what the command is about."""
+    place = {"file push": -1, "network attach": 1, "network detach": 1}.get(path, 0)
+    return words[place].partition("/")[0] if len(words) > place else "NAME"
 
 
 def render(what: str, why: str, next: str) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote, urlencode
 
-from cli.failure import Refused, Unreachable
+from cli.failure import CliError, Refused, Unreachable
 
 _BLOCK = 1 << 20
 DEFAULT_DIR = "/var/lib/podium"
@@ -43,8 +43,12 @@ class _Connection(http.client.HTTPConnection):
 
 
 def url(*parts: str) -> str:
-    """Return /1.0/… with every part quoted."""
-    return "/1.0" + "".join(f"/{quote(part, safe='')}" for part in parts)
+    """Return /1.0/… with every part quoted. Raises: CliError for an empty name, which would mean all."""
+    if not all(parts):
+        raise CliError(
+            "a name is empty", "the server would take it for all of them", "podium list, for the names"
+        )
+    return "/1.0" + "".join(f"/{quote(part, safe='', errors='surrogateescape')}" for part in parts)
 
 
 class Server:
@@ -151,7 +155,7 @@ class Server:
         if self.project and "all-projects" not in wanted:
             wanted.setdefault("project", self.project)
         joiner = "&" if "?" in path else "?"
-        return path + (joiner + urlencode(wanted) if wanted else "")
+        return path + (joiner + urlencode(wanted, errors="surrogateescape") if wanted else "")
 
     def _request(
         self, connection: _Connection, method: str, target: str, body: Any, headers: dict[str, str]

@@ -21,6 +21,24 @@ _CHUNK = 1 << 20
 
 
 def import_image(call: Call) -> None:
+    if call.words[0].startswith(("http://", "https://")):
+        fingerprint = _fetch(call, call.words[0], call.pairs(call.words[1:]))
+    else:
+        fingerprint = _import_files(call)
+    for alias in call.texts("alias"):
+        point(call.server, alias, fingerprint)
+    print(f"Image imported with fingerprint: {fingerprint}")
+
+
+def _fetch(call: Call, address: str, properties: dict[str, str]) -> str:
+    """Let the server fetch an image from a web server."""
+    body = {"source": {"type": "url", "mode": "pull", "protocol": "direct", "url": address}}
+    extra = {"public": call.on("public"), "properties": properties}
+    done = call.server.send("POST", url("images"), body | extra, doing="Fetching the image")
+    return str(done["metadata"]["fingerprint"])
+
+
+def _import_files(call: Call) -> str:
     files = [word for word in call.words if "=" not in word or os.path.exists(word)]
     properties = call.pairs([word for word in call.words if word not in files])
     if len(files) > 2:
@@ -29,10 +47,7 @@ def import_image(call: Call) -> None:
         )
     for path in files:
         _check_file(path)
-    fingerprint = upload(call, files, properties)
-    for alias in call.texts("alias"):
-        point(call.server, alias, fingerprint)
-    print(f"Image imported with fingerprint: {fingerprint}")
+    return upload(call, files, properties)
 
 
 def _check_file(path: str) -> None:

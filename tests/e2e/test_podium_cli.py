@@ -93,6 +93,26 @@ def test_standard_input_is_binary_clean_up_to_its_end(cli: Cli, web: str) -> Non
     assert cli("exec", web, "-n", "--", "cat", input=data).stdout == b""
 
 
+def test_a_caller_that_closed_its_descriptors_loses_nothing(web: str, environment: dict[str, str]) -> None:
+    """The first socket would become descriptor 0, and be read as standard input."""
+    line = 'exec "$@" <&- 2>&-'
+    argv = ["sh", "-c", line, "sh", *ARGV, "exec", web, "--", "sh", "-c", "cat; echo done; exit 4"]
+
+    done = subprocess.run(argv, env=environment, cwd="/", stdout=subprocess.PIPE, timeout=60, check=False)
+
+    assert (done.stdout, done.returncode) == (b"done\n", 4)
+
+
+def test_a_reader_that_leaves_ends_the_command(web: str, environment: dict[str, str]) -> None:
+    """As in a pipe on one machine: `podium exec web -- yes | head -1`."""
+    argv = [*ARGV, "exec", web, "-n", "--", "yes"]
+    with subprocess.Popen(argv, env=environment, cwd="/", stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"y\n"
+        run.stdout.close()
+        run.wait(20)
+
+
 def test_a_command_that_is_not_there_ends_with_127_and_three_lines(cli: Cli, web: str) -> None:
     done = cli("exec", web, "--", "no-such-command")
 

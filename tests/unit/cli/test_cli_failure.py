@@ -23,7 +23,7 @@ from cli.verbs import GROUPS, VERBS
         (404, 'Profile "x" not found', "podium profile list"),
         (403, "not authorized", "ask an administrator, or use a project you may see: podium project list"),
         (503, "etcd is away", "the same command in a moment; if it lasts, podium up"),
-        (500, "anything else", "podium start --help"),
+        (500, "anything else", "podium info web --show-log"),
     ],
 )
 def test_a_refusal_has_a_next_step(status: int, reason: str, next: str):
@@ -36,7 +36,7 @@ def test_an_explanation_has_three_lines_whatever_the_server_said():
     assert text.splitlines() == [
         "Error: podium start web failed",
         "Why: several lines of reason",
-        "Try: podium start --help",
+        "Try: podium info web --show-log",
     ]
 
 
