@@ -133,7 +133,8 @@ def _finish(verb: Verb, rest: list[str], options: dict[str, list[str]]) -> Parse
 def _check_count(verb: Verb, words: list[str]) -> None:
     least, most = arity(verb.words)
     if len(words) < least:
-        missing = verb.words.split()[len(words)]
+        needed = [word for word in verb.words.split() if not word.startswith("[")]
+        missing = needed[len(words)]
         raise UsageError(
             f"podium {verb.path} needs {missing}", f"{len(words)} of {least} words were given", verb.path
         )

@@ -17,6 +17,7 @@ from cli.server import url
 from cli.texts import duration
 from cli.transfers import upload
 
+_TAIL = 8192
 _CACHE = "/var/cache/podium/images"
 
 
@@ -48,17 +49,30 @@ def _run_builder(call: Call, distribution: str, release: str, output: str) -> No
         ),
     ):
         code = subprocess.run(argv, cwd=root, stdout=log, stderr=log, check=False).returncode
-        why = _last_line(log.fileno())
+        why = _reason(log.fileno())
     if code:
         raise CliError(
-            "the image was not built", why or f"the builder ended with {code}", "apt-get update, then again"
+            "the image was not built",
+            why or f"the builder ended with {code}",
+            "apt-get update, to see whether the mirror answers",
         )
 
 
+def _reason(log: int) -> str:
+    """Return the first line of a failed run that calls itself an error, or its last line."""
+    lines = _lines(log)
+    marked = [line for line in lines if line.startswith("E: ") or "error: " in line]
+    return (marked or lines[-1:] or [""])[0].removeprefix("E: ").rpartition("error: ")[2][:300]
+
+
 def _last_line(log: int) -> str:
-    size = os.fstat(log).st_size
-    lines = os.pread(log, 4096, max(0, size - 4096)).decode(errors="replace").strip().splitlines()
+    lines = _lines(log)
     return lines[-1][:100] if lines else ""
+
+
+def _lines(log: int) -> list[str]:
+    start = max(0, os.fstat(log).st_size - _TAIL)
+    return os.pread(log, _TAIL, start).decode(errors="replace").strip().splitlines()
 
 
 def _import(call: Call, path: str) -> str:

@@ -74,7 +74,7 @@ class Server:
         try:
             return self.get(path)
         except Refused as exc:
-            if exc.status == 404:
+            if exc.status == 404 and "roject not found" not in exc.why:
                 return None
             raise
 

@@ -160,6 +160,10 @@ def main() -> int:
     except PodiumError as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
+    except subprocess.SubprocessError as exc:
+        # The program has said why on standard error; a traceback would bury it.
+        print(f"error: {str(exc)[:200]}", file=sys.stderr)
+        return 1
     return 0
 
 
