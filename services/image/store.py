@@ -77,7 +77,9 @@ class ImageStore:
         Seen from the instances themselves, so that a launch needs no write here; what the record
         holds is older by up to a sweep and outlives them.
         """
-        return max(image.last_used_at, self._used_at.get(image.fingerprint, 0.0))
+        seen = self._used_at.get(image.fingerprint, 0.0)
+        # What was made of the same bytes before they were imported (again) is not of this image.
+        return max(image.last_used_at, seen if seen >= image.uploaded_at else 0.0)
 
     def _note_use(self, key: str, entry: Entry[Instance] | None) -> None:
         if entry and (fingerprint := entry.record.image):
