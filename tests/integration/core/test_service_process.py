@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,11 +25,12 @@ ROOT = Path(__file__).resolve().parents[3]
 class Starter:
     """Starts cluster services of one state folder, and ends those that are left."""
 
-    def __init__(self, folder: Path, endpoint: str) -> None:
+    def __init__(self, folder: Path, endpoint: str, member: str) -> None:
         self.folder = folder
         self._endpoint = endpoint
+        self._member = member
         self._started: list[subprocess.Popen[str]] = []
-        (folder / "run").mkdir()
+        (folder / "run").mkdir(parents=True)
         Authority(folder / "tls", "").ensure("alpha")
 
     def start(self) -> subprocess.Popen[str]:
@@ -35,6 +38,7 @@ class Starter:
             **os.environ,
             "PODIUM_DIR": str(self.folder),
             "PODIUM_ETCD": self._endpoint,
+            "PODIUM_MEMBER": self._member,
             "PODIUM_METRICS_PORT": str(free_port()),
             "PODIUM_RPC": "",
         }
@@ -53,10 +57,18 @@ class Starter:
 
 
 @pytest.fixture
-def starter(tmp_path: Path, etcd_endpoint: str) -> Iterator[Starter]:
-    made = Starter(tmp_path, etcd_endpoint)
-    yield made
-    made.end()
+def hosts(tmp_path: Path, etcd_endpoint: str) -> Iterator[tuple[Starter, Starter]]:
+    """Two folders that claim to be the same member, as a cloned machine would."""
+    member = uuid.uuid4().hex
+    made = [Starter(tmp_path / name, etcd_endpoint, member) for name in ("one", "other")]
+    yield made[0], made[1]
+    for starter in made:
+        starter.end()
+
+
+@pytest.fixture
+def starter(hosts: tuple[Starter, Starter]) -> Starter:
+    return hosts[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -94,3 +106,20 @@ def test_after_a_kill_it_is_back_at_once(starter: Starter) -> None:
     starter.start()
 
     wait_for((starter.folder / "run" / "cluster.sock").exists, TTL_S / 2, "the service's socket")
+
+
+def test_a_frozen_one_gives_way_to_the_one_that_took_over(hosts: tuple[Starter, Starter]) -> None:
+    """The other waits for the lease; the first, thawed, finds its claim taken, says so and ends."""
+    frozen = hosts[0].start()
+    hosts[0].wait_until_it_serves()
+    frozen.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+
+    hosts[1].start()
+    hosts[1].wait_until_it_serves()
+    assert time.monotonic() - began > TTL_S / 2
+    frozen.send_signal(signal.SIGCONT)
+
+    _, log = frozen.communicate(timeout=TTL_S * 2)
+    assert "claim_lost" in log
+    assert (frozen.returncode, "Traceback" in log) == (0, False)
