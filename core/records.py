@@ -230,6 +230,8 @@ class Claim:
 class Presence:
     """A service that lives. address: host:port where it speaks mTLS, "" where it does not."""
 
+    member: str = ""
+    service: str = ""
     holder: str = ""
     address: str = ""
 

@@ -19,6 +19,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import Stale, Unavailable
@@ -56,7 +57,7 @@ class Holder:
         self._key = keys.claim(member, service)
         self._presence_key = keys.presence(member, service)
         self._claim = Claim(uuid.uuid4().hex, lock, os.getpid(), socket.gethostname(), time.time())
-        self._presence = Presence(self._claim.holder)
+        self._presence = Presence(member, service, self._claim.holder)
         self._on_lost = on_lost
         self._ttl_s = ttl_s
         self._told: Presence | None = None
@@ -93,7 +94,7 @@ class Holder:
 
     async def announce(self, address: str) -> None:
         """Say where this service listens; said again later when etcd is away."""
-        self._presence = Presence(self._claim.holder, address)
+        self._presence = replace(self._presence, address=address)
         with contextlib.suppress(Unavailable):
             await self._tell()
 

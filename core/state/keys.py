@@ -153,3 +153,7 @@ def claim(member: str, service: str) -> str:
 
 def presence(member: str, service: str) -> str:
     return _join(PRESENCE, member, service)
+
+
+def presences(member: str) -> str:
+    return _join(PRESENCE, member) + "/"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+
 import grpc
 
+from core.records import Member
 from core.service import member_service
 from protos.podium.cluster.v1 import cluster_pb2_grpc as rpc
 from protos.podium.cluster.v1 import warning_pb2_grpc
@@ -16,6 +19,7 @@ from services.cluster.servicer.services import (
 )
 from services.cluster.servicer.warnings import WarningServicer
 from services.cluster.store import ClusterStore
+from services.cluster.usecases.members import Members
 from services.cluster.usecases.profiles import Profiles
 from services.cluster.usecases.projects import Projects
 from services.cluster.usecases.server import Server
@@ -28,10 +32,11 @@ async def main() -> None:
         store, runner = ClusterStore(service.etcd), service.runner()
         await service.start(store)
         await service.start(runner)
-        mine = own.load(service.settings)
+        mine, members = own.load(service.settings), Members(store)
+        await members.record(Member(mine.member, service.settings.https_address, platform.machine()))
 
         def register(server: grpc.aio.Server) -> list[str]:
-            rpc.add_ServerServiceServicer_to_server(ServerServicer(Server(store), mine), server)
+            rpc.add_ServerServiceServicer_to_server(ServerServicer(Server(store), members, mine), server)
             rpc.add_ProfileServiceServicer_to_server(ProfileServicer(Profiles(store)), server)
             rpc.add_ProjectServiceServicer_to_server(ProjectServicer(Projects(store)), server)
             trust = Trust(store, runner, mine.fingerprint)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from core.records import Certificate, Image, Instance, Network, Profile, Project, ServerConfig, Warning
+from core.records import (
+    Certificate,
+    Image,
+    Instance,
+    Member,
+    Network,
+    Presence,
+    Profile,
+    Project,
+    ServerConfig,
+    Warning,
+)
 from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Repository
@@ -39,6 +50,8 @@ class ClusterStore:
         self.instances = Cache(store, Instance, keys.INSTANCES)
         self.networks = Cache(store, Network, keys.NETWORKS)
         self.images = Cache(store, Image, keys.IMAGES)
+        self.members = Cache(store, Member, keys.MEMBERS)
+        self.presence = Cache(store, Presence, keys.PRESENCE)
 
     def caches(self) -> tuple[Cache[object], ...]:
         found = [c for c in vars(self).values() if isinstance(c, Cache)]

@@ -8,6 +8,7 @@ from typing import Any
 from core.records import Certificate, Profile, Project
 from core.state.repository import Entry
 from protos.podium.cluster.v1 import cluster_pb2 as pb
+from services.cluster.usecases.members import Seen
 
 
 def devices_from(message: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -56,4 +57,19 @@ def certificate(entry: Entry[Certificate]) -> pb.Certificate:
         projects=r.projects,
         certificate=r.certificate,
         revision=entry.revision,
+    )
+
+
+def member(seen: Seen) -> pb.Member:
+    status, message = "Online", "Fully operational"
+    if seen.missing:
+        status = "Degraded" if seen.services else "Offline"
+        message = f"No sign of life from {', '.join(seen.missing)}"
+    return pb.Member(
+        name=seen.member.name,
+        address=seen.member.address,
+        status=status,
+        architecture=seen.member.architecture,
+        message=message,
+        services=seen.services,
     )

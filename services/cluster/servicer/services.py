@@ -13,6 +13,7 @@ from protos.podium.cluster.v1 import cluster_pb2_grpc as rpc
 from services.cluster.domain import rules
 from services.cluster.servicer import convert
 from services.cluster.settings import ClusterSettings
+from services.cluster.usecases.members import Members
 from services.cluster.usecases.profiles import Profiles
 from services.cluster.usecases.projects import Projects
 from services.cluster.usecases.server import Server
@@ -20,8 +21,9 @@ from services.cluster.usecases.trust import Trust
 
 
 class ServerServicer(rpc.ServerServiceServicer):
-    def __init__(self, server: Server, settings: ClusterSettings) -> None:
+    def __init__(self, server: Server, members: Members, settings: ClusterSettings) -> None:
         self._server = server
+        self._members = members
         self._settings = settings
 
     async def GetServer(self, request: pb.GetServerRequest, context: Any) -> pb.GetServerResponse:
@@ -44,8 +46,7 @@ class ServerServicer(rpc.ServerServiceServicer):
         return pb.UpdateServerResponse(config=rules.shown_config(new.record.config), revision=new.revision)
 
     async def ListMembers(self, request: pb.ListMembersRequest, context: Any) -> pb.ListMembersResponse:
-        member = pb.Member(name=self._settings.member, status="Online", message="Fully operational")
-        return pb.ListMembersResponse(members=[member])
+        return pb.ListMembersResponse(members=[convert.member(seen) for seen in self._members.all()])
 
 
 class ProfileServicer(rpc.ProfileServiceServicer):

@@ -111,7 +111,7 @@ async def ask(line: grpc.aio.Channel, claimed: str = "") -> pb.Image:
 async def test_a_member_passes_on_for_whom_it_calls(cluster: Cluster) -> None:
     """It finds the other by what that one wrote to the state."""
     store = MemoryStore()
-    await store.commit(Txn().put(keys.presence("alpha", "image"), Presence("x", cluster.address)))
+    await store.commit(Txn().put(keys.presence("alpha", "image"), Presence(address=cluster.address)))
     line = await dial(store, cluster.beta, member="alpha", service="image")
     set_identity(Identity("alice", "tls", "192.0.2.1:5"))
 
