@@ -36,21 +36,22 @@ async def main() -> None:
         await networks.reconcile()
 
         def register(server: grpc.aio.Server) -> list[str]:
-            rpc.add_NetworkServiceServicer_to_server(NetworkServicer(networks, store, host), server)
+            rpc.add_NetworkServiceServicer_to_server(NetworkServicer(networks, nics, store, host), server)
             rpc.add_NicServiceServicer_to_server(NicServicer(nics), server)
             return ["podium.network.v1.NetworkService", "podium.network.v1.NicService"]
 
         await service.serve(register, runner)
-        await _keep(networks, strays, conflicts)
+        await _keep(networks, nics, strays, conflicts)
 
 
-async def _keep(networks: Networks, strays: Strays, conflicts: Conflicts) -> None:
+async def _keep(networks: Networks, nics: Nics, strays: Strays, conflicts: Conflicts) -> None:
     """Mend drift for ever: a rule deleted by hand returns, a dead dnsmasq within seconds."""
     while True:
         try:
             await conflicts.look()
             await _until_due(networks)
             await networks.reconcile()
+            await nics.refresh()
             await strays.release()
         except Exception as exc:  # etcd away, nft hung: the next round tries again
             log.warning("reconcile_failed", error=str(exc) or repr(exc))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from random import Random
 
 from core.configkeys.network import NETWORK, NIC
@@ -179,6 +179,25 @@ def claims_of(nic: NicReservation) -> list[AddressClaim]:
 
 def still_fits(have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
     return have.options == wanted.options and have.instance_name == owner.name
+
+
+def is_current(have: NicReservation, network: Network) -> bool:
+    """Return whether the addresses of *have* lie in what *network* is now."""
+    subnets = addresses.subnets_of(network.config)
+    return all(
+        _lies_in(address, subnet, asked=have.options.get(key, ""))
+        for address, subnet, key in (
+            (have.ipv4, subnets.ipv4, "ipv4.address"),
+            (have.ipv6, subnets.ipv6, "ipv6.address"),
+        )
+    )
+
+
+def _lies_in(address: str, bridge: IPv4Interface | IPv6Interface | None, *, asked: str) -> bool:
+    if address:
+        return bridge is not None and ip_address(address) in bridge.network
+    # Left out on purpose, or because a guest cannot form one in so small a subnet.
+    return bridge is None or asked == "none" or (bridge.version == 6 and bridge.network.prefixlen > 64)
 
 
 def is_same_plug(a: NicReservation, b: NicReservation) -> bool:

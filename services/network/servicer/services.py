@@ -20,8 +20,9 @@ _TYPES = {"bridge": "bridge", "": "physical", "bond": "bond", "vlan": "vlan"}
 
 
 class NetworkServicer(rpc.NetworkServiceServicer):
-    def __init__(self, networks: Networks, store: NetworkStore, host: Host) -> None:
+    def __init__(self, networks: Networks, nics: Nics, store: NetworkStore, host: Host) -> None:
         self._networks = networks
+        self._nics = nics
         self._store = store
         self._host = host
 
@@ -66,6 +67,7 @@ class NetworkServicer(rpc.NetworkServiceServicer):
             merge=request.merge,
             expected_revision=request.expected_revision,
         )
+        await self._nics.refresh()
         return pb.UpdateNetworkResponse(network=self._shown(entry))
 
     async def RenameNetwork(self, request: pb.RenameNetworkRequest, context: Any) -> pb.RenameNetworkResponse:

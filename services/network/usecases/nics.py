@@ -11,8 +11,9 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from core.errors import Busy, Invalid, NotFound, Stale, WrongState
+from core.errors import Busy, Invalid, NotFound, PodiumError, Stale, WrongState
 from core.failpoints import declare, failpoint
+from core.logs import get_logger
 from core.records import PASSING, AddressClaim, Network, NicReservation
 from core.state import keys
 from core.state.repository import Entry
@@ -24,6 +25,7 @@ from services.network.ports import Host
 from services.network.store import NetworkStore
 
 __all__ = ["Nics", "Owner", "Wanted"]
+log = get_logger(__name__)
 _ATTEMPTS = 8
 _POINTS = ("nics.plug.recorded", "nics.plug.made")
 
@@ -89,6 +91,17 @@ class Nics:
             failpoint("nics.plug.made")
         return found
 
+    async def refresh(self) -> None:
+        """Decide again for NICs whose network has another subnet by now. What is refused is logged."""
+        nics = [entry.record for entry in self._store.nics.entries()]
+        stale = {nic.instance_id: nic for nic in nics if not self._is_current(nic)}
+        for id, nic in stale.items():
+            wanted = [Wanted(n.device, n.options, n.hwaddr) for n in self._store.nics_of(id)]
+            try:
+                await self.reserve(Owner(id, nic.project, nic.instance_name), wanted)
+            except PodiumError as exc:
+                log.warning("nic_not_moved", instance=nic.instance_name, error=exc.message)
+
     # --- deciding --------------------------------------------------------------------------------
 
     async def _leased(self, owner: Owner, wanted: list[Wanted]) -> dict[str, dict[str, str]]:
@@ -97,7 +110,7 @@ class Nics:
         names = {
             plan.network_of(w.options)
             for w in wanted
-            if w.device not in have or not plan.still_fits(have[w.device], owner, w)
+            if w.device not in have or not self._fits(have[w.device], owner, w)
         }
         return {name: await self._host.leased(name) for name in names if self._find(name)}
 
@@ -108,7 +121,7 @@ class Nics:
         change = Change(gone=[e.record for e in have.values() if e.record.device not in asked])
         for w in wanted:
             old = have.get(w.device)
-            if old and plan.still_fits(old.record, owner, w):
+            if old and self._fits(old.record, owner, w):
                 change.result.append(old.record)
                 continue
             nic = self._decide(owner, w, old.record if old else None, change, leased)
@@ -132,6 +145,13 @@ class Nics:
         taken |= {a for name, a in self._choosing | change.addresses() if name == network.name}
         avoid = leased.get(network.name, {})
         return plan.decide(owner, wanted, network, old, taken=taken, avoid=avoid, random=self._random)
+
+    def _fits(self, have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
+        return plan.still_fits(have, owner, wanted) and self._is_current(have)
+
+    def _is_current(self, nic: NicReservation) -> bool:
+        network = self._find(nic.network)
+        return network is None or plan.is_current(nic, network)
 
     def _find(self, name: str) -> Network | None:
         entry = self._store.networks.get(keys.network(name))

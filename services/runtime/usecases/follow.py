@@ -1,4 +1,6 @@
-"""Bring a changed profile to the instances that use it and run, as an update of each of them.
+"""Bring a changed profile to the instances that use it, as an update of each of them.
+
+Those that run follow whatever changed; those that are stopped when it concerns what is reserved for them.
 
 The change itself is the writer's; who wants to know how it went asks with settle(). Nobody needs to
 ask: changes are followed, and a start of this service catches up.
@@ -15,9 +17,10 @@ from core.records import Instance, Profile
 from core.state import keys
 from core.state.repository import Entry
 from services.runtime.domain import expand
-from services.runtime.domain.lifecycle import UP
+from services.runtime.domain.lifecycle import STOPPED, UP
 from services.runtime.usecases.change import Changes
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.volatile import devices_of
 
 log = get_logger(__name__)
 _AT_ONCE = 8
@@ -45,7 +48,7 @@ class Follow:
     async def start(self) -> None:
         """Follow profiles from now on, and update the instances whose NICs missed a change."""
         self._store.profiles.on_change(self._changed)
-        self._keep("", 0, [i for i in self._running() if self._misses_a_change(i)])
+        self._keep("", 0, [i for i in self._settled() if self._lacks_its_nics(i)])
 
     async def stop(self) -> None:
         tasks = [run.task for run in self._runs.values()]
@@ -81,9 +84,9 @@ class Follow:
             return
         profile = entry.record
         users = [
-            i for i in self._running() if profile.name in i.profiles and self._home(i) == profile.project
+            i for i in self._settled() if profile.name in i.profiles and self._home(i) == profile.project
         ]
-        self._keep(key, entry.revision, users)
+        self._keep(key, entry.revision, [i for i in users if self._is_up(i) or self._lacks_its_nics(i)])
 
     def _keep(self, key: str, revision: int, instances: list[Instance]) -> None:
         if not instances:
@@ -116,9 +119,12 @@ class Follow:
 
     # --- who ---------------------------------------------------------------------------------------
 
-    def _running(self) -> list[Instance]:
+    def _settled(self) -> list[Instance]:
         found = [entry.record for entry in self._store.instances.entries()]
-        return [i for i in found if self._store.observed_of(i).record.status in UP]
+        return [i for i in found if self._store.observed_of(i).record.status in (*UP, STOPPED)]
+
+    def _is_up(self, instance: Instance) -> bool:
+        return self._store.observed_of(instance).record.status in UP
 
     def _home(self, instance: Instance) -> str:
         try:
@@ -126,11 +132,13 @@ class Follow:
         except NotFound:
             return ""
 
-    def _misses_a_change(self, instance: Instance) -> bool:
-        volatile = self._store.observed_of(instance).record.volatile
+    def _lacks_its_nics(self, instance: Instance) -> bool:
+        """Return whether other NICs are reserved than its profiles and own devices want."""
         try:
             wanted = expand.nics_of(self._host.expanded(instance).devices)
         except NotFound:
             return False
-        has = {k.removeprefix("volatile.").removesuffix(".host_name") for k in volatile if "host_name" in k}
-        return has != set(wanted)
+        has = devices_of(self._store.observed_of(instance).record.volatile)
+        found = [self._store.nics.get(keys.nic(instance.id, device)) for device in wanted]
+        options = [entry.record.options if entry else None for entry in found]
+        return has != set(wanted) or options != list(wanted.values())

@@ -27,6 +27,12 @@ def with_nics(volatile: Mapping[str, str], nics: Iterable[NicPlan], *, is_up: bo
     return kept
 
 
+def devices_of(volatile: Mapping[str, str]) -> set[str]:
+    """Return the devices whose NICs the keys tell of."""
+    matches = [_OF_NIC.fullmatch(key) for key in volatile if key.endswith(".name")]
+    return {match["device"] for match in matches if match}
+
+
 def device_of(volatile: Mapping[str, str], interface: str) -> str:
     """Return the device whose NIC has that name inside; the name itself when none has."""
     for key, value in volatile.items():

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,20 @@ async def test_a_static_address_that_is_taken_is_refused_and_free_again_after_re
         await bench.nics.reserve(Owner("i2", "default", "c2"), wanted)
     await bench.nics.release("i1")
     assert (await bench.nics.reserve(Owner("i2", "default", "c2"), wanted))[0].ipv4 == static
+
+
+async def test_instances_move_with_their_network_to_another_subnet(bench: Bench) -> None:
+    """Or they would keep an address that DHCP no longer serves and DNS still tells."""
+    await bench.create(**{"ipv4.address": _unused_subnet()})
+    owner, wanted = Owner("i1", "default", "c1"), [Wanted("eth0", {"network": bench.name})]
+    [before] = await bench.nics.reserve(owner, wanted)
+    new = _unused_subnet()
+    await bench.networks.update(bench.name, {"ipv4.address": new}, "", merge=True, expected_revision=0)
+    await bench.nics.refresh()
+    [after] = await bench.nics.reserve(owner, wanted)
+    assert ip_address(after.ipv4) in ip_interface(new).network
+    assert (after.hwaddr, bench.store.taken_on(bench.name)) == (before.hwaddr, {after.ipv4})
+    assert await _resolved("c1.lxd", new.partition("/")[0]) == after.ipv4
 
 
 async def test_routes_mac_and_ports_follow_the_keys(bench: Bench) -> None:

@@ -84,6 +84,20 @@ async def test_an_edited_profile_reaches_the_running_instances(world: World) -> 
     await follow.stop()
 
 
+async def test_a_stopped_instance_gives_up_what_its_profile_no_longer_wants(world: World) -> None:
+    """Or a network would be in use by an instance that has no NIC on it."""
+    await world.made()
+    id = world.host.store.instance("default", "web").record.id
+    follow = Follow(world.host, world.changes)
+    await follow.start()
+    await follow.settled()
+    revision = await _edit_profile(world, LAN)
+    await follow.settle("default", "default", revision)
+    assert world.networks.reserved[id] == ["eth0", "lan"]
+    assert world.networks.plugged == {}
+    await follow.stop()
+
+
 async def test_instances_that_cannot_follow_a_profile_are_named(world: World) -> None:
     await _running(world)
     follow = Follow(world.host, world.changes)
