@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from cli.arguments import GLOBALS, Flag, Verb, members
 from cli.verbs import GROUPS, VERBS
 
+_ENVIRONMENT = """\
+Environment: PODIUM_DIR or LXD_DIR: where the socket is (/var/lib/podium); PODIUM_PROJECT: the project.
+Exit codes: 0 done, 1 refused or failed, 2 not understood, 3 nobody answers; `exec` passes on its command's."""
+
 
 def page(path: str, verb: Verb | None) -> str:
     return _verb_page(verb) if verb else _group_page(path)
@@ -17,9 +21,8 @@ def _group_page(path: str) -> str:
     rows = [(name, _about(prefix + name)) for name in members(VERBS, path)]
     usage = " ".join(filter(None, ("podium", path, "COMMAND")))
     more = f"`{usage} --help` tells more about a command."
-    return "\n\n".join(
-        [f"{GROUPS[path]}.", f"Usage: {usage}", f"Commands:\n{_columns(rows)}", _globals(), more]
-    )
+    parts = [f"{GROUPS[path]}.", f"Usage: {usage}", f"Commands:\n{_columns(rows)}", _globals(), more]
+    return "\n\n".join(parts if path else [*parts, _ENVIRONMENT])
 
 
 def _about(path: str) -> str:

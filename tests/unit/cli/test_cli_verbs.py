@@ -104,3 +104,16 @@ def test_the_command_line_starts_fast():
         took_s.append(time.monotonic() - began)
 
     assert min(took_s) < 0.2
+
+
+def test_before_setup_the_command_says_what_to_do(tmp_path: Path):
+    """A fresh clone has no Python environment yet."""
+    command = tmp_path / "bin" / "podium"
+    command.parent.mkdir()
+    command.write_bytes((ROOT / "bin" / "podium").read_bytes())
+    command.chmod(0o755)
+
+    done = subprocess.run([command, "list"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"Try: make -C {tmp_path} up"
