@@ -9,7 +9,7 @@ from cli.verbs import GROUPS, VERBS
 
 _ENVIRONMENT = """\
 Environment: PODIUM_DIR or LXD_DIR: where the socket is (/var/lib/podium); PODIUM_PROJECT: the project.
-Exit codes: 0 done, 1 refused or failed, 2 not understood, 3 nobody answers; `exec` passes on its command's."""
+Exit codes: 0 done, 1 refused or failed, 2 not understood, 3 nobody answers; `exec` passes on its own."""
 
 
 def page(path: str, verb: Verb | None) -> str:
