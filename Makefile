@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: up down purge test lint stubs lock bench packages compose-image compose-test
+.PHONY: up down purge test test-packages lint stubs lock bench packages compose-image compose-test
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
@@ -31,7 +31,10 @@ down: $(VENV)/.runtime
 purge: $(VENV)/.runtime
 	@$(PY) -m deploy.purge
 
-test: packages stubs $(VENV)/.dev
+test-packages: packages
+	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; names = ensure_packages(wanted("packages-test.txt"), units=["prometheus.service"]); names and print("==> Installed", *names)'
+
+test: test-packages stubs $(VENV)/.dev
 	@$(PY) -m pytest
 
 lint: stubs $(VENV)/.dev

@@ -13,12 +13,17 @@ from core.errors import Invalid
 SERVICES = ("gateway", "cluster", "image", "runtime", "network")
 USER = "podium"
 _METRICS_BASE = 9460
+# etcd insists on a port, also in the name of a unix socket.
+ETCD_SOCKET = "etcd.sock:2379"
 _RPC_BASE = "127.0.0.1:9470"
 
 
 @dataclass(frozen=True)
 class Settings:
     """Where things lie. `member` is this host's name.
+
+    etcd_endpoint is unix:PATH, below <state>/run unless PODIUM_ETCD says otherwise, or host:port: etcd asks
+    nobody who they are, so a TCP port would give the state, and with it root, to every user of the host.
 
     rpc_base (PODIUM_RPC) is host:port. Each service speaks mTLS on that host and the port after it by
     its place in SERVICES: cluster 9471, image 9472, runtime 9473, network 9474, beside their metrics on
@@ -37,9 +42,10 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        state_dir = Path(env.get("PODIUM_DIR", "/var/lib/podium"))
         return cls(
-            state_dir=Path(env.get("PODIUM_DIR", "/var/lib/podium")),
-            etcd_endpoint=env.get("PODIUM_ETCD", "127.0.0.1:23790"),
+            state_dir=state_dir,
+            etcd_endpoint=env.get("PODIUM_ETCD", "") or f"unix:{state_dir}/run/{ETCD_SOCKET}",
             member=env.get("PODIUM_MEMBER", "") or socket.gethostname(),
             bridge=env.get("PODIUM_BRIDGE", "podiumbr0"),
             https_address=env.get("PODIUM_HTTPS", ":8443"),
@@ -79,7 +85,8 @@ class Settings:
         return f"{self.member}:{port}" if host in ("0.0.0.0", "[::]") else listen  # noqa: S104 - compared
 
     def metrics_port(self, service: str) -> int:
-        return self.metrics_base + SERVICES.index(service)
+        """Return where *service* shows its metrics on the loopback; etcd comes after Podium's own."""
+        return self.metrics_base + (*SERVICES, "etcd").index(service)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -33,8 +33,8 @@ _PACKAGES = ("core", "services", "gateway", "protos", "deploy", "cli")
 _SHARED = ("run", "etcd", "images", "networks")
 
 
-def wanted_packages() -> list[str]:
-    return (ROOT / "deploy" / "packages.txt").read_text().split()
+def wanted_packages(file: str = "packages.txt") -> list[str]:
+    return (ROOT / "deploy" / file).read_text().split()
 
 
 def ensure_packages(names: Sequence[str] = (), *, units: Sequence[str] = UNITS) -> list[str]:

@@ -21,13 +21,17 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.settings import Settings
+from core.settings import ETCD_SOCKET, Settings
 from deploy.privileges import confined, interpreter, python_environment
 
 _BACKOFF_S = (0.2, float(os.environ.get("PODIUM_RESTART_PAUSE_S", "5")))
 _STABLE_S = 10.0
 _STOP_S = 10.0
 _LOG_LIMIT = 32 << 20
+
+
+# A killed etcd leaves its sockets behind, and the next one would not start over them.
+_WITHOUT_STALE_SOCKETS = ("sh", "-c", 'rm -f etcd*.sock:*; exec "$0" "$@"')
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,13 @@ def programs(settings: Settings) -> list[Program]:
 
 
 def _etcd_argv(settings: Settings) -> tuple[str, ...]:
-    host, port = settings.etcd_endpoint.rsplit(":", 1)
-    client, peer = f"http://{host}:{port}", f"http://{host}:{int(port) + 1}"
+    """Return etcd's command. Its sockets are named relative to its folder: it takes no paths in URLs."""
+    client, peer = f"unix://{ETCD_SOCKET}", "unix://etcd-peer.sock:2380"
+    if not settings.etcd_endpoint.startswith("unix:"):
+        host, port = settings.etcd_endpoint.rsplit(":", 1)
+        client, peer = f"http://{host}:{port}", f"http://{host}:{int(port) + 1}"
     return (
+        *_WITHOUT_STALE_SOCKETS,
         "etcd",
         f"--data-dir={settings.state_dir / 'etcd'}",
         f"--listen-client-urls={client}",
@@ -63,6 +71,7 @@ def _etcd_argv(settings: Settings) -> tuple[str, ...]:
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
+        f"--listen-metrics-urls=http://127.0.0.1:{settings.metrics_port('etcd')}",
         "--auto-compaction-retention=1h",
         "--quota-backend-bytes=4294967296",
         "--logger=zap",
@@ -98,7 +107,7 @@ class Supervisor:
 
     async def _bootstrap(self, stop: asyncio.Event) -> None:
         """Wait for etcd, then make certificates and defaults; they are there already but once."""
-        url = f"http://{self._settings.etcd_endpoint}/health"
+        url = f"http://127.0.0.1:{self._settings.metrics_port('etcd')}/health"
         while not stop.is_set() and not await asyncio.to_thread(_is_healthy, url):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         if stop.is_set():
@@ -133,7 +142,7 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
                 env=python_environment(self._settings),
-                cwd="/",
+                cwd=self._settings.run_dir if program.name == "etcd" else "/",
             )
         self._running[program.name] = process
         self._tell()

@@ -57,7 +57,7 @@ def unavailable(endpoint: str) -> Unavailable:
 
 
 class EtcdStore:
-    """One channel to one or more endpoints ("host:port,host:port")."""
+    """One channel to one or more endpoints ("host:port,host:port"), or to a socket ("unix:PATH")."""
 
     def __init__(self, endpoint: str, *, member: str = "", service: str = "", timeout_s: float = 3.0) -> None:
         self._endpoint = endpoint
@@ -65,7 +65,8 @@ class EtcdStore:
         self._service = service
         self._timeout_s = timeout_s
         self._patience_s = timeout_s
-        self._channel = grpc.aio.insecure_channel(f"ipv4:{endpoint}", _OPTIONS)
+        target = endpoint if endpoint.startswith("unix:") else f"ipv4:{endpoint}"
+        self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
         self._kv: Any = rpc.KVStub(self._channel)
         self._watch: Any = rpc.WatchStub(self._channel)
         self._lease: Any = rpc.LeaseStub(self._channel)

@@ -27,6 +27,6 @@ def load() -> Any:
 
 
 def client(endpoint: str, *, timeout_s: float = 5.0) -> Any:
-    """Return an etcd3 client for "host:port"."""
+    """Return an etcd3 client for "host:port", or for "unix:PATH:port" as etcd names its sockets."""
     host, _, port = endpoint.rpartition(":")
     return load().client(host=host, port=int(port), timeout=timeout_s)

@@ -60,7 +60,6 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith(("PODIUM_", "LXD_"))},
         "PODIUM_DIR": str(folder),
-        "PODIUM_ETCD": f"127.0.0.1:{40000 + 2 * secrets.randbelow(8000)}",
         "PODIUM_BRIDGE": f"pod{secrets.token_hex(3)}",
         "PODIUM_HTTPS": f"127.0.0.1:{free_port()}",
         "PODIUM_METRICS_PORT": str(metrics),

@@ -20,6 +20,7 @@ from subprocess import run
 from typing import Any
 from urllib.parse import unquote
 
+from bench.client import UnixConnection
 from services.network.domain.render import table_name
 
 _ID_LENGTH = 36
@@ -32,7 +33,7 @@ class Scope:
     """Which Podium to look at."""
 
     state_dir: Path
-    etcd: str = "127.0.0.1:23790"
+    etcd: str
     prefix: str = "/podium/v1/"
     cgroup_parents: tuple[str, ...] = ("podium", "podium.monitor")
 
@@ -244,9 +245,14 @@ def _call(scope: Scope, path: str, body: object) -> Any:
 
 
 def _opened(scope: Scope, path: str, body: object) -> Any:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://{scope.etcd}{path}", json.dumps(body).encode(), headers)
-    return urllib.request.urlopen(request, timeout=10)
+    text, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    if not scope.etcd.startswith("unix:"):
+        return urllib.request.urlopen(
+            urllib.request.Request(f"http://{scope.etcd}{path}", text, headers), timeout=10
+        )
+    connection = UnixConnection(Path(scope.etcd.removeprefix("unix:")))
+    connection.request("POST", path, text, headers)
+    return connection.getresponse()
 
 
 def _b64(text: str) -> str:
