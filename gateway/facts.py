@@ -35,6 +35,10 @@ class Facts:
     config: Mapping[str, str]
     runtime: pb.GetRuntimeInfoResponse
 
+    @property
+    def metrics_are_public(self) -> bool:
+        return self.config.get("core.metrics_authentication", "true").lower() in ("false", "0", "no", "off")
+
 
 class FactsFollower:
     """Follows the server's configuration, and reads the runtime's facts when it comes (back)."""

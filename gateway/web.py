@@ -36,7 +36,8 @@ def application(backend: Backend) -> web.Application:
 def _checked(handler: Handler, access: str) -> Handler:
     async def run(request: web.Request) -> web.StreamResponse:
         everywhere = request.query.get("all-projects") == "true"
-        auth.require(request["caller"], access, req.project(request), everywhere=everywhere)
+        needed = "public" if access == "metrics" and _metrics_are_public(request) else access
+        auth.require(request["caller"], needed, req.project(request), everywhere=everywhere)
         if access == "public" and request["caller"].is_guest_of(req.project(request)):
             # The handler shows only what is public; the services would refuse to show even that.
             set_identity(replace(request["caller"].identity, projects=None))
@@ -44,6 +45,10 @@ def _checked(handler: Handler, access: str) -> Handler:
         return result
 
     return run
+
+
+def _metrics_are_public(request: web.Request) -> bool:
+    return req.backend(request).facts.now.metrics_are_public
 
 
 @web.middleware

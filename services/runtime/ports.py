@@ -215,6 +215,30 @@ class RootFs(Protocol):
 
 
 @dataclass(frozen=True)
+class DiskUsage:
+    """Since the instance started."""
+
+    read_bytes: int
+    reads: int
+    written_bytes: int
+    writes: int
+
+
+@dataclass(frozen=True)
+class UsageDetails:
+    """What only metrics ask for. cpus: nanoseconds in user and kernel mode of each processor.
+
+    memory: bytes by active_anon, active_file, inactive_anon, inactive_file, unevictable, writeback,
+    dirty, mapped, rss, shmem, cached. disks: by host block device.
+    """
+
+    cpus: tuple[tuple[int, int], ...] = ()
+    memory: dict[str, int] = field(default_factory=dict)
+    oom_kills: int = 0
+    disks: dict[str, DiskUsage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Usage:
     """Figures of a cgroup; bytes and nanoseconds."""
 
@@ -224,9 +248,8 @@ class Usage:
     swap: int = 0
     swap_peak: int = 0
     cpu_ns: int = 0
-    per_cpu_ns: tuple[int, ...] = ()
     processes: int = 0
-    memory_stat: dict[str, int] = field(default_factory=dict)
+    details: UsageDetails = field(default_factory=UsageDetails)
 
 
 class Cgroups(Protocol):

@@ -14,6 +14,7 @@ from pathlib import Path
 from core.configkeys.instance import INSTANCE
 from core.errors import Invalid, NotFound
 from core.units import parse_allowance, parse_bool, parse_cpus, parse_memory
+from services.runtime.kernel import usage
 from services.runtime.ports import Usage
 
 _ROOT = Path("/sys/fs/cgroup")
@@ -56,7 +57,8 @@ class LinuxCgroups:
                     self._write(path, value)
 
     def usage(self, id: str, *, detailed: bool = False) -> Usage:
-        return self._usage_v2(id, detailed) if self.is_v2 else self._usage_v1(id, detailed)
+        read = usage.read_v2 if self.is_v2 else usage.read_v1
+        return read(self._root, f"{_PARENT}/{id}", total=self._total, detailed=detailed)
 
     def freeze(self, id: str) -> None:
         self._set_frozen(id, frozen=True)
@@ -139,69 +141,12 @@ class LinuxCgroups:
         except FileNotFoundError:
             raise NotFound("NO_CGROUP", "The instance is not running", about=id) from None
 
-    def _usage_v1(self, id: str, detailed: bool) -> Usage:
-        memory = self._root / "memory" / _PARENT / id
-        used, swapped = (
-            _number(memory / "memory.usage_in_bytes"),
-            _number(memory / "memory.memsw.usage_in_bytes"),
-        )
-        peak = _number(memory / "memory.max_usage_in_bytes")
-        cpu = self._root / "cpuacct" / _PARENT / id
-        return Usage(
-            memory=used,
-            memory_peak=peak,
-            memory_limit=min(_number(memory / "memory.limit_in_bytes") or self._total, self._total),
-            swap=max(0, swapped - used),
-            swap_peak=max(0, _number(memory / "memory.memsw.max_usage_in_bytes") - peak),
-            cpu_ns=_number(cpu / "cpuacct.usage"),
-            per_cpu_ns=_numbers(cpu / "cpuacct.usage_percpu") if detailed else (),
-            processes=_number(self._root / "pids" / _PARENT / id / "pids.current"),
-            memory_stat=_stat(memory / "memory.stat") if detailed else {},
-        )
-
-    def _usage_v2(self, id: str, detailed: bool) -> Usage:
-        folder = self._root / _PARENT / id
-        cpu = _stat(folder / "cpu.stat").get("usage_usec", 0) * 1000
-        return Usage(
-            memory=_number(folder / "memory.current"),
-            memory_peak=_number(folder / "memory.peak"),
-            memory_limit=_number(folder / "memory.max") or self._total,
-            swap=_number(folder / "memory.swap.current"),
-            swap_peak=_number(folder / "memory.swap.peak"),
-            cpu_ns=cpu,
-            per_cpu_ns=(cpu,) if detailed else (),
-            processes=_number(folder / "pids.current"),
-            memory_stat=_stat(folder / "memory.stat") if detailed else {},
-        )
-
 
 def _host_memory() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("no MemTotal in /proc/meminfo")
-
-
-def _number(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _numbers(path: Path) -> tuple[int, ...]:
-    try:
-        return tuple(int(n) for n in path.read_text().split())
-    except (OSError, ValueError):
-        return ()
-
-
-def _stat(path: Path) -> dict[str, int]:
-    try:
-        rows = [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2}
 
 
 def _remove_tree(folder: Path) -> None:

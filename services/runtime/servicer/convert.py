@@ -19,7 +19,6 @@ STATUS = {
     "deleting": pb.INSTANCE_STATUS_DELETING,
     "error": pb.INSTANCE_STATUS_ERROR,
 }
-_STAT = ("cache", "rss", "mapped_file", "dirty", "writeback", "active_anon", "active_file", "inactive_anon")
 
 
 def instance(record: Instance, observed: InstanceObserved, expanded: Expanded, revision: int) -> pb.Instance:
@@ -88,28 +87,3 @@ def _interface(message: pb.InterfaceState, found: Any, volatile: dict[str, str])
     message.mtu = 65536 if is_loopback else 1500
     message.is_up = is_loopback or bool(found.addresses)
     message.type = "loopback" if is_loopback else "broadcast"
-
-
-def metrics(figures: Figures) -> pb.InstanceMetrics:
-    message = pb.InstanceMetrics(project=figures.instance.project, name=figures.instance.name)
-    usage = figures.usage
-
-    def add(name: str, value: float, *labels: str) -> None:
-        message.samples.add(name=name, value=value, labels=labels)
-
-    for cpu, used in enumerate(usage.per_cpu_ns):
-        add("cpu_seconds_total", used / 1e9, "cpu", str(cpu), "mode", "user")
-    add("procs_total", usage.processes)
-    add("memory_MemTotal_bytes", usage.memory_limit)
-    add("memory_MemFree_bytes", max(0, usage.memory_limit - usage.memory))
-    add("memory_MemAvailable_bytes", max(0, usage.memory_limit - usage.memory))
-    for key in _STAT:
-        if key in usage.memory_stat:
-            add(f"memory_{key}_bytes", usage.memory_stat[key])
-    for found in figures.interfaces:
-        counters = found.counters
-        add("network_receive_bytes_total", counters.get("bytes_received", 0), "device", found.name)
-        add("network_receive_packets_total", counters.get("packets_received", 0), "device", found.name)
-        add("network_transmit_bytes_total", counters.get("bytes_sent", 0), "device", found.name)
-        add("network_transmit_packets_total", counters.get("packets_sent", 0), "device", found.name)
-    return message

@@ -15,7 +15,7 @@ from core.state import keys
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import instance_pb2 as pb
 from protos.podium.runtime.v1 import instance_pb2_grpc as rpc
-from services.runtime.servicer import convert
+from services.runtime.servicer import convert, metrics
 from services.runtime.usecases import figures
 from services.runtime.usecases.change import Changes, Update
 from services.runtime.usecases.create import Create, Source, Wanted
@@ -143,7 +143,9 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         pairs = [(e.record, self._observed(e.record)) for e in entries]
         running = [(i, o) for i, o in pairs if o.pid]
         found = await asyncio.to_thread(figures.read_all, self._host, running, detailed=True)
-        return pb.GetInstanceMetricsResponse(instances=[convert.metrics(f) for f in found])
+        spaces = await figures.spaces(self._host, {i.pool for i, _ in running})
+        shown = [metrics.message(f, spaces.get(f.instance.pool)) for f in found]
+        return pb.GetInstanceMetricsResponse(instances=shown)
 
     async def GetRuntimeInfo(
         self, request: pb.GetRuntimeInfoRequest, context: Any

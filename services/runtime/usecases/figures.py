@@ -11,7 +11,7 @@ from core.errors import NotFound, Unsupported
 from core.records import Instance, InstanceObserved
 from core.state import keys
 from services.runtime.domain.lifecycle import UP
-from services.runtime.ports import GuestAddress, GuestInterface, Usage
+from services.runtime.ports import GuestAddress, GuestInterface, PoolSpace, Usage
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.volatile import device_of
 
@@ -66,4 +66,13 @@ async def disk_usage(host: Host, instances: Iterable[Instance]) -> dict[str, int
     for name, ids in by_pool.items():
         with contextlib.suppress(NotFound, Unsupported):
             found |= await host.driver(host.store.pool(name).record.driver).usage(name, ids)
+    return found
+
+
+async def spaces(host: Host, pools: Iterable[str]) -> dict[str, PoolSpace]:
+    """Return how full pools are; those that cannot be asked are left out."""
+    found = {}
+    for name in pools:
+        with contextlib.suppress(NotFound, Unsupported, OSError):
+            found[name] = await host.driver(host.store.pool(name).record.driver).space(name)
     return found
