@@ -107,12 +107,16 @@ class LinuxCgroups:
         return {"cpu.cfs_period_us": str(period), "cpu.cfs_quota_us": str(quota)}
 
     def _unlimited(self) -> dict[str, str]:
+        """What each file of plan() says without a limit; in the order in which they may be written."""
         all_cpus = f"0-{self._cpus - 1}" if self._cpus > 1 else "0"
         if self.is_v2:
-            return {"memory.max": "max", "memory.high": "max", "pids.max": "max", "cpuset.cpus": all_cpus,
-                    "cpu.max": f"max {_PERIOD_US}", "cpu.weight": "100"}  # fmt: skip
-        return {"memory.limit_in_bytes": "-1", "pids.max": "max", "cpuset.cpus": all_cpus,
-                "cpu.cfs_quota_us": "-1", "cpu.shares": "1024"}  # fmt: skip
+            return {"memory.max": "max", "memory.high": "max", "memory.swap.max": "max", "pids.max": "max",
+                    "cpuset.cpus": all_cpus, "cpu.max": f"max {_PERIOD_US}", "cpu.weight": "100"}  # fmt: skip
+        swappiness = _text(self._root / "memory" / "memory.swappiness") or "60"
+        return {"memory.limit_in_bytes": "-1", "memory.soft_limit_in_bytes": "-1",
+                "memory.swappiness": swappiness, "pids.max": "max", "cpuset.cpus": all_cpus,
+                "cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": "-1",
+                "cpu.shares": "1024"}  # fmt: skip
 
     def _hierarchies(self) -> list[Path]:
         if self.is_v2:
@@ -149,6 +153,13 @@ def _host_memory() -> int:
     raise RuntimeError("no MemTotal in /proc/meminfo")
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
 def _remove_tree(folder: Path) -> None:
     """Remove cgroups from the leaves up; those that still hold processes stay."""
     if not folder.exists():
@@ -160,6 +171,8 @@ def _remove_tree(folder: Path) -> None:
 
 def _kill_all(folder: Path) -> None:
     """Kill what is left in a cgroup: an init whose monitor was killed lives on, and nobody owns it."""
+    with contextlib.suppress(OSError):
+        (folder / "cgroup.kill").write_text("1")  # v2, since Linux 5.14
     end = time.monotonic() + _DEATH_S
     while (pids := _processes(folder)) and time.monotonic() < end:
         for path, _, _ in os.walk(folder):
