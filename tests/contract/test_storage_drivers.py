@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -156,3 +157,140 @@ async def test_drivers_that_we_lack_are_named_with_the_reason(state: Path) -> No
     _, reasons = available(state)
     assert {"zfs", "lvm", "ceph"} <= set(reasons)
     assert all("no" in reason for reason in reasons.values())
+
+
+# --- btrfs only: sources of the user's own, quotas, nested subvolumes ----------------------------------
+
+
+@pytest.fixture
+def btrfs(state: Path) -> StorageDriver:
+    drivers, reasons = available(state)
+    if "btrfs" in reasons:
+        pytest.skip(reasons["btrfs"])
+    return drivers["btrfs"]
+
+
+@pytest.fixture
+def device(state: Path) -> Iterator[Path]:
+    """A blank block device."""
+    disk = state / "device.img"
+    with disk.open("wb") as file:
+        file.truncate(256 * MIB)
+    made = subprocess.run(["losetup", "--find", "--show", disk], check=True, capture_output=True, text=True)
+    path = Path(made.stdout.strip())
+    yield path
+    subprocess.run(["umount", "-q", str(state / "pools/p")], check=False)
+    subprocess.run(["losetup", "--detach", path], check=False)
+
+
+@pytest.fixture
+def mine(state: Path, device: Path) -> Iterator[Path]:
+    """A folder of the user's own on an existing btrfs."""
+    subprocess.run(["mkfs.btrfs", "-q", device], check=True)
+    folder = state / "mine"
+    folder.mkdir()
+    subprocess.run(["mount", device, folder], check=True)
+    (folder / "kept").write_text("x")
+    folder.chmod(0o750)
+    yield folder
+    subprocess.run(["umount", "-q", str(state / "pools/p")], check=False)
+    subprocess.run(["umount", "-q", folder], check=False)
+
+
+async def test_a_pool_on_an_existing_btrfs_leaves_what_is_there(btrfs: StorageDriver, mine: Path) -> None:
+    filled = await btrfs.create_pool("p", {"source": str(mine)})
+    volume = await btrfs.ensure_volume("p", "c1", size=16 * MIB)
+    with pytest.raises(OSError, match="quota"):
+        (volume / "upper" / "big").write_bytes(os.urandom(20 * MIB))
+    await btrfs.delete_pool("p", filled)
+    assert [p.name for p in mine.iterdir()] == ["kept"]
+    assert mine.stat().st_mode & 0o777 == 0o750, "its owner decides who may look into it"
+
+
+async def test_a_blank_device_becomes_a_pool_that_is_open_again_after_a_reboot(
+    btrfs: StorageDriver, device: Path, state: Path
+) -> None:
+    filled = await btrfs.create_pool("p", {"source": str(device)})
+    volume = await btrfs.ensure_volume("p", "c1")
+    (volume / "upper" / "kept").write_text("x")
+    subprocess.run(["umount", str(state / "pools/p")], check=True)
+    await btrfs.ensure_open("p", filled)
+    assert (volume / "upper" / "kept").read_text() == "x"
+    await btrfs.delete_pool("p", filled)
+    assert not (state / "pools/p").exists()
+
+
+async def test_a_device_that_holds_something_else_is_refused_and_left_alone(
+    btrfs: StorageDriver, device: Path
+) -> None:
+    subprocess.run(["mkfs.ext4", "-q", device], check=True)
+    with pytest.raises(Invalid, match="ext4"):
+        await btrfs.create_pool("p", {"source": str(device)})
+    await btrfs.undo_create("p", {"source": str(device)})
+    assert subprocess.run(["blkid", "-p", device], capture_output=True, check=True).stdout.count(b"ext4")
+
+
+async def test_a_source_with_containers_of_another_pool_is_refused_and_kept(
+    btrfs: StorageDriver, mine: Path
+) -> None:
+    """Taking back the creation must not delete what some other Podium keeps there."""
+    (mine / "containers" / "theirs").mkdir(parents=True)
+    with pytest.raises(Invalid, match="containers already"):
+        await btrfs.create_pool("p", {"source": str(mine)})
+    await btrfs.undo_create("p", {"source": str(mine)})
+    assert (mine / "containers" / "theirs").is_dir()
+
+
+@pytest.mark.parametrize("source", ["/nowhere/at/all", "relative", "-o"])
+async def test_a_source_that_is_not_there_is_refused(btrfs: StorageDriver, source: str) -> None:
+    with pytest.raises(Invalid, match="does not exist"):
+        await btrfs.create_pool("p", {"source": source})
+
+
+@pytest.mark.parametrize("made", ["nothing", "file", "folder", "all"])
+async def test_any_half_of_a_creation_can_be_taken_back(btrfs: StorageDriver, state: Path, made: str) -> None:
+    """The process may have died anywhere in it; what is recorded then is only what was asked for."""
+    if made == "file":
+        (state / "disks/p.img").write_bytes(b"")
+    elif made == "folder":
+        (state / "pools/p").mkdir()
+    elif made == "all":
+        await btrfs.create_pool("p", CONFIG["btrfs"])
+    for _ in range(2):
+        await btrfs.undo_create("p", CONFIG["btrfs"])
+    assert not (state / "pools/p").exists()
+    assert not (state / "disks/p.img").exists()
+
+
+async def test_a_bound_grows_and_shrinks_under_a_volume_in_use(btrfs: StorageDriver) -> None:
+    filled = await btrfs.create_pool("p", CONFIG["btrfs"])
+    volume = await btrfs.ensure_volume("p", "c1", size=16 * MIB)
+    with (volume / "upper" / "log").open("wb") as file:
+        with pytest.raises(OSError, match="quota"):
+            grow(file, 20 * MIB)
+        await btrfs.set_quota("p", "c1", 64 * MIB)
+        grow(file, 20 * MIB)
+        await btrfs.set_quota("p", "c1", 8 * MIB)
+        with pytest.raises(OSError, match="quota"):
+            grow(file, MIB)
+    await btrfs.delete_pool("p", filled)
+
+
+def grow(file: BinaryIO, size: int) -> None:
+    """Write *size* bytes that do not compress, through to the disk."""
+    left = size
+    while left:
+        left -= os.write(file.fileno(), os.urandom(min(left, MIB)))
+    os.fsync(file.fileno())
+
+
+async def test_a_volume_goes_with_the_subvolumes_made_inside_it(btrfs: StorageDriver, state: Path) -> None:
+    filled = await btrfs.create_pool("p", CONFIG["btrfs"])
+    volume = await btrfs.ensure_volume("p", "c1")
+    for path in ("upper/a", "upper/a/b", "upper/c"):
+        subprocess.run(["btrfs", "subvolume", "create", volume / path], check=True, capture_output=True)
+    (volume / "upper/a/b/file").write_text("x")
+    await btrfs.delete_volume("p", "c1")
+    shown = subprocess.run(["btrfs", "subvolume", "list", state / "pools/p"], check=True, capture_output=True)
+    assert shown.stdout == b""
+    await btrfs.delete_pool("p", filled)

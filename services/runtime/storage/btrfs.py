@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -49,6 +50,8 @@ class BtrfsDriver:
             size = parse_bytes(config["size"]) if config.get("size") else _default_size(self._disks)
             filled["size"] = config.get("size") or f"{size // _GIB}GiB"
             await asyncio.to_thread(_make_loop_file, Path(filled["source"]), size)
+        else:
+            await asyncio.to_thread(_check_source, Path(filled["source"]))
         await self.ensure_open(pool, filled)
         if found := await self.volumes(pool):
             raise Invalid(
@@ -126,8 +129,8 @@ class BtrfsDriver:
             _run(["umount", str(target)])
             raise Invalid("NOT_BTRFS", f"{source} holds no btrfs; make one or leave source out", about=pool)
         (target / _CONTAINERS).mkdir(mode=0o711, exist_ok=True)
-        for folder in (target, target / _CONTAINERS):
-            folder.chmod(0o711)
+        for folder in (target / _CONTAINERS,) if source.is_dir() else (target, target / _CONTAINERS):
+            folder.chmod(0o711)  # but not somebody's own folder: its owner decides
 
     def _close(self, pool: str, config: dict[str, str]) -> None:
         target = self.folder(pool)
@@ -174,6 +177,35 @@ def _make_loop_file(path: Path, size: int) -> None:
         raise
 
 
+def _check_source(source: Path) -> None:
+    """See that a source given by the user is fit, and make a file system on a blank device.
+
+    Raises: Invalid; what is on the source stays as it is.
+    """
+    if not source.is_absolute() or not source.exists():
+        raise Invalid("NO_SOURCE", f"{source} does not exist here; give a whole path", about=str(source))
+    if source.is_block_device() and not (found := _signature(source)):
+        _run(["mkfs.btrfs", "-q", str(source)])
+    elif source.is_block_device() and found != "btrfs":
+        raise Invalid(
+            "SOURCE_USED", f"{source} holds {found}; wipe it first if that may go", about=str(source)
+        )
+
+
+def _signature(device: Path) -> str:
+    """Return the type of what a device holds; empty when it is blank. Source: blkid(8), exit status 2."""
+    done = subprocess.run(
+        ["blkid", "-p", "-o", "value", "-s", "TYPE", "-s", "PTTYPE", str(device)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    if done.returncode not in (0, 2):
+        raise WrongState("STORAGE_FAILED", f"blkid could not read {device}: {done.stderr.strip()[:200]}")
+    return done.stdout.strip().replace("\n", ", ")
+
+
 def _is_nearly_full(folder: Path) -> bool:
     found = os.statvfs(folder)
     return found.f_bavail < found.f_blocks // _NEARLY_FULL
@@ -209,9 +241,12 @@ def _remove_subvolume(path: Path) -> None:
     qgroup = ioctl.subvolume_id(path)
     try:
         ioctl.destroy_subvolume(path)
-    except OSError:
-        # Guests may make subvolumes inside theirs; then only the tool finds all of them.
-        _run(["btrfs", "subvolume", "delete", str(path)])
+    except OSError as exc:
+        if exc.errno != errno.ENOTEMPTY:
+            raise
+        for nested in ioctl.nested_subvolumes(path):
+            _remove_subvolume(nested)
+        ioctl.destroy_subvolume(path)
     if qgroup:
         subprocess.run(
             ["btrfs", "qgroup", "destroy", f"0/{qgroup}", str(path.parent)], capture_output=True, check=False

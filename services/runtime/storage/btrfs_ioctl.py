@@ -33,6 +33,14 @@ def destroy_subvolume(path: Path) -> None:
     _on_name(path, _SNAP_DESTROY)
 
 
+def nested_subvolumes(path: Path) -> list[Path]:
+    """Return the subvolumes below *path*, the deepest first. Walks all of it; follows no link."""
+    found = list[Path]()
+    for folder, names, _ in os.walk(path):
+        found += [Path(folder, name) for name in names if os.lstat(Path(folder, name)).st_ino == _FIRST_INODE]
+    return found[::-1]
+
+
 def subvolume_id(path: Path) -> int:
     """Return the id, which names the qgroup as well; 0 for what is no subvolume."""
     buffer = array.array("B", struct.pack("QQ", 0, _FIRST_INODE) + bytes(4080))
