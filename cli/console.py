@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -57,6 +58,8 @@ def attach_to(call: Call, name: str) -> int:
     data = channels.connect(call.server, operation, "0")
     terminal.warn("To detach from the console, press: <ctrl>+a q\r\n")
     ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the terminal is put back
+        signal.signal(number, lambda *_: ended.set())
     with terminal.raw():
         channels.follow_resizes(control)
         channels.start(_until_end, channels.drain, ended, control)

@@ -71,13 +71,13 @@ def execute(call: Call, name: str, command: list[str]) -> int:
         if fd != "control"
     }
     channels.start(channels.drain, control)
+    for number in _PASSED_ON:
+        signal.signal(number, lambda number, _: channels.tell_signal(control, number))
     if body["interactive"]:
         with terminal.raw():
             channels.follow_resizes(control)
             _carry(call, fds, {"0": 1})
     else:
-        for number in _PASSED_ON:
-            signal.signal(number, lambda number, _: channels.tell_signal(control, number))
         _carry(call, fds, {"1": 1, "2": 2})
     return _exit_code(call, operation)
 

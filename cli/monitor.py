@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from cli.call import Call
-from cli.failure import INTERRUPTED
+from cli.failure import Unreachable
 from cli.server import url
 from cli.texts import parse_time
 from cli.websocket import TEXT, WebSocket
@@ -18,7 +18,7 @@ _TYPES = ("lifecycle", "operation", "logging")
 _LEVELS = ("panic", "fatal", "error", "warning", "info", "debug", "trace")
 
 
-def follow(call: Call) -> int:
+def follow(call: Call) -> None:
     format = "pretty" if call.on("pretty") else call.text("format", "yaml")
     if format not in _FORMATS:
         raise call.misuse(f"there is no format {format!r}", f"formats are {', '.join(_FORMATS)}")
@@ -35,7 +35,7 @@ def follow(call: Call) -> int:
         if event and is_loud_enough(event, call.text("loglevel")):
             sys.stdout.write(render(event, format))
             sys.stdout.flush()
-    return INTERRUPTED
+    raise Unreachable("the events have ended", "the server closed the connection", "podium monitor, again")
 
 
 def is_loud_enough(event: dict[str, Any], least: str) -> bool:

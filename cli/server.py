@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple
@@ -18,6 +19,7 @@ from urllib.parse import quote, urlencode
 from cli.failure import CliError, Refused, Unreachable
 
 _BLOCK = 1 << 20
+_PATIENCE_S, _RETRY_S = 30.0, 0.2
 DEFAULT_DIR = "/var/lib/podium"
 
 
@@ -104,15 +106,29 @@ class Server:
             return _metadata(reply)
 
     def wait(self, operation: Mapping[str, Any], *, doing: str = "") -> Any:
-        """Return the operation once it succeeded. Raises: Refused with its reason."""
+        """Return the operation once it succeeded. Raises: Refused with its reason.
+
+        Operations outlive the gateway: while it restarts, or etcd is away, waiting goes on.
+        """
         from cli.progress import alive
 
         path = url("operations", operation["id"])
         with alive(doing, lambda: self.get(path), quiet=self._quiet):
-            done = self.get(path + "/wait", timeout="-1")
+            done = self._patiently(path + "/wait")
         if done["status_code"] != 200:
             raise Refused(400, done["err"] or f"the operation ended as {done['status']}")
         return done
+
+    def _patiently(self, path: str) -> Any:
+        end = None
+        while True:
+            try:
+                return self.get(path, timeout="-1")
+            except (Unreachable, Refused) as exc:
+                end = end or time.monotonic() + _PATIENCE_S
+                if time.monotonic() > end or (isinstance(exc, Refused) and exc.status != 503):
+                    raise
+            time.sleep(_RETRY_S)
 
     @contextmanager
     def stream(

@@ -5,6 +5,7 @@ Only the machine's own Podium has it; a throw-away one in another state folder m
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from core.settings import Settings
@@ -19,10 +20,11 @@ def ensure_command(settings: Settings, link: Path = LINK) -> str:
     target = ROOT / "bin" / "podium"
     if settings.state_dir != _DEFAULT:
         return str(target)
-    if link.is_symlink() and not link.exists():
-        link.unlink()  # it led into a checkout that is gone
-    if not link.is_symlink() and not link.exists() and link.parent.is_dir():
-        link.symlink_to(target)
+    with contextlib.suppress(OSError):  # a read-only /usr is no reason to fail: the path does as well
+        if link.is_symlink() and not link.exists():
+            link.unlink()  # it led into a checkout that is gone
+        if not link.is_symlink() and not link.exists():
+            link.symlink_to(target)
     return "podium" if link.is_symlink() and link.resolve() == target.resolve() else str(target)
 
 

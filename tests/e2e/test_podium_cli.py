@@ -327,6 +327,35 @@ def test_states_change_one_by_one_and_many_at_once(cli: Cli, podium: Podium) -> 
     assert not set(names) & set(podium.lxc("list", "-c", "n", "--format=csv").split())
 
 
+def test_waiting_goes_on_while_the_gateway_restarts(
+    cli: Cli, podium: Podium, environment: dict[str, str]
+) -> None:
+    """The operation is durable, and the one who waits for it should not have to know of a crash."""
+    name = f"cli-{secrets.token_hex(3)}"
+    said(cli("launch", "debian/12", name))
+    slow = ["systemd-run", "--unit=slow", "-p", "ExecStop=/bin/sleep 3", "sleep", "infinity"]
+    said(
+        cli(
+            "exec",
+            name,
+            "--",
+            "sh",
+            "-c",
+            "until systemctl is-system-running | grep -qE 'run|deg'; do sleep 0.1; done",
+        )
+    )
+    said(cli("exec", name, "--", *slow))
+
+    with subprocess.Popen([*ARGV, "stop", name], env=environment, cwd="/") as stop:
+        time.sleep(1)
+        assert stop.poll() is None
+        os.kill(podium.processes()["gateway"], signal.SIGKILL)
+        assert stop.wait(60) == 0
+
+    assert said(cli("list", name, "-c", "s", "--format=csv")) == "STOPPED\n"
+    said(cli("delete", name))
+
+
 def test_an_image_goes_out_and_comes_in_again(cli: Cli, tmp_path: Path) -> None:
     said(cli("image", "export", "debian/12", f"{tmp_path}/image"))
     assert (tmp_path / "image.tar.gz").stat().st_size > 1_000_000
