@@ -9,13 +9,11 @@ import threading
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from core.errors import Invalid, WrongState
 from core.records import NicReservation
 from services.network.domain.addresses import Subnets
 from services.network.domain.bridge import BridgePlan
+from services.network.kernel.netlink import IPRoute, NetlinkError
 from services.network.ports import Link, LinkAddress
 
 IFF_UP = 1

@@ -1,10 +1,9 @@
-"""nftables by its own library, in this process: a table is replaced in 0.5 ms, by its program in 20."""
+"""nftables by its own library, in this process: a table is replaced in 2 ms, by its program in 20."""
 
 from __future__ import annotations
 
 import ctypes
 import json
-import threading
 from typing import Any
 
 from core.errors import WrongState
@@ -14,7 +13,7 @@ _JSON = 1 << 4
 
 
 class Nft:
-    """One library context, used by one thread at a time. Blocking; callers use a thread."""
+    """Each call has a context of its own: it would keep all rules of the host in memory. Blocking."""
 
     def __init__(self) -> None:
         lib = ctypes.CDLL("libnftables.so.1")
@@ -22,10 +21,6 @@ class Nft:
         for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
             getattr(lib, name).restype = ctypes.c_char_p
         self._lib = lib
-        self._context = ctypes.c_void_p(lib.nft_ctx_new(0))
-        lib.nft_ctx_buffer_output(self._context)
-        lib.nft_ctx_buffer_error(self._context)
-        self._lock = threading.Lock()
 
     def run(self, script: str) -> str:
         """Run *script* in one transaction and return what it printed. Raises: WrongState NFT_REFUSED."""
@@ -46,11 +41,16 @@ class Nft:
             return ""
 
     def _run(self, text: str, flags: int) -> str:
-        with self._lock:
-            self._lib.nft_ctx_output_set_flags(self._context, flags)
-            failed = self._lib.nft_run_cmd_from_buffer(self._context, text.encode())
-            output = self._lib.nft_ctx_get_output_buffer(self._context).decode(errors="replace")
-            error = self._lib.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
+        context = ctypes.c_void_p(self._lib.nft_ctx_new(0))
+        try:
+            self._lib.nft_ctx_buffer_output(context)
+            self._lib.nft_ctx_buffer_error(context)
+            self._lib.nft_ctx_output_set_flags(context, flags)
+            failed = self._lib.nft_run_cmd_from_buffer(context, text.encode())
+            output = self._lib.nft_ctx_get_output_buffer(context).decode(errors="replace")
+            error = self._lib.nft_ctx_get_error_buffer(context).decode(errors="replace")
+        finally:
+            self._lib.nft_ctx_free(context)
         if failed:
             raise WrongState("NFT_REFUSED", f"nftables refused the rules: {error.strip()[:300]}")
         return str(output)
