@@ -25,10 +25,12 @@ class Kind(NamedTuple):
 _INSTANCE = ("architecture", "config", "devices", "ephemeral", "profiles", "stateful", "description")
 _PLAIN = ("config", "description")
 _IMAGE = ("auto_update", "properties", "public", "expires_at", "profiles")
+_CLIENT = ("name", "type", "restricted", "projects", "certificate")
 _USED = ("name", "used_by")
 KINDS = {
     "instance": Kind("Instance", "instances", _INSTANCE, _INSTANCE),
     "server": Kind("Server", "", ("config",), ("config",)),
+    "client": Kind("Client", "certificates", (*_CLIENT, "fingerprint"), _CLIENT),
     "image": Kind("Image", "images", _IMAGE, _IMAGE),
     "network": Kind(
         "Network", "networks", (*_PLAIN, "name", "type", "used_by", "managed", "status", "locations"), _PLAIN

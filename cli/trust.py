@@ -10,12 +10,12 @@ from typing import Any
 
 from cli import tables
 from cli.call import Call
-from cli.documents import dump, ordered
 from cli.failure import CliError, Refused
+from cli.kinds import KINDS, arranged, document, edit_document, place
 from cli.server import Server, url
 from cli.texts import long_time
 
-_FIELDS = ("name", "type", "restricted", "projects", "certificate", "fingerprint")
+_CLIENT = KINDS["client"]
 
 
 def listing(call: Call) -> None:
@@ -29,7 +29,7 @@ def listing(call: Call) -> None:
         for item in found
     ]
     header = ("TYPE", "NAME", "COMMON NAME", "FINGERPRINT", "ISSUE DATE", "EXPIRY DATE")
-    tables.show(call.text("format"), header, rows, [ordered(item, _FIELDS) for item in found])
+    tables.show(call.text("format"), header, rows, [arranged(_CLIENT, item) for item in found])
 
 
 def _dates(item: dict[str, Any]) -> list[str]:
@@ -44,7 +44,11 @@ def _dates(item: dict[str, Any]) -> list[str]:
 
 
 def show(call: Call) -> None:
-    print(dump(ordered(call.server.get(url("certificates", call.words[0])), _FIELDS)), end="")
+    print(document(_CLIENT, call.server.get(place(_CLIENT, call.words[0]))), end="")
+
+
+def edit(call: Call) -> None:
+    edit_document(call.server, _CLIENT, call.words[0])
 
 
 def add(call: Call) -> None:

@@ -32,6 +32,7 @@ _FORCE = Flag("force", "f", "", "Do not wait for a clean shutdown")
 _TIMEOUT = Flag("timeout", "", "SECONDS", "Time to wait for the shutdown (default -1: as long as it takes)")
 _CONSOLE = Flag("console", "", "TYPE", "Attach to the console at once", bare="console")
 _TARGET = Flag("target", "", "MEMBER", "Accepted; there is one member")
+_VM = Flag("vm", "", "", "Accepted; images are of containers")
 _RESOURCES = Flag("resources", "", "", "Show the resources that there are")
 _EXPANDED = Flag("expanded", "e", "", "With what profiles add")
 _PARENTS = Flag("create-dirs", "p", "", "Create the folders that are missing")
@@ -106,6 +107,7 @@ _CONFIG = (
     Verb("config trust list", "trust:listing", "", "List trusted clients", (_FORMAT,), ("ls",)),
     Verb("config trust add", "trust:add", "[FILE]", "Trust a certificate, or make a token for a client", (Flag("name", "", "NAME", "Name of the client"), Flag("projects", "", "PROJECT", "Projects it is restricted to"), Flag("restricted", "", "", "Restrict it to projects"), Flag("type", "", "TYPE", "client or metrics"))),
     Verb("config trust show", "trust:show", "FINGERPRINT", "Show a trusted client"),
+    Verb("config trust edit", "trust:edit", "FINGERPRINT", "Edit a trusted client as YAML"),
     Verb("config trust remove", "trust:remove", "FINGERPRINT", "Trust a client no more", (), ("rm",)),
     Verb("config trust list-tokens", "trust:tokens", "", "List tokens that were not used yet", (_FORMAT,)),
     Verb("config trust revoke-token", "trust:revoke", "NAME", "Make a token useless"),
@@ -126,20 +128,20 @@ def _devices(group: str, kind: str) -> tuple[Verb, ...]:
 
 _IMAGES = (
     Verb("image list", "images:listing", "[FILTER...]", "List images", (_COLUMNS, _FORMAT), ("ls",)),
-    Verb("image info", "images:info", "IMAGE", "Show what is known of an image"),
-    Verb("image show", "images:show", "IMAGE", "Show an image's properties as YAML"),
+    Verb("image info", "images:info", "IMAGE", "Show what is known of an image", (_VM,)),
+    Verb("image show", "images:show", "IMAGE", "Show an image's properties as YAML", (_VM,)),
     Verb("image edit", "images:edit", "IMAGE", "Edit an image's properties as YAML"),
     Verb("image get-property", "images:get_property", "IMAGE KEY", "Print a property"),
     Verb("image set-property", "images:set_property", "IMAGE KEY VALUE", "Set a property"),
     Verb("image unset-property", "images:unset_property", "IMAGE KEY", "Unset a property"),
     Verb("image import", "transfers:import_image", "FILE [FILE] [KEY=VALUE...]", "Import an image, unified or split", (Flag("alias", "", "ALIAS", "Alias of the image; may be repeated"), Flag("public", "", "", "Let anybody use it"))),
-    Verb("image export", "transfers:export_image", "IMAGE [TARGET]", "Write an image to files"),
+    Verb("image export", "transfers:export_image", "IMAGE [TARGET]", "Write an image to files", (_VM,)),
     Verb("image delete", "images:delete", "IMAGE...", "Delete images", (), ("rm",)),
     Verb("image build", "building:build", "DISTRIBUTION RELEASE", "Build an image from this machine's package mirror", (Flag("alias", "", "ALIAS", "Alias of the image (default DISTRIBUTION/RELEASE)"), Flag("package", "", "PACKAGE", "One more package; may be repeated"))),
     Verb("image alias list", "aliases:listing", "[FILTER...]", "List aliases", (_FORMAT,), ("ls",)),
     Verb("image alias create", "aliases:create", "ALIAS FINGERPRINT", "Give an image one more name"),
     Verb("image alias delete", "aliases:delete", "ALIAS", "Delete an alias", (), ("rm",)),
-    Verb("image alias rename", "aliases:rename", "ALIAS NAME", "Rename an alias"),
+    Verb("image alias rename", "aliases:rename", "ALIAS NAME", "Rename an alias", (), ("mv",)),
 )  # fmt: skip
 
 
@@ -160,7 +162,7 @@ _CONFIG_FLAG = Flag("config", "c", "KEY=VALUE", "Configuration of the new projec
 _OBJECTS = (
     *_objects("network", "NETWORK", "network"),
     Verb("network create", "objects:create", "NETWORK [KEY=VALUE...]", "Create a network", (Flag("type", "t", "TYPE", "Network type"), _TARGET)),
-    Verb("network rename", "objects:rename", "NETWORK NAME", "Rename a network"),
+    Verb("network rename", "objects:rename", "NETWORK NAME", "Rename a network", (), ("mv",)),
     Verb("network attach", "networks:attach", "NETWORK INSTANCE [DEVICE] [NIC]", "Add a NIC on a network to an instance"),
     Verb("network detach", "networks:detach", "NETWORK INSTANCE [DEVICE]", "Take a NIC from an instance"),
     Verb("network info", "networks:info", "NETWORK", "Show what a network is doing", (_TARGET,)),
@@ -170,7 +172,7 @@ _OBJECTS = (
     Verb("storage info", "storage:info", "POOL", "Show what a pool holds and has left", (Flag("bytes", "", "", "In bytes"), _TARGET)),
     *_objects("profile", "PROFILE", "profile"),
     Verb("profile create", "objects:create", "PROFILE", "Create a profile"),
-    Verb("profile rename", "objects:rename", "PROFILE NAME", "Rename a profile"),
+    Verb("profile rename", "objects:rename", "PROFILE NAME", "Rename a profile", (), ("mv",)),
     Verb("profile copy", "profiles:copy", "PROFILE NAME", "Copy a profile", (Flag("target-project", "", "PROJECT", "Project of the copy"),), ("cp",)),
     Verb("profile add", "profiles:add", "INSTANCE PROFILE", "Add a profile to an instance"),
     Verb("profile remove", "profiles:remove", "INSTANCE PROFILE", "Take a profile from an instance"),
@@ -178,7 +180,7 @@ _OBJECTS = (
     *_devices("profile device", "PROFILE"),
     *_objects("project", "PROJECT", "project"),
     Verb("project create", "objects:create", "PROJECT", "Create a project", (_CONFIG_FLAG,)),
-    Verb("project rename", "objects:rename", "PROJECT NAME", "Rename a project"),
+    Verb("project rename", "objects:rename", "PROJECT NAME", "Rename a project", (), ("mv",)),
     Verb("project switch", "projects:switch", "PROJECT", "Make a project the current one"),
     Verb("project info", "projects:info", "PROJECT", "Show limits and what is used", (_FORMAT,)),
 )  # fmt: skip
