@@ -91,8 +91,7 @@ def _carry(call: Call, fds: dict[str, Any], outputs: dict[str, int]) -> None:
 
 
 def _exit_code(call: Call, operation: dict[str, Any]) -> int:
-    path = url("operations", operation["id"], "wait")
-    done = call.server.get(path, timeout="-1")
+    done = call.server.final(operation)
     code = (done["metadata"] or {}).get("return")
     if done["status_code"] == 200:
         return int(code or 0)

@@ -106,21 +106,22 @@ class Server:
             return _metadata(reply)
 
     def wait(self, operation: Mapping[str, Any], *, doing: str = "") -> Any:
-        """Return the operation once it succeeded. Raises: Refused with its reason.
-
-        Operations outlive the gateway: while it restarts, or etcd is away, waiting goes on.
-        """
+        """Return the operation once it succeeded. Raises: Refused with its reason."""
         from cli.progress import alive
 
         path = url("operations", operation["id"])
         with alive(doing, lambda: self.get(path), quiet=self._quiet):
-            done = self._patiently(path + "/wait")
+            done = self.final(operation)
         if done["status_code"] != 200:
             raise Refused(400, done["err"] or f"the operation ended as {done['status']}")
         return done
 
-    def _patiently(self, path: str) -> Any:
-        end = None
+    def final(self, operation: Mapping[str, Any]) -> Any:
+        """Return the operation once it ended, well or not.
+
+        Operations outlive the gateway: while it restarts, or etcd is away, waiting goes on.
+        """
+        path, end = url("operations", operation["id"], "wait"), None
         while True:
             try:
                 return self.get(path, timeout="-1")

@@ -1,10 +1,12 @@
 """Sizes, times, YAML and bars, as the stock client writes them."""
 
+import threading
+
 import pytest
 
 from cli.documents import dump, load, load_map, ordered
 from cli.failure import CliError
-from cli.progress import Meter, bar, progress_of
+from cli.progress import Meter, alive, bar, progress_of
 from cli.texts import binary_size, duration, long_time, parse_time, short_time, size
 
 
@@ -78,6 +80,25 @@ def test_progress_comes_from_an_operations_metadata():
 
     assert progress_of(operation) == "50%"
     assert progress_of({"metadata": None}) == ""
+
+
+def test_a_long_operation_shows_what_it_says_of_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """What is being done, how far it is, and since when; the line is wiped at the end."""
+    asked = threading.Event()
+
+    def look() -> dict[str, object]:
+        asked.set()
+        return {"metadata": {"download_progress": "40%"}}
+
+    monkeypatch.setattr("cli.progress.is_painted", lambda quiet: True)
+    with alive("Fetching the image", look, quiet=False):
+        assert asked.wait(10)
+
+    painted = capsys.readouterr().err
+    assert "Fetching the image: 40% (" in painted
+    assert painted.endswith("\r\x1b[K")
 
 
 def test_nothing_is_painted_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]):
