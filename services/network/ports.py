@@ -83,7 +83,7 @@ class Host(Protocol):
         ...
 
     def is_serving(self, network: str) -> bool:
-        """Return whether the network's DHCP and DNS server runs. Cheap."""
+        """Return whether the network's bridge is there and its DHCP and DNS server runs. Cheap."""
         ...
 
     async def made(self) -> list[str]:

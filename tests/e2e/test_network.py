@@ -173,6 +173,17 @@ def test_a_killed_dns_server_is_back_within_seconds(podium: Podium) -> None:
     wait_for(lambda: _dnsmasq(podium) != before, 10)
 
 
+def test_a_bridge_deleted_by_hand_returns_and_running_containers_with_it(
+    podium: Podium, pair: tuple[str, str]
+) -> None:
+    subprocess.run(["ip", "link", "delete", podium.settings.bridge], check=True, timeout=10)
+    for name in pair:
+        wait_for(
+            lambda name=name: podium.run("exec", name, "--", "ping", "-c1", "-W1", pair[0]).returncode == 0
+        )
+    assert podium.run("exec", pair[1], "--", "getent", "ahostsv4", f"{pair[0]}.lxd").returncode == 0
+
+
 def test_a_killed_network_service_comes_back_without_touching_anything(podium: Podium) -> None:
     before = (_dnsmasq(podium), _rules(podium))
     _restart_network(podium)

@@ -31,15 +31,17 @@ class Dnsmasq:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def ensure(self, network: Network) -> None:
-        """Start the network's server unless it runs as wanted.
+    async def ensure(self, network: Network, index: int) -> None:
+        """Start the network's server unless it runs as wanted on the bridge with that interface index.
 
         Raises: WrongState naming what is in the way.
         """
         folder = self._folder / network.name
         argv = render.argv(network, folder, as_root=os.geteuid() == 0)
         mark = folder / "dnsmasq.argv"
-        same = mark.exists() and mark.read_text() == "\n".join(argv)
+        # Its DHCP socket is bound to an index, so that a bridge made anew needs a server started anew.
+        wanted = "\n".join([*argv, str(index)])
+        same = mark.exists() and mark.read_text() == wanted
         if self.pid(network.name) and same:
             return
         await self.stop(network.name)
@@ -48,7 +50,7 @@ class Dnsmasq:
         code, output = await run(argv)
         if code:
             raise await _refused(network, output)
-        mark.write_text("\n".join(argv))
+        mark.write_text(wanted)
 
     async def stop(self, name: str) -> None:
         pid = self.pid(name)

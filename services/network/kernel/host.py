@@ -16,7 +16,7 @@ from services.network.domain.bridge import plan_bridge
 from services.network.domain.conflicts import Rules, Seen
 from services.network.kernel import sockets, sysctls
 from services.network.kernel.dnsmasq import Dnsmasq
-from services.network.kernel.links import Links
+from services.network.kernel.links import Links, has_link
 from services.network.kernel.nft import Nft
 from services.network.ports import Link
 
@@ -69,11 +69,19 @@ class LinuxHost:
         folder = await asyncio.to_thread(self._dnsmasq.ensure_folder, network.name)
         plan = plan_bridge(network)
         before = await asyncio.to_thread(_lines, folder / "ports")
-        await self._netlink(lambda links: links.ensure_bridge(plan, before))
+        index = await self._netlink(lambda links: links.ensure_bridge(plan, before))
         await asyncio.to_thread(_write_lines, folder / "ports", plan.external)
+        nics = list(nics)
+        await self._rejoin(folder / "index", index, {nic.host_name for nic in nics})
         await asyncio.to_thread(sysctls.ensure_forwarding, network)
         await self.ensure_rules(network, nics)
-        await self._dnsmasq.ensure(network)
+        await self._dnsmasq.ensure(network, index)
+
+    async def _rejoin(self, mark: Path, index: int, names: set[str]) -> None:
+        """When the bridge is not the one that was, join the NICs of running instances to it again."""
+        if await asyncio.to_thread(_lines, mark) != (str(index),):
+            await self._netlink(lambda links: links.ensure_joined(index, names))
+            await asyncio.to_thread(_write_lines, mark, (str(index),))
 
     async def ensure_down(self, name: str) -> None:
         await self._dnsmasq.stop(name)
@@ -99,7 +107,7 @@ class LinuxHost:
         return hashlib.sha256("\0".join([script, *listed]).encode()).hexdigest()
 
     def is_serving(self, network: str) -> bool:
-        return self._dnsmasq.pid(network) is not None
+        return self._dnsmasq.pid(network) is not None and has_link(network)
 
     async def made(self) -> list[str]:
         return await asyncio.to_thread(self._dnsmasq.names)

@@ -42,8 +42,11 @@ class Links:
     def close(self) -> None:
         self._ip.close()
 
-    def ensure_bridge(self, plan: BridgePlan, before: tuple[str, ...]) -> None:
-        """Make the bridge as *plan* says; *before* are the interfaces that an earlier plan made ports."""
+    def ensure_bridge(self, plan: BridgePlan, before: tuple[str, ...]) -> int:
+        """Make the bridge as *plan* says and return its index.
+
+        *before* are the interfaces that an earlier plan made ports.
+        """
         with self._lock:
             if _index(plan.name) is None:
                 self._ip.link(
@@ -59,6 +62,14 @@ class Links:
             self._set_link(index, plan)
             self._set_ports(index, plan.external, before)
             self._set_routes(index, plan.routes)
+            return index
+
+    def ensure_joined(self, bridge: int, names: set[str]) -> None:
+        """Join the veths *names* that have no bridge to *bridge*, as after it was deleted by hand."""
+        with self._lock:
+            for link in list(self._ip.get_links(kind="veth")):
+                if link.get_attr("IFLA_IFNAME") in names and not link.get_attr("IFLA_MASTER"):
+                    self._ip.link("set", index=link["index"], master=bridge)
 
     def delete_bridge(self, name: str) -> None:
         with self._lock:
@@ -198,6 +209,11 @@ class Links:
                 # IPv6 would otherwise be tentative for a second, and dnsmasq could not bind to it.
                 flags = {"flags": 0x02} if ":" in address else {}
                 self._ip.addr("add", index=index, address=address, prefixlen=prefix, **flags)
+
+
+def has_link(name: str) -> bool:
+    """Cheap: one ioctl."""
+    return _index(name) is not None
 
 
 def _index(name: str) -> int | None:

@@ -185,6 +185,21 @@ async def test_a_second_look_changes_nothing_that_is_right(bench: Bench) -> None
     assert bench.has_chain()
 
 
+async def test_a_bridge_deleted_by_hand_returns_with_nics_and_server(bench: Bench, guest: int) -> None:
+    """Its index is another one then: ports have to join again, and DHCP to bind again."""
+    await bench.create()
+    [nic] = await bench.nics.reserve(Owner("i1", "default", "c1"), [Wanted("eth1", {"network": bench.name})])
+    await bench.nics.plug("i1", guest)
+    before = bench.pid()
+    await asyncio.to_thread(subprocess.run, ["ip", "link", "delete", bench.name], check=True)
+    assert not bench.networks.all_serve()
+    await bench.networks.reconcile()
+    assert bench.networks.all_serve()
+    assert bench.pid() != before
+    [link] = [link for link in await bench.host.links() if link.name == bench.name]
+    assert link.members == (nic.host_name,)
+
+
 async def test_what_no_record_knows_is_swept(bench: Bench) -> None:
     """A bridge, its table, server and files that a crash left without a record go; others stay."""
     network = await bench.create()
