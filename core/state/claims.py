@@ -73,7 +73,9 @@ class Holder:
             try:
                 told = await self._take(told)
             except Unavailable as exc:
-                log.warning("claim_waits", error=str(exc))
+                if told != exc.reason:
+                    log.warning("claim_waits", error=str(exc))
+                told = exc.reason
             except Stale:
                 continue
             if self.epoch:

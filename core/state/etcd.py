@@ -65,6 +65,7 @@ class EtcdStore:
         self._service = service
         self._timeout_s = timeout_s
         self._patience_s = timeout_s
+        self._answers = asyncio.Event()
         target = endpoint if endpoint.startswith("unix:") else f"ipv4:{endpoint}"
         self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
         self._kv: Any = rpc.KVStub(self._channel)
@@ -112,8 +113,14 @@ class EtcdStore:
             except (Unavailable, grpc.aio.AioRpcError) as exc:
                 if isinstance(exc, grpc.aio.AioRpcError) and exc.code() not in _AWAY:
                     raise
-            await asyncio.sleep(pause_s * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
+            await self._pause(pause_s * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
             pause_s = min(pause_s * 2, 1.0)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next try to follow; no longer than until any call is answered again."""
+        self._answers.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._answers.wait(), seconds)
 
     async def grant(self, ttl_s: float) -> Lease:
         reply = await self._call(self._lease.LeaseGrant, pb.LeaseGrantRequest(TTL=math.ceil(ttl_s)))
@@ -159,6 +166,7 @@ class EtcdStore:
         try:
             reply = await method(request, timeout=self._patience_s)
             self._patience_s = self._timeout_s
+            self._answers.set()
             return reply
         except grpc.aio.AioRpcError as exc:
             if exc.code() == grpc.StatusCode.DEADLINE_EXCEEDED:

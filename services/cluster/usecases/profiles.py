@@ -18,7 +18,8 @@ from core.state.store import Txn
 from services.cluster.domain import rules
 from services.cluster.store import ClusterStore
 
-_TRIES, _PAUSE_S = 5, 0.05
+# About three seconds: a cache may be that late when etcd has just come back.
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 def event(action: str, kind: str, project: str, name: str) -> Event:
@@ -94,7 +95,7 @@ class Profiles:
         """Delete a profile that no instance uses, proved in the transaction. Raises: WrongState, Stale."""
         rules.protect_default("profile", name, "deleted")
         key = keys.profile(project, name)
-        for _ in range(_TRIES):
+        for pause_s in _PAUSES_S:
             seen = self._store.instances.revision
             self._refuse_used(self.get(project, name).record)
             txn = Txn().exists(key).prefix_unchanged(_users_prefix(project), seen).delete(key)
@@ -103,7 +104,7 @@ class Profiles:
                 return self._store.profile_cache.apply(key, None, await self._store.store.commit(txn))
             except Stale:
                 # An instance changed that our cache does not show yet; look again when it does.
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(pause_s)
         raise Stale("BUSY_PROJECT", "Instances of the project keep changing; try again", about=name)
 
     def _refuse_used(self, profile: Profile) -> None:
