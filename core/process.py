@@ -19,16 +19,24 @@ _TIDY_EVERY_S = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run_service(main: Callable[[], Awaitable[None]], *, log_level: str = "info") -> None:
+def quick_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's: an eighth less CPU per call for 2.5 MB, so for the processes that carry data."""
+    import uvloop
+
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def run_service(
+    main: Callable[[], Awaitable[None]],
+    *,
+    log_level: str = "info",
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run *main* until it returns or SIGTERM/SIGINT cancels it; it cleans up in `finally`."""
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     logs.setup(log_level)
-    import uvloop
-
-    with (
-        contextlib.suppress(asyncio.CancelledError),
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
+    with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
             runner.run(_until_signalled(main))
         except PodiumError as exc:

@@ -111,7 +111,7 @@ async def member_service(name: str) -> AsyncIterator[MemberService]:
     async with contextlib.AsyncExitStack() as stack:
         lock = take_lock(settings, name)
         stack.callback(os.close, lock)
-        start_metrics(settings.metrics_port(name))
+        await start_metrics(settings.metrics_port(name))
         etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service=name)
         stack.push_async_callback(etcd.close)
         claim = Holder(

@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 async def main() -> None:
     settings = Settings.from_env()
-    start_metrics(settings.metrics_port("gateway"))
+    await start_metrics(settings.metrics_port("gateway"))
     store = EtcdStore(settings.etcd_endpoint, member=settings.member, service="gateway")
     backend = Backend(settings, store)
     await backend.start()
