@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deploy.host import copy_app, wanted_packages
 from deploy.privileges import ROOT
-from services.image.build import write_sources
+from services.image.sources.recipe import write_sources
 
 CONTEXT = ROOT / "build" / "compose"
 _CACHE = Path("/var/cache/podium/compose")

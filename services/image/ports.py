@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
+
+from services.image.sources.recipe import Recipe
 
 # Told how many per cent of a file are done.
 Tell = Callable[[int], Awaitable[None]]
@@ -65,3 +67,16 @@ class Converter(Protocol):
         ...
 
     async def is_directory(self, squashfs: Path, name: str) -> bool: ...
+
+
+class Builder(Protocol):
+    """Images from packages, without privileges."""
+
+    def parts(
+        self, recipe: Recipe, work: Path, tell: Callable[[str], Awaitable[None]]
+    ) -> AsyncGenerator[tuple[str, bytes], None]:
+        """Build below *work*, and yield a split image as it comes: ("metadata" or "rootfs", bytes).
+
+        Raises: Invalid, Unsupported. Closing it early ends the build.
+        """
+        ...

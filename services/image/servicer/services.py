@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from core.errors import Invalid, Unsupported
+from core.errors import Invalid
 from core.operations.runner import Runner
 from core.operations.servicer import answer
 from core.records import Alias, Image
@@ -18,6 +18,7 @@ from core.state.repository import Entry
 from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.store import ImageStore
+from services.image.usecases.builds import Builds, Wanted
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
 
@@ -31,10 +32,13 @@ _PART_NUMBERS = {name: number for number, name in _PARTS.items()}
 
 
 class ImageServicer(rpc.ImageServiceServicer):
-    def __init__(self, store: ImageStore, images: Images, imports: Imports, runner: Runner) -> None:
+    def __init__(
+        self, store: ImageStore, images: Images, imports: Imports, builds: Builds, runner: Runner
+    ) -> None:
         self._store = store
         self._images = images
         self._imports = imports
+        self._builds = builds
         self._runner = runner
 
     async def UploadImage(
@@ -107,9 +111,17 @@ class ImageServicer(rpc.ImageServiceServicer):
         )
 
     async def BuildImage(self, request: pb.BuildImageRequest, context: Any) -> pb.BuildImageResponse:
-        raise Unsupported(
-            "BUILD_NEEDS_ROOT", "Build with `podium image build` on the host, which imports the result"
+        operation = await self._builds.accept(
+            Wanted(
+                project=request.project,
+                distribution=request.distribution,
+                release=request.release,
+                packages=tuple(request.packages),
+                aliases=tuple(request.aliases),
+                force=request.force,
+            )
         )
+        return pb.BuildImageResponse(operation=answer(self._runner, operation))
 
     async def CreateAlias(self, request: pb.CreateAliasRequest, context: Any) -> pb.CreateAliasResponse:
         entry = await self._images.create_alias(_alias_from(request.alias))

@@ -195,9 +195,8 @@ class Imports:
 
     async def clean(self) -> None:
         """Remove what no record and no running operation needs. Call after the runner started."""
-        live = set(self._runner.live_of(KIND))
         for id in self._blobs.staged():
-            if id not in live:
+            if not self._runner.find_live(id):
                 await asyncio.to_thread(self._blobs.drop_staging, id)
         await self.sweep()
 

@@ -23,8 +23,11 @@ from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.blobs.files import FileBlobs
 from services.image.formats.squashfs import SquashfsConverter
+from services.image.ports import Builder
 from services.image.servicer.services import ImageServicer
+from services.image.sources.mmdebstrap import Mmdebstrap
 from services.image.store import ImageStore
+from services.image.usecases.builds import Builds
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
 
@@ -126,7 +129,9 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def image_service(root: Path, memory: MemoryStore) -> AsyncIterator[Service]:
+async def image_service(
+    root: Path, memory: MemoryStore, builder: Builder | None = None
+) -> AsyncIterator[Service]:
     """Run the service with its socket and files below *root*."""
     settings = Settings.from_env({"PODIUM_DIR": str(root)})
     settings.run_dir.mkdir()
@@ -134,11 +139,12 @@ async def image_service(root: Path, memory: MemoryStore) -> AsyncIterator[Servic
     runner = Runner(memory, service="image", member="test")
     imports = Imports(store, blobs, SquashfsConverter(), runner)
     images = Images(store, blobs, runner, imports.remove_unused)
+    builds = Builds(store, blobs, builder or Mmdebstrap(), imports, images, runner)
     await store.start()
     await runner.start()
 
     def register(server: grpc.aio.Server) -> list[str]:
-        rpc.add_ImageServiceServicer_to_server(ImageServicer(store, images, imports, runner), server)
+        rpc.add_ImageServiceServicer_to_server(ImageServicer(store, images, imports, builds, runner), server)
         return ["podium.image.v1.ImageService"]
 
     server = await serve(settings, "image", register)
