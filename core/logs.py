@@ -61,10 +61,19 @@ def get_logger(name: str) -> Logger:
     return Logger(name)
 
 
+class _PeerGone(logging.Filter):
+    """Drop what grpc says, with a traceback, when the other side of a call vanished: that is no error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.exc_info[0] if record.exc_info else None
+        return kind is None or kind.__name__ != "ExecuteBatchError"
+
+
 def setup(level: str = "info") -> None:
     """Write JSON lines to stderr, which the supervisor keeps in a file."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_PeerGone())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

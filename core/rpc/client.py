@@ -7,7 +7,7 @@ Unary calls get a deadline when the caller names none; streams live as long as t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any, cast
 
 import grpc
@@ -96,8 +96,8 @@ class _Channel:
 
         return call
 
-    def _many(self, method: Any) -> Callable[..., AsyncIterator[Any]]:
-        async def call(request: Any, *, timeout: float | None = None) -> AsyncIterator[Any]:
+    def _many(self, method: Any) -> Callable[..., AsyncGenerator[Any, None]]:
+        async def call(request: Any, *, timeout: float | None = None) -> AsyncGenerator[Any, None]:
             rpc = method(request, timeout=timeout, metadata=_metadata())
             try:
                 async for item in rpc:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -11,15 +12,16 @@ _BYTES = "application/octet-stream"
 
 
 async def answer(
-    request: web.Request, messages: AsyncIterator[Any], headers: dict[str, str] | None = None
+    request: web.Request, messages: AsyncGenerator[Any, None], headers: dict[str, str] | None = None
 ) -> web.StreamResponse:
     """Send the chunks of *messages*. What fails before the first of them is still an error reply."""
-    first = await anext(messages, None)
-    response = web.StreamResponse(headers={"Content-Type": _BYTES, **(headers or {})})
-    await response.prepare(request)
-    if first is not None:
-        await response.write(first.chunk)
-    async for message in messages:
-        await response.write(message.chunk)
-    await response.write_eof()
+    async with aclosing(messages):
+        first = await anext(messages, None)
+        response = web.StreamResponse(headers={"Content-Type": _BYTES, **(headers or {})})
+        await response.prepare(request)
+        if first is not None:
+            await response.write(first.chunk)
+        async for message in messages:
+            await response.write(message.chunk)
+        await response.write_eof()
     return response

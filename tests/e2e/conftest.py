@@ -38,6 +38,9 @@ class Podium:
     def state_dir(self) -> Path:
         return self.settings.state_dir
 
+    def logs(self) -> list[Path]:
+        return sorted((self.state_dir / "logs").glob("*.log"))
+
     def processes(self) -> dict[str, int]:
         found = json.loads((self.settings.run_dir / "supervisor.json").read_text())
         return dict(found["processes"])
@@ -53,6 +56,18 @@ class Podium:
         done = self.run(*args, input=input, timeout=timeout)
         assert done.returncode == 0, f"lxc {' '.join(args)}: {done.stderr.decode()}{done.stdout.decode()}"
         return done.stdout.decode()
+
+
+@contextlib.contextmanager
+def unharmed(podium: Podium) -> Iterator[None]:
+    """Fail if any process ended or any log tells of a crash meanwhile."""
+    processes, sizes = podium.processes(), {path: path.stat().st_size for path in podium.logs()}
+    yield
+    assert podium.processes() == processes
+    for path in podium.logs():
+        new = path.read_bytes()[sizes.get(path, 0) :]
+        crashed = [line for line in new.splitlines() if b"crashed" in line or b"raceback" in line]
+        assert not crashed, f"{path.name}: {crashed[0].decode()[:3000]}"
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -117,3 +117,10 @@ NO_HTTP = [
 ]  # fmt: skip
 FILE_NUMBERS = ["-1", "x", "9" * 20, "1e3", "", " ", "0o600", "0x1ff", "\udcff", LONG, "07777777"]
 FILE_PATHS = ["", "..", "/..", "a\0b", "/dev/../../x", "/" + LONG, "/root/" + "d/" * 2000, "\udcff", "/"]
+_PART = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="m"\r\n\r\n%s\r\n'
+BAD_IMAGES = [
+    b"", b"{", b"[]", b"{}", b'{"source": 7}', b'{"source": {"type": "nonsense"}}', b"\0" * 10_000,
+    b"\x1f\x8b\x08\x00" + b"\0" * 100, b"hsqs" + b"\xff" * 500, b"\xfd7zXZ\0" + b"a" * 50, b"ustar" * 200,
+    b"--x--\r\n", b"--x\r\n\r\n", _PART % (b"rootfs", b"x") + b"--x--\r\n", _PART % (b"metadata", b"x"),
+    _PART % (b"nonsense", b"x") + b"--x--\r\n",
+]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import raw_http
-from tests.e2e.conftest import Podium
+from tests.e2e.conftest import Podium, unharmed
 from tests.e2e.test_launch import wait_for
 
 _UPGRADE = {
@@ -33,9 +33,8 @@ def _text(data: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def guest(podium: Podium) -> Iterator[str]:
     podium.lxc("launch", "debian/12", "guest")
-    before = podium.processes()
-    yield "guest"
-    assert podium.processes() == before
+    with unharmed(podium):
+        yield "guest"
     podium.lxc("delete", "-f", "guest")
 
 
@@ -96,6 +95,16 @@ def test_a_silent_command_ends_with_its_client(
 
     wait_for(command.is_over, 10)
     wait_for(lambda: not is_running_inside(podium, f"^sleep {number}"), 10)
+
+
+def test_a_client_that_vanishes_at_once_leaves_no_command(podium: Podium, guest: str) -> None:
+    """Whether the command began, began just then, or never will."""
+    commands = []
+    for n in range(20):
+        commands.append(start(podium, ["sleep", f"9988{n:02}"]))
+        commands[-1].vanish()
+    wait_for(lambda: all(command.is_over() for command in commands), 15)
+    assert not is_running_inside(podium, "^sleep 9988")
 
 
 def test_a_command_that_ignores_the_hangup_ends_too(podium: Podium, guest: str) -> None:

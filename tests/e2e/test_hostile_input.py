@@ -15,8 +15,9 @@ import pytest
 
 from gateway.lxd.routes import table
 from tests.e2e import raw_http
-from tests.e2e.conftest import Podium
+from tests.e2e.conftest import Podium, unharmed
 from tests.e2e.hostile import (
+    BAD_IMAGES,
     BAD_JSON,
     BAD_NAMES,
     BAD_QUERIES,
@@ -30,6 +31,7 @@ from tests.e2e.hostile import (
     WRONG,
 )  # fmt: skip
 from tests.e2e.raw_http import Reply, head
+from tests.e2e.test_launch import wait_for
 
 
 def routes(*methods: str) -> list[tuple[str, str]]:
@@ -52,13 +54,8 @@ def watched(podium: Podium) -> Iterator[Podium]:
     podium.lxc("project", "create", "victim")
     podium.lxc("storage", "create", "victim", "dir")
     podium.lxc("network", "create", "victim", "ipv4.address=none", "ipv6.address=none")
-    before, logs = podium.processes(), {p: p.stat().st_size for p in _logs(podium)}
-    yield podium
-    assert podium.processes() == before
-    for path in _logs(podium):
-        new = path.read_bytes()[logs.get(path, 0) :]
-        crashed = [line for line in new.splitlines() if b"crashed" in line or b"raceback" in line]
-        assert not crashed, f"{path.name}: {crashed[0].decode()[:3000]}"
+    with unharmed(podium):
+        yield podium
     assert podium.lxc("query", "/1.0/instances/victim")
     for kind in ("instances", "profiles", "projects", "networks", "storage-pools"):
         for name in _made(podium, kind):
@@ -70,10 +67,6 @@ def _made(podium: Podium, kind: str) -> list[str]:
     found = [item["name"] for item in podium.rest.call("GET", f"/1.0/{kind}?recursion=1")]
     odd = {unquote(name) for name in ODD_NAMES.values()}
     return [name for name in found if name in odd or name.startswith(("victim", "hostile"))]
-
-
-def _logs(podium: Podium) -> list[Any]:
-    return sorted((podium.state_dir / "logs").glob("*.log"))
 
 
 def expect(podium: Podium, cases: Iterator[tuple[str, bytes]], *, holds: Callable[[Reply], bool]) -> None:
@@ -276,6 +269,7 @@ def test_what_is_not_http_is_refused_or_dropped(watched: Podium, data: bytes) ->
 
 
 def test_bodies_cut_off_in_the_middle_leave_nothing_behind(watched: Podium) -> None:
+    before = _running(watched)
     cut = b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"nam\r\n40\r\ncut'
     for method, path in (*BODIES, ("POST", "/1.0/images"), ("POST", "/1.0/instances/{name}/files")):
         target = filled(path) + ("?path=/root/x" if "files" in path else "")
@@ -284,7 +278,30 @@ def test_bodies_cut_off_in_the_middle_leave_nothing_behind(watched: Podium) -> N
             with raw_http.connect(watched.settings.socket_path) as sock:
                 sock.sendall(begin + tail)
     assert watched.rest.call("GET", "/1.0")
-    assert "running" not in watched.rest.call("GET", "/1.0/operations")
+    wait_for(lambda: _running(watched) <= before)
+
+
+def _running(podium: Podium) -> set[str]:
+    return set(podium.rest.call("GET", "/1.0/operations").get("running", ()))
+
+
+@pytest.mark.parametrize("body", BAD_IMAGES)
+@pytest.mark.parametrize("header", ["", "filename", "properties", "public", "fingerprint"])
+def test_what_is_no_image_is_refused_or_fails_with_a_sentence(
+    watched: Podium, header: str, body: bytes
+) -> None:
+    headers = {"Content-Type": "application/octet-stream"}
+    if body.startswith(b"--x"):
+        headers["Content-Type"] = "multipart/form-data; boundary=x"
+    if header:
+        headers[f"X-LXD-{header}"] = "\udcff%00../../x"
+    reply = raw_http.send(watched.settings.socket_path, "POST", "/1.0/images", body, headers)
+    if reply.status == 202:
+        url = f"{reply.envelope['operation']}/wait?timeout=20"
+        done = raw_http.send(watched.settings.socket_path, "GET", url).envelope["metadata"]
+        assert done["status_code"] == 400 and done["err"] and "Traceback" not in done["err"], done
+    else:
+        assert reply.is_refusal(), reply
 
 
 def test_a_client_may_ask_before_it_sends(watched: Podium) -> None:

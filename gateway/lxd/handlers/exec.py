@@ -125,8 +125,7 @@ async def channel(request: web.Request) -> web.StreamResponse:
     await incoming.put(opened)
     replies = req.backend(request).exec.ConnectChannel(_drain(incoming))
     connected = asyncio.ensure_future(anext(replies))
-    await socket.prepare(request)
-    await _carry(socket, replies, incoming, connected)
+    await _carry(request, socket, replies, incoming, connected)
     return socket
 
 
@@ -141,10 +140,16 @@ async def _refuse_wrong_secret(request: web.Request) -> None:
 
 
 async def _carry(
-    socket: web.WebSocketResponse, replies: Any, incoming: Any, connected: asyncio.Future[Any]
+    request: web.Request,
+    socket: web.WebSocketResponse,
+    replies: Any,
+    incoming: Any,
+    connected: asyncio.Future[Any],
 ) -> None:
-    tasks = [asyncio.create_task(_ping(socket))]
+    tasks: list[asyncio.Future[Any]] = [connected]
     try:
+        await socket.prepare(request)
+        tasks.append(asyncio.create_task(_ping(socket)))
         channel = (await connected).opened.channel
         reader = asyncio.create_task(_read(socket, incoming, is_control=channel == "control"))
         writer = asyncio.create_task(_write(socket, replies))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,8 +49,15 @@ async def head_file(request: web.Request) -> web.Response:
 
 async def get_file(request: web.Request) -> web.StreamResponse:
     stream = req.backend(request).files.ReadFile(pb.ReadFileRequest(file=_ref(request)))
-    info = (await anext(stream)).info
-    feed.announce(request, "instance-file-retrieved", path=request.query["path"])
+    async with aclosing(stream):
+        info = (await anext(stream)).info
+        feed.announce(request, "instance-file-retrieved", path=request.query["path"])
+        return await _file_answer(request, info, stream)
+
+
+async def _file_answer(
+    request: web.Request, info: Any, stream: AsyncGenerator[Any, None]
+) -> web.StreamResponse:
     headers = _headers(info)
     if info.type == pb.FILE_TYPE_DIRECTORY:
         response = envelope.sync(list(info.entries))
@@ -60,9 +68,8 @@ async def get_file(request: web.Request) -> web.StreamResponse:
             body=info.target.encode(), headers=headers, content_type="application/octet-stream"
         )
     leaf = re.sub(r"[^A-Za-z0-9._-]", "_", request.query["path"].rsplit("/", 1)[-1])
-    return await streams.answer(
-        request, stream, {**headers, "Content-Disposition": f"inline;filename={leaf}"}
-    )
+    headers["Content-Disposition"] = f"inline;filename={leaf}"
+    return await streams.answer(request, stream, headers)
 
 
 async def post_file(request: web.Request) -> web.Response:

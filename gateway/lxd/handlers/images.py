@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -19,6 +20,7 @@ from protos.podium.image.v1 import image_pb2 as pb
 _CHUNK = 1 << 20
 _JSON_LIMIT = 1 << 20
 _STALL_S = 60.0
+_SOURCES = ("image", "url", "instance", "container", "virtual-machine", "snapshot")
 _PARTS = {"metadata": pb.IMAGE_PART_METADATA, "rootfs": pb.IMAGE_PART_ROOTFS}
 
 
@@ -113,7 +115,9 @@ async def post_image(request: web.Request) -> web.Response:
 async def _refuse_source(request: web.Request, body: bytes) -> None:
     while len(body) <= _JSON_LIMIT and (more := await _in_time(request.content.readany())):
         body += more
-    req.parse_object(body)
+    kind = req.text(req.object_of(req.parse_object(body), "source"), "type")
+    if kind not in _SOURCES:
+        raise Invalid("BAD_SOURCE", f"Unknown source type {kind[:40]!r}", about="source.type")
     raise Unsupported("NO_SOURCES", "Only uploads are supported yet; publish and copies from servers are not")
 
 
@@ -182,7 +186,8 @@ async def export_image(request: web.Request) -> web.StreamResponse:
         pb.ExportImageRequest(project=_project(request), fingerprint=image.fingerprint)
     )
     if image.split:
-        return await _export_split(request, stream, image)
+        async with aclosing(stream):
+            return await _export_split(request, stream, image)
     header = (await anext(stream)).header
     headers = {
         "Content-Disposition": f"inline;filename={header.filename}",

@@ -69,6 +69,7 @@ class Session:
         self._process: Child | None = None
         self._owned: list[int] = []
         self._is_raw = False
+        self.is_abandoned = False
 
     def connect(self, secret: str) -> str:
         """Return the channel of *secret*, which connects once. Raises: NotFound."""
@@ -176,6 +177,8 @@ class Session:
                 os.kill(pid, number)
 
     def kill(self) -> None:
+        """End the command, or see to it that it never begins."""
+        self.is_abandoned = True
         if self._process:
             self.signal(signal.SIGKILL)
             self._process.kill()
@@ -299,6 +302,8 @@ class Execs:
             await self._runner.finish(session.id, metadata=result)
 
     async def _ran(self, session: Session, target: Target) -> dict[str, object]:
+        if session.is_abandoned:
+            raise WrongState("CLIENT_GONE", "The client went away before the command began")
         files = _record_files(session, target) if session.command.record else {}
         output = {name: _create(path) for name, path in files.items()}
         session.start(output)
