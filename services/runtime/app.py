@@ -115,7 +115,7 @@ def _wire(
         return find(host, project, name)
 
     def register(server: grpc.aio.Server) -> list[str]:
-        instances = InstanceServicer(host, create, power, changes, follow, runner)
+        instances = InstanceServicer(host, create, power, changes, follow, claims)
         instance_pb2_grpc.add_InstanceServiceServicer_to_server(instances, server)
         exec_pb2_grpc.add_ExecServiceServicer_to_server(ExecServicer(execs, locate, runner), server)
         files_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(roots, locate), server)

@@ -8,7 +8,6 @@ from typing import Any
 
 from core.errors import Invalid
 from core.operations.operation import Operation
-from core.operations.runner import Runner
 from core.operations.servicer import answer
 from core.records import Instance, InstanceObserved
 from core.state import keys
@@ -18,6 +17,7 @@ from protos.podium.runtime.v1 import instance_pb2_grpc as rpc
 from services.runtime.servicer import convert, metrics
 from services.runtime.usecases import figures
 from services.runtime.usecases.change import Changes, Update
+from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create, Source, Wanted
 from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.host import Host
@@ -34,14 +34,21 @@ _ACTIONS = {
 
 class InstanceServicer(rpc.InstanceServiceServicer):
     def __init__(
-        self, host: Host, create: Create, power: Power, changes: Changes, follow: Follow, runner: Runner
+        self,
+        host: Host,
+        create: Create,
+        power: Power,
+        changes: Changes,
+        follow: Follow,
+        claims: Claims,
     ) -> None:
         self._host = host
+        self._claims = claims
         self._follow = follow
         self._create = create
         self._power = power
         self._changes = changes
-        self._runner = runner
+        self._runner = claims.runner
 
     def _answer(self, operation: Operation) -> common_pb2.Operation:
         return answer(self._runner, operation)
@@ -65,6 +72,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
 
     async def GetInstance(self, request: pb.GetInstanceRequest, context: Any) -> pb.GetInstanceResponse:
         self._host.store.home_of(request.project, "profiles")
+        await self._claims.caught_up(request.project, request.name)
         entry = self._host.store.instance(request.project, request.name)
         message = self._shown(entry.record, entry.revision)
         if request.view == pb.INSTANCE_VIEW_FULL:

@@ -74,6 +74,11 @@ class Claims:
                 await asyncio.sleep(_PAUSE_S)
         raise Busy("BUSY", f"Instance {name!r} is busy with another operation; try again", about=name)
 
+    async def caught_up(self, project: str, name: str) -> None:
+        """Return when no outcome about *name* is being recorded: the caller may have read it already."""
+        if entry := self.store.instances.get(keys.instance(project, name)):
+            await self._ends_just_now(self.store.observed_of(entry.record).record)
+
     async def _ends_just_now(self, observed: InstanceObserved) -> bool:
         """Wait for an owner whose outcome is being recorded: a client may have read it before we know."""
         if not observed.operation or not self.runner.is_ending(observed.operation):

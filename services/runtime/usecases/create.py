@@ -82,6 +82,7 @@ class Create:
     async def accept(self, wanted: Wanted) -> Operation:
         """Raises: Invalid, NotFound, AlreadyExists."""
         image = await self._image(wanted)
+        await self._claims.caught_up(wanted.project, wanted.name)
         for _ in range(_ATTEMPTS):
             instance = self._decide(wanted, image)
             try:

@@ -172,3 +172,17 @@ async def test_a_reboot_that_was_already_carried_out_is_not_waited_for_again(wor
         await world.power._on_exit(instance)
         await until(lambda: not world.runner.live_of("instance.exit"))
     assert world.status() == "running"
+
+
+async def test_a_name_is_free_as_soon_as_a_client_read_that_its_creation_failed(world: World) -> None:
+    """etcd may tell the gateway of the outcome before it answers the process that recorded it."""
+    world.networks.fails = True
+    operation = await world.create.accept(Wanted("default", "web", Source(alias="debian/12")))
+    world.late.may_answer.clear()
+    await asyncio.wait_for(_recorded(world.late, operation.id), 5)
+    world.networks.fails = False
+
+    again = asyncio.create_task(world.create.accept(Wanted("default", "web", Source(alias="debian/12"))))
+    asyncio.get_running_loop().call_later(0.01, world.late.may_answer.set)
+
+    assert (await world.done(await again)).state == "succeeded"
