@@ -7,6 +7,9 @@ import re
 _BYTES = {"": 1, "B": 1, " bytes": 1}
 _BYTES |= {f"{p}B": 1000 ** (i + 1) for i, p in enumerate("kMGTPE")}
 _BYTES |= {f"{p}iB": 1024 ** (i + 1) for i, p in enumerate("KMGTPE")}
+_BITS = {"": 1, "bit": 1}
+_BITS |= {f"{p}bit": 1000 ** (i + 1) for i, p in enumerate("kMGTPE")}
+_BITS |= {f"{p}ibit": 1024 ** (i + 1) for i, p in enumerate("KMGTPE")}
 _SIZE = re.compile(r"([0-9]{1,18})([A-Za-z ]*)")
 _MAX_BYTES = 2**63 - 1
 _TRUE = frozenset({"true", "1", "yes", "on"})
@@ -22,6 +25,14 @@ def parse_bytes(text: str) -> int:
     if size > _MAX_BYTES:
         raise ValueError(f"{text!r} is too large")
     return size
+
+
+def parse_bits(text: str) -> int:
+    """Return bits per second for "100Mbit", "1Gibit" or "5000"."""
+    match = _SIZE.fullmatch(text)
+    if not match or match[2] not in _BITS:
+        raise ValueError(f"{text[:40]!r} is not a bit rate such as 100Mbit")
+    return min(int(match[1]) * _BITS[match[2]], _MAX_BYTES)
 
 
 def parse_bool(text: str) -> bool:

@@ -6,6 +6,7 @@ Works from what lies on the host, not from etcd, so it also cleans up after a br
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -82,6 +83,14 @@ def remove_networks(state: Path) -> None:
             _run("nft", "delete", "table", family, table_name(path.name))
 
 
+def remove_shapers(state: Path) -> None:
+    """Remove the devices that bound NICs; their alias begins with the folder of who made them."""
+    done = subprocess.run(["ip", "-j", "link", "show", "type", "ifb"], capture_output=True, check=False)
+    for link in json.loads(done.stdout or b"[]"):
+        if link.get("ifalias", "").startswith(f"{state}/networks "):
+            _run("ip", "link", "delete", link["ifname"])
+
+
 def remove_cgroups(ids: list[str]) -> None:
     for parent in [*Path("/sys/fs/cgroup").glob("*/podium*"), *Path("/sys/fs/cgroup").glob("podium*")]:
         for id in ids:
@@ -112,6 +121,7 @@ def purge(settings: Settings) -> None:
     ids = [p.name for p in instances.iterdir()] if instances.exists() else []
     kill_monitors(state)
     remove_networks(state)
+    remove_shapers(state)
     unmount_below(state)
     remove_cgroups(ids)
     left = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f" {state}/" in line]

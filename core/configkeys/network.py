@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 
 from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
-from core.units import parse_bool, parse_int
+from core.units import parse_bits, parse_bool, parse_int
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _INTERFACE = re.compile(r"[-_A-Za-z0-9.]{1,15}")
@@ -188,8 +188,10 @@ NIC = Schema(
         ConfigKey("security.mac_filtering", parse_bool, "let no other MAC out", "false", True),
         ConfigKey("security.ipv4_filtering", parse_bool, "let no other IPv4 address out", "false", True),
         ConfigKey("security.ipv6_filtering", parse_bool, "let no other IPv6 address out", "false", True),
+        ConfigKey("limits.ingress", parse_bits, "bits per second to the instance", "", True),
+        ConfigKey("limits.egress", parse_bits, "bits per second from the instance", "", True),
+        ConfigKey("limits.max", parse_bits, "both of them", "", True),
         _no("boot.priority", "virtual machines are not supported"),
-        *(_no(f"limits.{n}", _NIC_LATER) for n in ("ingress", "egress", "max")),
         *(_no(f"ipv{n}.routes{e}", _NIC_LATER) for n in "46" for e in ("", ".external")),
         *(_no(n, _NIC_LATER) for n in ("security.port_isolation", "vlan", "vlan.tagged", "gvrp")),
         *(_no(f"maas.subnet.ipv{n}", "MAAS is not supported") for n in "46"),

@@ -31,7 +31,7 @@ async def main() -> None:
         service.at_end(warnings.close)
         await service.start(store)
         networks, nics = Networks(store, host), Nics(store, host)
-        strays, conflicts = Strays(store, nics), Conflicts(store, host, warnings)
+        strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings)
         await service.start(runner)
         await networks.reconcile()
 

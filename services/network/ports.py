@@ -68,7 +68,7 @@ class Host(Protocol):
         ...
 
     async def plug(self, nic: NicReservation, pid: int) -> None:
-        """Make *nic* exist between its bridge and the network namespace of process *pid*.
+        """Make *nic* exist between its bridge and the network namespace of process *pid*, within its rates.
 
         Raises: WrongState.
         """
@@ -76,6 +76,10 @@ class Host(Protocol):
 
     async def unplug(self, nic: NicReservation) -> None:
         """Remove the NIC's interfaces from host and guest."""
+        ...
+
+    async def remove_unused(self) -> None:
+        """Remove what bounded NICs of guests that ended."""
         ...
 
     async def leased(self, network: str) -> dict[str, str]:

@@ -142,6 +142,24 @@ def test_a_filtered_guest_cannot_speak_as_another(podium: Podium, pair: tuple[st
     assert a
 
 
+def test_a_rate_holds_from_the_start_and_is_taken_back_live(podium: Podium, pair: tuple[str, str]) -> None:
+    name = pair[1]
+    podium.lxc("config", "device", "override", name, "eth0", "limits.max=10Mbit")
+    podium.lxc("restart", "-f", name)
+    assert _rates(podium, name) == ["10Mbit"]
+    podium.lxc("config", "device", "set", name, "eth0", "limits.max=20Mbit")
+    assert _rates(podium, name) == ["20Mbit"]
+    podium.lxc("config", "device", "remove", name, "eth0")
+    assert _rates(podium, name) == []
+
+
+def _rates(podium: Podium, name: str) -> list[str]:
+    host_name = podium.lxc("config", "get", name, "volatile.eth0.host_name").strip()
+    argv = ["tc", "class", "show", "dev", host_name]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
+    return [line.split("rate ")[1].split()[0] for line in shown.splitlines() if "rate " in line]
+
+
 def test_the_network_commands_of_the_client(podium: Podium, pair: tuple[str, str]) -> None:
     name = f"pn{secrets.token_hex(3)}"
     podium.lxc("network", "create", name, "ipv6.address=none", "dns.search=a.example,b.example")

@@ -44,7 +44,7 @@ class LinuxHost:
 
     async def _netlink(self, work: Callable[[Links], T]) -> T:
         def run() -> T:
-            self._links = self._links or Links()
+            self._links = self._links or Links(str(self._folder))
             return work(self._links)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
@@ -128,6 +128,10 @@ class LinuxHost:
 
     async def plug(self, nic: NicReservation, pid: int) -> None:
         await self._netlink(lambda links: links.ensure_veth(nic, pid))
+        await self._netlink(lambda links: links.shape(nic))
+
+    async def remove_unused(self) -> None:
+        await self._netlink(lambda links: links.delete_unused_shapers())
 
     async def unplug(self, nic: NicReservation) -> None:
         await self._netlink(lambda links: links.delete_veth(nic))

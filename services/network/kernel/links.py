@@ -14,6 +14,7 @@ from core.records import NicReservation
 from services.network.domain.addresses import Subnets
 from services.network.domain.bridge import BridgePlan
 from services.network.kernel.netlink import IPRoute, NetlinkError
+from services.network.kernel.shaping import Shaper
 from services.network.ports import Link, LinkAddress
 
 IFF_UP = 1
@@ -35,8 +36,9 @@ _COUNTERS = {
 class Links:
     """One netlink socket, used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str = "") -> None:
         self._ip: Any = IPRoute()
+        self._shaper = Shaper(self._ip, owner)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -102,9 +104,19 @@ class Links:
             except NetlinkError as exc:
                 raise _not_plugged(nic, exc) from exc
 
+    def shape(self, nic: NicReservation) -> None:
+        """Bound the traffic of a NIC that exists, as its options say."""
+        with self._lock:
+            self._shaper.ensure(nic)
+
+    def delete_unused_shapers(self) -> None:
+        with self._lock:
+            self._shaper.remove_unused()
+
     def delete_veth(self, nic: NicReservation) -> None:
         """Remove the NIC from host and guest; an interface of that name that is not ours stays."""
         with self._lock:
+            self._shaper.remove(nic)
             index, bridge = _index(nic.host_name), _index(nic.bridge)
             if index is None or self._kind(index) != "veth" or self._master(index) != bridge:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.logs import get_logger
+from services.network.ports import Host
 from services.network.store import NetworkStore
 from services.network.usecases.nics import Nics
 
@@ -12,8 +13,9 @@ log = get_logger(__name__)
 class Strays:
     """An instance must be missing in two looks in a row: our view of instances may lag behind a reserve."""
 
-    def __init__(self, store: NetworkStore, nics: Nics) -> None:
+    def __init__(self, store: NetworkStore, nics: Nics, host: Host) -> None:
         self._store = store
+        self._host = host
         self._nics = nics
         self._missing: set[str] = set()
 
@@ -24,3 +26,4 @@ class Strays:
             log.warning("stray_nics_released", instance=id)
             await self._nics.release(id)
         self._missing = missing
+        await self._host.remove_unused()

@@ -18,6 +18,7 @@ from services.runtime.usecases.peers import Images, Networks
 from services.runtime.usecases.volatile import new_nics, with_nics
 
 log = get_logger(__name__)
+_RATE = "limits."
 _ENVIRONMENT, _SYSCTL, _RLIMIT = "environment.", "linux.sysctl.", "limits.kernel."
 
 
@@ -89,7 +90,8 @@ class Host:
         return replace(observed, volatile=with_nics(observed.volatile, nics, is_up=is_up))
 
     async def start(self, instance: Instance, rootfs: Path, nics: tuple[NicPlan, ...]) -> int:
-        config = self.expanded(instance).config
+        expanded = self.expanded(instance)
+        config = expanded.config
         plan = EnginePlan(
             id=instance.id,
             hostname=instance.name,
@@ -103,7 +105,18 @@ class Host:
             limits=self.cgroups.plan(config),
             nesting=config.get("security.nesting") == "true",
         )
-        return await self.engine.start(plan)
+        pid = await self.engine.start(plan)
+        if any(key.startswith(_RATE) for d in nics_of(expanded.devices).values() for key in d):
+            await self._bound(instance.id, pid)
+        return pid
+
+    async def _bound(self, id: str, pid: int) -> None:
+        """Let the network service bound what the NICs may send; without it, the instance must not run."""
+        try:
+            await self.networks.plug(id, pid)
+        except PodiumError:
+            await self.engine.kill(id)
+            raise
 
     async def clean(self, id: str) -> None:
         """Take away what a stopped instance leaves."""

@@ -219,7 +219,7 @@ async def test_what_no_record_knows_is_swept(bench: Bench) -> None:
 
 async def test_nics_of_an_instance_that_is_gone_are_given_back_at_the_second_look(bench: Bench) -> None:
     await bench.create()
-    strays = Strays(bench.store, bench.nics)
+    strays = Strays(bench.store, bench.nics, bench.host)
     await bench.nics.reserve(Owner("i1", "default", "c1"), [Wanted("eth0", {"network": bench.name})])
     await strays.release()
     assert bench.store.nics_of("i1")

@@ -64,6 +64,15 @@ async def test_a_stopped_instance_reserves_and_plugs_nothing(world: World) -> No
     assert "volatile.lan.host_name" not in _volatile(world)
 
 
+async def test_an_instance_with_a_bounded_nic_is_bounded_from_its_start(world: World) -> None:
+    """And does not run at all when it cannot be."""
+    await world.made()
+    await _update(world, {"eth0": {"type": "nic", "network": "b", "limits.egress": "1Mbit"}})
+    await world.changed("start")
+    id = world.host.store.instance("default", "web").record.id
+    assert world.networks.plugged[id] == ["eth0"]
+
+
 async def test_a_refused_nic_leaves_the_instance_as_it_was(world: World) -> None:
     """The record must not ask for what the host does not have."""
     await _running(world)

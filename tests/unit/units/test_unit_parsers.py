@@ -71,3 +71,17 @@ def test_a_life_is_a_sum_of_parts() -> None:
 def test_what_is_no_life_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         units.parse_expiry(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [("5000", 5000), ("8bit", 8), ("100kbit", 100_000), ("10Mbit", 10_000_000), ("1Gibit", 1 << 30)],
+)
+def test_bit_rates_are_written_as_lxd_writes_them(text: str, bits: int) -> None:
+    assert units.parse_bits(text) == bits
+
+
+@pytest.mark.parametrize("text", ["", "10Mb", "10MB", "-1bit", "1.5Mbit", "fast"])
+def test_what_is_no_bit_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a bit rate"):
+        units.parse_bits(text)

@@ -1,0 +1,35 @@
+"""How fast a NIC may send and receive. Pure.
+
+Named as LXD names them, from the instance's point of view: ingress is what it receives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from core.records import NicReservation
+from core.units import parse_bits
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Bits per second; 0 for no bound."""
+
+    ingress: int = 0
+    egress: int = 0
+
+
+def rates_of(nic: NicReservation) -> Rates:
+    """Return the bounds of a NIC. limits.max is both of the others, where they are not set."""
+    both = _bits(nic, "limits.max")
+    return Rates(_bits(nic, "limits.ingress") or both, _bits(nic, "limits.egress") or both)
+
+
+def _bits(nic: NicReservation, key: str) -> int:
+    return parse_bits(nic.options.get(key) or "0")
+
+
+def ifb_name(host_name: str) -> str:
+    """Return the name of the device through which what a guest sends is led."""
+    return "pifb" + hashlib.sha256(host_name.encode()).hexdigest()[:10]
