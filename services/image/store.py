@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from core.errors import Invalid, NotFound
+import contextlib
+
+from core.errors import Invalid, NotFound, Unavailable
 from core.names import is_fingerprint, shown
 from core.records import Alias, Image, Instance
 from core.state import keys
 from core.state.cache import Cache
-from core.state.repository import Entry
+from core.state.repository import Entry, entry_of
 from core.state.store import Store
 
 
@@ -30,9 +32,11 @@ class ImageStore:
         await self.aliases.stop()
         await self.instances.stop()
 
-    def image(self, project: str, prefix: str) -> Entry[Image]:
+    async def image(self, project: str, prefix: str) -> Entry[Image]:
         """Return the image whose fingerprint begins with *prefix*. Raises: NotFound, Invalid."""
-        found = self._matching(project, prefix) if is_fingerprint(prefix) else []
+        found = []
+        if is_fingerprint(prefix):
+            found = self._matching(project, prefix) or await self._just_stored(project, prefix)
         if len(found) > 1:
             raise Invalid(
                 "AMBIGUOUS", f"More than one image matches {prefix!r}; give more digits", about=prefix
@@ -49,6 +53,13 @@ class ImageStore:
     def _matching(self, project: str, prefix: str) -> list[Entry[Image]]:
         entries = self.images.entries(keys.images(project))
         return [entry for entry in entries if entry.record.fingerprint.startswith(prefix)]
+
+    async def _just_stored(self, project: str, prefix: str) -> list[Entry[Image]]:
+        """Ask the state itself: a client may have seen an import succeed before this cache was told."""
+        with contextlib.suppress(Unavailable):
+            for kv in (await self.store.list(keys.image(project, prefix))).kvs:
+                self.images.apply(kv.key, entry_of(Image, kv).record, kv.revision)
+        return self._matching(project, prefix)
 
     def alias(self, project: str, name: str) -> Entry[Alias]:
         entry = self.aliases.get(keys.alias(project, name))

@@ -64,7 +64,7 @@ class ImageServicer(rpc.ImageServiceServicer):
         prefix = ref.fingerprint
         if ref.WhichOneof("ref") == "alias":
             prefix = self._store.alias(request.project, ref.alias).record.target
-        return pb.GetImageResponse(image=self._shown(self._store.image(request.project, prefix)))
+        return pb.GetImageResponse(image=self._shown(await self._store.image(request.project, prefix)))
 
     async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
         entries = self._store.images.entries(keys.images(request.project))
@@ -92,7 +92,7 @@ class ImageServicer(rpc.ImageServiceServicer):
     async def ExportImage(
         self, request: pb.ExportImageRequest, context: Any
     ) -> AsyncIterator[pb.ExportImageResponse]:
-        image = self._store.image(request.project, request.fingerprint).record
+        image = (await self._store.image(request.project, request.fingerprint)).record
         for part, path, filename in await asyncio.to_thread(self._images.files, image):
             header = pb.ExportHeader(
                 part=_PART_NUMBERS[part], filename=filename, size_bytes=path.stat().st_size

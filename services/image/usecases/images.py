@@ -48,7 +48,7 @@ class Images:
         runner.register(Story(_DELETE, "Deleting image", (Step("remove_blobs", self._remove_blobs),)))
 
     async def update(self, project: str, wanted: Image, *, expected_revision: int) -> Entry[Image]:
-        entry = self._store.image(project, wanted.fingerprint)
+        entry = await self._store.image(project, wanted.fingerprint)
         if expected_revision and expected_revision != entry.revision:
             raise Stale("STALE", "The image was changed meanwhile; read it again", about=wanted.fingerprint)
         new = replace(
@@ -79,7 +79,7 @@ class Images:
 
     async def delete(self, project: str, prefix: str) -> Operation:
         """The record and its aliases go in the accepting transaction, the blobs after it."""
-        image = self._store.image(project, prefix).record
+        image = (await self._store.image(project, prefix)).record
         key = keys.image(project, image.fingerprint)
         aliases = [
             keys.alias(project, e.record.name) for e in self._store.aliases_of(project, image.fingerprint)
@@ -127,7 +127,7 @@ class Images:
 
     async def create_alias(self, alias: Alias) -> Entry[Alias]:
         alias_name(alias.name)
-        target = self._store.image(alias.project, alias.target).record.fingerprint
+        target = (await self._store.image(alias.project, alias.target)).record.fingerprint
         record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)
         txn = Txn().absent(key).exists(keys.image(alias.project, target)).put(key, record)
         try:
@@ -139,7 +139,8 @@ class Images:
         entry = self._store.alias(alias.project, alias.name)
         if expected_revision and expected_revision != entry.revision:
             raise Stale("STALE", "The alias was changed meanwhile; read it again", about=alias.name)
-        target = self._store.image(alias.project, alias.target or entry.record.target).record.fingerprint
+        image = await self._store.image(alias.project, alias.target or entry.record.target)
+        target = image.record.fingerprint
         record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)
         txn = Txn().unchanged(key, entry.revision).put(key, record)
         return await self._save_alias(txn, "image-alias-updated", record)

@@ -12,10 +12,12 @@ import pytest
 
 from core.errors import AlreadyExists, Invalid, NotFound, Stale
 from core.operations.operation import FAILED, SUCCEEDED
-from core.records import Instance
+from core.records import Image, Instance
 from core.state import keys
+from core.state.memory import MemoryStore
 from core.state.store import Txn
 from protos.podium.image.v1 import image_pb2 as pb
+from services.image.store import ImageStore
 from tests.integration.image.harness import (
     YAML,
     Service,
@@ -221,3 +223,16 @@ async def test_an_alias_of_an_upload_never_takes_an_existing_one(service: Servic
     assert (done.state, done.error_message) == (FAILED, 'Alias "tiny" already exists')
     assert (await service.get(one)).aliases[0].name == "tiny"
     assert service.files() == {one, f"{one}.squashfs"}
+
+
+async def test_an_image_is_found_before_the_cache_was_told_of_it() -> None:
+    """Another process may see an import succeed, and name the image, before this one's watch says so."""
+    memory = MemoryStore()
+    store = ImageStore(memory)
+    await store.start()
+    image = Image(project="default", fingerprint="ab" * 32)
+    await memory.commit(Txn().put(keys.image("default", image.fingerprint), image))
+    assert (await store.image("default", "abab")).record == image
+    with pytest.raises(NotFound):
+        await store.image("other", "abab")
+    await store.stop()
