@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
-from core.errors import Invalid, PodiumError, internal
+from core.errors import Forbidden, Invalid, PodiumError, internal
 from core.logs import get_logger, request_id
 from core.metrics import REQUESTS
 from core.rpc.identity import set_identity
@@ -96,6 +96,9 @@ async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
     caller = auth.caller_of(request, request.app[req.BACKEND])
     request["caller"] = caller
     set_identity(caller.identity)
+    if not caller.trusted and "X-LXD-authenticated" in request.headers:
+        # The client wants the answer for the trusted or none, so as not to take one for the other.
+        raise Forbidden("NOT_AUTHORIZED", "not authorized")
     if "\0" in request.path or len(request.path_qs) > 16384:
         raise Invalid("BAD_URL", "The URL is too long or contains NUL")
     if caller.trusted and request.query.get("project"):

@@ -90,3 +90,14 @@ async def network_leases(request: web.Request) -> web.Response:
         pb.ListLeasesRequest(project=_HOME, name=req.name(request))
     )
     return envelope.sync([lease_json(lease) for lease in reply.leases])
+
+
+async def none_of_project(request: web.Request) -> web.Response:
+    """ACLs and zones: none can be made yet."""
+    return envelope.sync([])
+
+
+async def none_of_network(request: web.Request) -> web.Response:
+    """Forwards and peers: none can be made yet; the network must exist."""
+    await _get(request)
+    return envelope.sync([])

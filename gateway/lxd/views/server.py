@@ -36,7 +36,7 @@ def config_json(config: Mapping[str, str], https_address: str) -> dict[str, Any]
 
 def environment_json(facts: Facts, project: str) -> dict[str, Any]:
     runtime = facts.runtime
-    drivers = dict(runtime.storage_drivers)
+    drivers = dict(sorted(runtime.storage_drivers.items()))
     return {
         "addresses": addresses(facts.https_address),
         "architectures": list(runtime.architectures) or [platform.machine()],
