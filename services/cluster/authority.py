@@ -1,8 +1,6 @@
 """The cluster's certificate authority: its key, the certificates of members and of gRPC clients.
 
 Works on files only, as root, who alone may read the CA's key. Everything ensured may be repeated.
-
-    python -m services.cluster.authority NAME FOLDER     write NAME.crt, NAME.key and ca.crt to FOLDER
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import datetime
 import ipaddress
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from core.errors import Invalid, NotFound
 from core.rpc.tls import CLIENT, MEMBER, id_of
-from core.settings import USER, Settings
+from core.settings import USER
 
 _TEN_YEARS = datetime.timedelta(days=3650)
 _RENEW = datetime.timedelta(days=30)
@@ -168,18 +165,3 @@ def issue(wanted: Wanted, ca: Pair | None = None) -> Pair:
         builder = builder.add_extension(x509.SubjectAlternativeName(wanted.names), critical=False)
     certificate = builder.sign(issuer_key, hashes.SHA384()).public_bytes(Encoding.PEM)
     return Pair(certificate, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-def write_client(settings: Settings, name: str, folder: Path) -> None:
-    """Write NAME.crt, NAME.key and ca.crt into *folder*, for a gRPC client. Raises: Invalid, NotFound."""
-    if "/" in name:
-        raise Invalid("BAD_NAME", "A client's name is also a file's: it cannot hold a slash", about=name)
-    pair = Authority(settings.tls_dir, settings.group).client(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ca.crt").write_bytes((settings.tls_dir / "ca.crt").read_bytes())
-    (folder / f"{name}.crt").write_bytes(pair.certificate)
-    write_private(folder / f"{name}.key", pair.key)
-
-
-if __name__ == "__main__":
-    write_client(Settings.from_env(), sys.argv[1], Path(sys.argv[2]))

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_documented_example_lists_images(podium: Podium, tmp_path: Path) -> None:
     environment = {**podium.environment, "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "services.cluster.authority", "me", str(tmp_path)]
+    argv = [sys.executable, "-m", "cli", "admin", "client-cert", "me", str(tmp_path)]
     subprocess.run(argv, env=environment, cwd=ROOT, check=True)
     code = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "grpc.md").read_text(), re.DOTALL)
     assert code
