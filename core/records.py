@@ -132,6 +132,8 @@ class NicReservation:
     ipv6_prefix: int = 0
     nictype: str = "bridged"
     is_static: bool = False
+    at_rest: bool = False
+    """Its instance does not run, and addresses that are not its own by configuration are left out."""
     options: Config = field(default_factory=dict)
     schema: int = 1
 

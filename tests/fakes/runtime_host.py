@@ -202,6 +202,8 @@ class FakeNetworks:
         name: str,
         nics: Mapping[str, Mapping[str, str]],
         hwaddrs: Mapping[str, str],
+        *,
+        at_rest: bool,
     ) -> tuple[NicPlan, ...]:
         if self.fails:
             raise NotFound("NO_NETWORK", "Network 'x' not found")

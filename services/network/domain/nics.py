@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from random import Random
 
@@ -29,9 +29,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Owner:
+    """at_rest: it does not run, so it needs no address yet that another could use meanwhile."""
+
     instance_id: str
     project: str
     name: str
+    at_rest: bool = False
 
 
 def check_options(options: Mapping[str, str]) -> None:
@@ -81,8 +84,12 @@ def decide(
     options, subnets = wanted.options, addresses.subnets_of(network.config)
     hwaddr = options.get("hwaddr") or wanted.hwaddr or (old.hwaddr if old else "")
     hwaddr = (hwaddr or addresses.new_mac(random)).lower()
-    ipv4 = _ipv4(options, network, old, taken, {a for a, mac in avoid.items() if mac != hwaddr}, random)
-    ipv6 = _ipv6(options, network, old, hwaddr, taken, random)
+    at_rest = owner.at_rest and (old is None or old.at_rest)
+    ipv4 = ipv6 = ""
+    if not at_rest or options.get("ipv4.address"):
+        ipv4 = _ipv4(options, network, old, taken, {a for a, mac in avoid.items() if mac != hwaddr}, random)
+    if not at_rest or options.get("ipv6.address"):
+        ipv6 = _ipv6(options, network, old, hwaddr, taken, random)
     made = NicReservation(
         instance_id=owner.instance_id,
         project=owner.project,
@@ -99,6 +106,7 @@ def decide(
         ipv6=ipv6,
         ipv6_prefix=subnets.ipv6.network.prefixlen if subnets.ipv6 and ipv6 else 0,
         is_static=options.get("ipv4.address", "none") != "none",
+        at_rest=at_rest,
         options=options,
     )
     NIC.check({"name": made.name, "host_name": made.host_name, "hwaddr": made.hwaddr})
@@ -177,15 +185,28 @@ def claims_of(nic: NicReservation) -> list[AddressClaim]:
     return [AddressClaim(nic.network, a, nic.instance_id, nic.device) for a in found]
 
 
+def has_dynamic(nic: NicReservation) -> bool:
+    """Return whether it holds an IPv4 address that another could have as well."""
+    return bool(nic.ipv4) and not nic.is_static
+
+
+def without_addresses(nic: NicReservation) -> NicReservation:
+    """Return a NIC at rest after its dynamic addresses went to another."""
+    keeps_v6 = bool(nic.options.get("ipv6.address"))
+    ipv6, prefix = (nic.ipv6, nic.ipv6_prefix) if keeps_v6 else ("", 0)
+    return replace(nic, ipv4="", ipv4_prefix=0, ipv6=ipv6, ipv6_prefix=prefix, at_rest=True)
+
+
 def still_fits(have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
-    return have.options == wanted.options and have.instance_name == owner.name
+    is_enough = owner.at_rest or not have.at_rest
+    return is_enough and have.options == wanted.options and have.instance_name == owner.name
 
 
 def is_current(have: NicReservation, network: Network) -> bool:
     """Return whether the addresses of *have* lie in what *network* is now."""
     subnets = addresses.subnets_of(network.config)
     return all(
-        _lies_in(address, subnet, asked=have.options.get(key, ""))
+        (have.at_rest and not address) or _lies_in(address, subnet, asked=have.options.get(key, ""))
         for address, subnet, key in (
             (have.ipv4, subnets.ipv4, "ipv4.address"),
             (have.ipv6, subnets.ipv6, "ipv6.address"),

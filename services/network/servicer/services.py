@@ -107,7 +107,7 @@ class NicServicer(rpc.NicServiceServicer):
         wanted = [Wanted(n.device, dict(n.options), n.hwaddr) for n in request.nics]
         for nic in wanted:
             check_options(nic.options)
-        owner = Owner(request.instance_id, request.project, request.instance_name)
+        owner = Owner(request.instance_id, request.project, request.instance_name, request.at_rest)
         found = await self._nics.reserve(owner, wanted)
         return pb.ReserveNicsResponse(nics=[_plan(nic) for nic in found])
 

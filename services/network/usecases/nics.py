@@ -7,15 +7,16 @@ whatever a crash left between the two.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from core.errors import Busy, Invalid, NotFound, PodiumError, Stale, WrongState
+from core.errors import Busy, Invalid, LimitReached, NotFound, PodiumError, Stale, WrongState
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
-from core.records import PASSING, AddressClaim, Network, NicReservation
-from core.state import keys
+from core.records import PASSING, AddressClaim, InstanceObserved, Network, NicReservation
+from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.network.domain import nics as plan
@@ -27,6 +28,7 @@ from services.network.store import NetworkStore
 __all__ = ["Nics", "Owner", "Wanted"]
 log = get_logger(__name__)
 _ATTEMPTS = 8
+_AT_ONCE = 16
 _POINTS = ("nics.plug.recorded", "nics.plug.made")
 
 
@@ -59,7 +61,12 @@ class Nics:
         """Return the NICs of *owner*; the same for the same request. NICs no longer wanted are released."""
         for _ in range(_ATTEMPTS):
             leased = await self._leased(owner, wanted)
-            change = self._plan(owner, wanted, leased)
+            try:
+                change = self._plan(owner, wanted, leased)
+            except LimitReached:
+                if await self._take_back({plan.network_of(w.options) for w in wanted}):
+                    continue
+                raise
             if not (change.made or change.gone):
                 return change.result
             chosen = change.addresses()
@@ -98,9 +105,34 @@ class Nics:
         for id, nic in stale.items():
             wanted = [Wanted(n.device, n.options, n.hwaddr) for n in self._store.nics_of(id)]
             try:
-                await self.reserve(Owner(id, nic.project, nic.instance_name), wanted)
+                await self.reserve(Owner(id, nic.project, nic.instance_name, nic.at_rest), wanted)
             except PodiumError as exc:
                 log.warning("nic_not_moved", instance=nic.instance_name, error=exc.message)
+
+    async def _take_back(self, networks: set[str]) -> bool:
+        """Take dynamic addresses from stopped instances, which get others when they start.
+
+        Only when a network is used up: until then an instance comes back with the address it had.
+        """
+        nics = [e for e in self._store.nics.entries() if e.record.network in networks]
+        change, txn = Change(), Txn()
+        for kv in (await self._store.store.list(keys.OBSERVED)).kvs:
+            observed = codec.decode(InstanceObserved, kv.value)
+            if observed.status != "stopped" or observed.operation:
+                continue
+            mine = [e for e in nics if e.record.instance_id == observed.id and plan.has_dynamic(e.record)]
+            change.made += [(e, plan.without_addresses(e.record)) for e in mine]
+            if mine:  # and whoever starts it meanwhile writes its record first, and wins
+                txn.unchanged(kv.key, kv.revision)
+            if len(change.made) >= _AT_ONCE:
+                break
+        if not change.made:
+            return False
+        with contextlib.suppress(Stale):
+            await self._commit(change, txn)
+            log.info("addresses_taken_back", count=len(change.made))
+            await self._settle(change)
+        return True
 
     # --- deciding --------------------------------------------------------------------------------
 
@@ -166,9 +198,9 @@ class Nics:
 
     # --- recording -------------------------------------------------------------------------------
 
-    async def _commit(self, change: Change) -> None:
-        """Record the whole change in one transaction. Raises: Stale."""
-        txn = Txn()
+    async def _commit(self, change: Change, txn: Txn | None = None) -> None:
+        """Record the whole change in one transaction, with *txn*. Raises: Stale."""
+        txn = txn or Txn()
         old_claims = _claims([*change.gone, *(old.record for old, _ in change.made if old)])
         new_claims = _claims(nic for _, nic in change.made)
         for nic in change.gone:

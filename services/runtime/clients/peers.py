@@ -65,8 +65,12 @@ class NetworkClient:
         name: str,
         nics: Mapping[str, Mapping[str, str]],
         hwaddrs: Mapping[str, str],
+        *,
+        at_rest: bool,
     ) -> tuple[NicPlan, ...]:
-        request = network.ReserveNicsRequest(instance_id=id, project=project, instance_name=name)
+        request = network.ReserveNicsRequest(
+            instance_id=id, project=project, instance_name=name, at_rest=at_rest
+        )
         for device, options in nics.items():
             request.nics.add(device=device, options=options, hwaddr=hwaddrs.get(device, ""))
         answer = await self._stub.ReserveNics(request)

@@ -140,7 +140,7 @@ class Changes:
 
     async def _tell_name(self, instance: Instance, observed: InstanceObserved) -> None:
         await self._host.seed(instance)
-        await self._host.reserve(instance, observed)
+        await self._host.reserve(instance, observed, at_rest=True)
 
     async def _apply(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)

@@ -210,7 +210,7 @@ class Create:
 
     async def _reserve_nics(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
-        ctx.scratch["nics"] = await self._host.reserve(instance, observed)
+        ctx.scratch["nics"] = await self._host.reserve(instance, observed, at_rest=not ctx.input["start"])
 
     async def _release_nics(self, ctx: Context) -> None:
         await self._host.networks.release(ctx.input["id"])

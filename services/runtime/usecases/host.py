@@ -73,15 +73,20 @@ class Host:
             instance.id, lower, volume, instance.idmap_base, instance.idmap_size
         )
 
-    async def reserve(self, instance: Instance, observed: InstanceObserved) -> tuple[NicPlan, ...]:
+    async def reserve(
+        self, instance: Instance, observed: InstanceObserved, *, at_rest: bool
+    ) -> tuple[NicPlan, ...]:
+        """Have its NICs decided; at rest without the addresses that only a running instance needs."""
         nics = nics_of(self.expanded(instance).devices)
         hwaddrs = {device: observed.volatile.get(f"volatile.{device}.hwaddr", "") for device in nics}
-        return await self.networks.reserve(instance.id, instance.project, instance.name, nics, hwaddrs)
+        return await self.networks.reserve(
+            instance.id, instance.project, instance.name, nics, hwaddrs, at_rest=at_rest
+        )
 
     async def ensure_nics(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
         """Reserve what is wanted now, plug it into a running instance, and return what it is then."""
-        nics = await self.reserve(instance, observed)
         is_up = observed.status in UP
+        nics = await self.reserve(instance, observed, at_rest=not is_up)
         # Asked anew: a pid that was recorded long ago may be another process by now.
         if is_up and (pid := self.engine.pid(instance.id)):
             await self.networks.plug(instance.id, pid)

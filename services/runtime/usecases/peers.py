@@ -40,6 +40,8 @@ class Networks(Protocol):
         name: str,
         nics: Mapping[str, Mapping[str, str]],
         hwaddrs: Mapping[str, str],
+        *,
+        at_rest: bool,
     ) -> tuple[NicPlan, ...]: ...
 
     async def plug(self, id: str, pid: int) -> None:

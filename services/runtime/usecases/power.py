@@ -86,7 +86,7 @@ class Power:
     async def bring_up(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
         """Start *instance* and return what it is then. Repeatable."""
         nics, rootfs = await asyncio.gather(
-            self._host.reserve(instance, observed), self._host.mount(instance)
+            self._host.reserve(instance, observed, at_rest=False), self._host.mount(instance)
         )
         pid = await self._host.start(instance, rootfs, nics)
         shown = idmaps.shown(instance.idmap_base, instance.idmap_size)
