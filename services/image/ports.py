@@ -8,8 +8,8 @@ from typing import Protocol
 
 from services.image.sources.recipe import Recipe
 
-# Told how many per cent of a file are done.
-Tell = Callable[[int], Awaitable[None]]
+# Told how far something is, in words for people.
+Tell = Callable[[str], Awaitable[None]]
 PARTS = ("unified", "metadata", "rootfs")
 
 
@@ -72,9 +72,7 @@ class Converter(Protocol):
 class Builder(Protocol):
     """Images from packages, without privileges."""
 
-    def parts(
-        self, recipe: Recipe, work: Path, tell: Callable[[str], Awaitable[None]]
-    ) -> AsyncGenerator[tuple[str, bytes], None]:
+    def parts(self, recipe: Recipe, work: Path, tell: Tell) -> AsyncGenerator[tuple[str, bytes], None]:
         """Build below *work*, and yield a split image as it comes: ("metadata" or "rootfs", bytes).
 
         Raises: Invalid, Unsupported. Closing it early ends the build.

@@ -54,14 +54,14 @@ class TarScanner:
         self._size, self._pax_size = 0, -1
         self._path = self._link = ""
         self._real_size = 0
-        self._total = self._passed = 0
+        self._total = self.passed = 0
         self.entries = 0
         self.ended = False
 
     def feed(self, data: bytes | memoryview) -> None:
         """Look at the next bytes. Raises: Invalid."""
-        self._passed += len(data)
-        if self._passed > self.allowed:
+        self.passed += len(data)
+        if self.passed > self.allowed:
             raise _bad(f"it unpacks to more than {self.allowed} bytes")
         view, at = memoryview(data), 0
         while at < len(view) and not self.ended:

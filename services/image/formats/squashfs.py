@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import os
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -31,8 +32,9 @@ _TELL_EVERY_S = 0.5
 class SquashfsConverter:
     """Implements ports.Converter; at most two conversions of stored files and two head starts at once."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
+    def __init__(self, limits: Limits = Limits(), tell_every_s: float = _TELL_EVERY_S) -> None:  # noqa: B008  frozen
         self._limits = limits
+        self._tell_every_s = tell_every_s
         self._slots = asyncio.Semaphore(_WORKERS)
         # Apart, since a head start lasts as long as its sender likes.
         self._head_slots = asyncio.Semaphore(_WORKERS)
@@ -61,9 +63,11 @@ class SquashfsConverter:
                 if not kind:
                     raise bad("it is neither a tarball nor a squashfs")
                 reader = _bounded("sqfs2tar", str(source)) if kind == "squashfs" else _reader(kind)
-                pipeline = Pipeline(TarScanner(self._limits, size), self._pumps)
+                scanner = TarScanner(self._limits, size)
+                pipeline = Pipeline(scanner, self._pumps)
                 await pipeline.open(reader, _writer(target), file.fileno())
-                async with _telling(file, size, tell):
+                how_far = partial(_progress, file, size, scanner)
+                async with _telling(tell, how_far, self._tell_every_s):
                     await pipeline.run(_MAX_WALL_S)
 
     async def read(self, squashfs: Path, name: str, limit: int) -> bytes:
@@ -121,13 +125,11 @@ def _writer(target: Path) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def _telling(file: FileIO, size: int, tell: Tell | None) -> AsyncIterator[None]:
-    """Tell every half second how far the reader is: the position in the file is shared with it."""
-
+async def _telling(tell: Tell | None, how_far: Callable[[], str], every_s: float) -> AsyncIterator[None]:
     async def watch() -> None:
         while tell:
-            await asyncio.sleep(_TELL_EVERY_S)
-            await tell(os.lseek(file.fileno(), 0, os.SEEK_CUR) * 100 // max(size, 1))
+            await asyncio.sleep(every_s)
+            await tell(how_far())
 
     task = asyncio.create_task(watch())
     try:
@@ -135,3 +137,9 @@ async def _telling(file: FileIO, size: int, tell: Tell | None) -> AsyncIterator[
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def _progress(file: FileIO, size: int, scanner: TarScanner) -> str:
+    """Say how far the reader is: it shares the position in its stdin, or else by what came out of it."""
+    position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    return f"{position * 100 // size}%" if position else f"{scanner.passed >> 20} MiB"

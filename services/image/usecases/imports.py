@@ -216,5 +216,5 @@ class Imports:
         await asyncio.to_thread(self._blobs.drop_staging, id)
 
 
-async def _tell(ctx: Context, percent: int) -> None:
-    await ctx.progress(convert_progress=f"Converting: {percent}%")
+async def _tell(ctx: Context, how_far: str) -> None:
+    await ctx.progress(convert_progress=f"Converting: {how_far}")

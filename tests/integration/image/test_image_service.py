@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from protos.podium.image.v1 import image_pb2 as pb
+from services.image.formats.squashfs import SquashfsConverter
 from services.image.store import ImageStore
 from tests.integration.image.harness import (
     YAML,
@@ -236,3 +238,18 @@ async def test_an_image_is_found_before_the_cache_was_told_of_it() -> None:
     with pytest.raises(NotFound):
         await store.image("other", "abab")
     await store.stop()
+
+
+@pytest.mark.parametrize("squashed", [True, False])
+async def test_a_long_conversion_tells_how_far_it_is(tmp_path: Path, squashed: bool) -> None:
+    """Any value under a name that ends in _progress is shown by the stock client."""
+    data = tarball({"a": os.urandom(30 << 20)})
+    source = tmp_path / "source"
+    source.write_bytes(squashed_by_a_stranger(data, source) if squashed else packed(data, "xz", "-0", "-c"))
+    said = list[str]()
+
+    async def tell(how_far: str) -> None:
+        said.append(how_far)
+
+    await SquashfsConverter(tell_every_s=0.02).convert(source, tmp_path / "made", tell)
+    assert said and all(text.endswith("MiB" if squashed else ("%", "MiB")) for text in said)
