@@ -64,17 +64,19 @@ class Authority:
         """Make the CA, the certificate of *member* (reached at *host*) and the REST certificate."""
         self._folder.mkdir(mode=0o750, exist_ok=True)
         self._own(self._folder, 0o750, "root")
-        if not (self._folder / "ca.key").exists():
-            self._write("ca", issue(Wanted("Podium CA", is_ca=True)))
         names = [*_host_names({member, "localhost", "127.0.0.1", "::1", host} - {""})]
         wanted = Wanted(member, [*names, x509.UniformResourceIdentifier(id_of(MEMBER, member))])
         if not self._is_good("member", wanted):
+            # Its key may be kept elsewhere; it is needed only now.
+            if not (self._folder / "ca.key").exists():
+                self._write("ca", issue(Wanted("Podium CA", is_ca=True)))
             self._write("member", issue(wanted, self._ca()))
         if not (self._folder / "server.key").exists():
             self._write("server", issue(Wanted(member, names)))
         for stem in ("ca", "member", "server"):
             self._own(self._folder / f"{stem}.crt", 0o644, "root")
-            self._own(self._folder / f"{stem}.key", 0o600, "root" if stem == "ca" else USER)
+            with contextlib.suppress(FileNotFoundError):
+                self._own(self._folder / f"{stem}.key", 0o600, "root" if stem == "ca" else USER)
 
     def client(self, name: str, *, days: int = 365) -> Pair:
         """Return a new certificate with which *name* may call every service as an administrator.
@@ -103,7 +105,8 @@ class Authority:
         """Whether the certificate says what is wanted, is of our CA, and will last a while."""
         with contextlib.suppress(OSError, ValueError):
             found = x509.load_pem_x509_certificate((self._folder / f"{stem}.crt").read_bytes())
-            found.verify_directly_issued_by(x509.load_pem_x509_certificate(self._ca().certificate))
+            ca = x509.load_pem_x509_certificate((self._folder / "ca.crt").read_bytes())
+            found.verify_directly_issued_by(ca)
             names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             lasts = found.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
             has_key = (self._folder / f"{stem}.key").exists()

@@ -55,3 +55,20 @@ def test_a_run_that_died_before_the_key_is_completed(tls: Path, stem: str) -> No
     (tls / f"{stem}.key").unlink()
     Authority(tls, "").ensure("alpha")
     test_key_and_certificate_belong_together(tls, stem)
+
+
+def test_a_ca_whose_key_is_kept_elsewhere_stays_the_ca(tls: Path) -> None:
+    """Clients that hold its certificates must not be locked out by the next start."""
+    (tls / "ca.key").unlink()
+    before = contents(tls)
+    Authority(tls, "").ensure("alpha")
+    assert contents(tls) == before
+
+
+def test_a_member_with_another_name_gets_another_certificate(tls: Path) -> None:
+    """The name is what other members check."""
+    Authority(tls, "").ensure("beta")
+    names = read(tls / "member.crt").extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "beta" in names.get_values_for_type(x509.DNSName)
+    assert "alpha" not in names.get_values_for_type(x509.DNSName)
+    test_key_and_certificate_belong_together(tls, "member")
