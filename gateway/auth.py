@@ -56,7 +56,8 @@ def caller_of(request: web.Request, backend: Backend) -> Caller:
     address = f"{peer[0]}:{peer[1]}" if peer else ""
     entry = backend.certificates.get(keys.certificate(fingerprint)) if der else None
     if entry is None:
-        return Caller(Identity(fingerprint, "tls", address), trusted=False, certificate_der=der)
+        stranger = Identity(fingerprint, "tls", address, projects=())
+        return Caller(stranger, trusted=False, certificate_der=der)
     record = entry.record
     projects = record.projects if record.restricted else None
     identity = Identity(fingerprint, "tls", address, projects)
