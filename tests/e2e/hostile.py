@@ -63,6 +63,14 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/1.0/storage-pools/{name}"): OBJECT,
     ("PATCH", "/1.0/storage-pools/{name}"): OBJECT,
     ("PUT", "/1.0/warnings/{name}"): {"status": "new"},
+    ("PATCH", "/1.0/warnings/{name}"): {"status": "new"},
+}
+# Routes whose body is no JSON, or that are refused as a whole. They are attacked in their own ways.
+WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/1.0/images"): {},
+    ("POST", "/1.0/instances/{name}/files"): {},
+    ("POST", "/1.0/instances/{name}/snapshots"): {},
+    ("POST", "/1.0/instances/{name}/backups"): {},
 }
 WRONG: dict[type, list[str]] = {
     str: ["7", "true", "[]", "{}", "1e999", '"\\ud800"', '"a\\u0000b"'],

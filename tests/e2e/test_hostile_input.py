@@ -28,6 +28,7 @@ from tests.e2e.hostile import (
     ODD_NAMES,
     ODD_QUERIES,
     VICTIMS,
+    WITHOUT_JSON,
     WRONG,
 )  # fmt: skip
 from tests.e2e.raw_http import Reply, head
@@ -86,6 +87,12 @@ def expect(podium: Podium, cases: Iterator[tuple[str, bytes]], *, holds: Callabl
 def request(method: str, target: str, body: bytes = b"", **headers: str) -> bytes:
     named = {key.replace("_", "-"): value for key, value in headers.items()}
     return head(method, target, named, length=len(body)) + body
+
+
+def test_every_route_that_reads_a_body_is_attacked() -> None:
+    """Whoever adds a route adds what a well-formed body of it looks like."""
+    missing = [route for route in routes("POST", "PUT", "PATCH") if route not in BODIES | WITHOUT_JSON]
+    assert not missing
 
 
 @pytest.mark.parametrize("what", BAD_JSON)
