@@ -50,7 +50,7 @@ async def main() -> None:
         claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
         power = Power(host, claims, watch, settings.member)
         changes = Changes(host, claims, settings.member)
-        follow = Follow(host, changes)
+        follow = Follow(host, changes, settings.member)
         register = _wire(settings, host, claims, power, execs, pools, changes, follow)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)

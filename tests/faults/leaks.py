@@ -80,7 +80,7 @@ def take(scope: Scope) -> Snapshot:
     return Snapshot(
         {
             "mount": frozenset(mount_points(Path("/proc/self/mountinfo").read_text(), state)),
-            "link": frozenset(_links(owned)),
+            "link": frozenset(_links(owned)) | frozenset(_shapers(state)),
             "cgroup": frozenset(_cgroups(scope.cgroup_parents, owned.ids)),
             "nft table": frozenset(_tables(owned.tables)),
             "loop device": frozenset(_loops(state)),
@@ -127,6 +127,14 @@ def _links(owned: Owned) -> Iterator[str]:
         on = master.resolve().name if master.exists() else ""
         if folder.name in owned.links | owned.bridges or on in owned.bridges:
             yield folder.name
+
+
+def _shapers(state: Path) -> Iterator[str]:
+    """Devices that bound NICs; their alias begins with the folder of the networks they were made for."""
+    for folder in Path("/sys/class/net").glob("pifb*"):
+        with contextlib.suppress(OSError):
+            if (folder / "ifalias").read_text().startswith(f"{state}/networks "):
+                yield folder.name
 
 
 def _cgroups(

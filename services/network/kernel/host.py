@@ -17,7 +17,7 @@ from services.network.domain.conflicts import Rules, Seen
 from services.network.kernel import sockets, sysctls
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links, has_link
-from services.network.kernel.nft import Nft
+from services.network.kernel.nft import Nft, read
 from services.network.ports import Link
 
 T = TypeVar("T")
@@ -142,21 +142,22 @@ class LinuxHost:
         names = await self.made()
         ours = {render.table_name(name) for name in names}
         return Seen(
-            tables=await asyncio.to_thread(self._forwarding_tables, ours),
+            tables=await _forwarding_tables(ours),
             listeners=tuple(await sockets.listening(self._dnsmasq.pids())),
             subnets=tuple(await self._subnets()),
             settings=await asyncio.to_thread(sysctls.read),
             serving=frozenset(name for name in names if self.is_serving(name)),
         )
 
-    def _forwarding_tables(self, ours: set[str]) -> dict[tuple[str, str], Rules]:
-        chains = [item["chain"] for item in self._nft.read("list chains") if "chain" in item]
-        found = {
-            (c["family"], c["table"])
-            for c in chains
-            if c.get("hook") == "forward" and c.get("policy") == "drop" and c["table"] not in ours
-        }
-        return {(family, table): self._nft.read(f"list table {family} {table}") for family, table in found}
+
+async def _forwarding_tables(ours: set[str]) -> dict[tuple[str, str], Rules]:
+    chains = [item["chain"] for item in await read("list", "chains") if "chain" in item]
+    found = {
+        (c["family"], c["table"])
+        for c in chains
+        if c.get("hook") == "forward" and c.get("policy") == "drop" and c["table"] not in ours
+    }
+    return {(family, table): await read("list", "table", family, table) for family, table in found}
 
 
 def _lines(path: Path) -> tuple[str, ...]:

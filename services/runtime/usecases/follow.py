@@ -38,7 +38,8 @@ class _Run:
 
 
 class Follow:
-    def __init__(self, host: Host, changes: Changes) -> None:
+    def __init__(self, host: Host, changes: Changes, member: str) -> None:
+        self._member = member
         self._host = host
         self._store = host.store
         self._changes = changes
@@ -120,7 +121,8 @@ class Follow:
     # --- who ---------------------------------------------------------------------------------------
 
     def _settled(self) -> list[Instance]:
-        found = [entry.record for entry in self._store.instances.entries()]
+        every = [entry.record for entry in self._store.instances.entries()]
+        found = [instance for instance in every if instance.member == self._member]
         return [i for i in found if self._store.observed_of(i).record.status in (*UP, STOPPED)]
 
     def _is_up(self, instance: Instance) -> bool:

@@ -331,6 +331,29 @@ async def test_routes_mac_and_ports_follow_the_keys(bench: Bench) -> None:
     assert "198.51.100.0/24" not in await change(**{"ipv4.routes": ""})
 
 
+async def test_an_external_interface_becomes_a_port_and_is_let_go_again(bench: Bench) -> None:
+    """Only one without addresses: the host would lose those it has."""
+    await bench.create()
+    names = [f"px{secrets.token_hex(3)}" for _ in range(2)]
+    argv = ["ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1]]
+    subprocess.run(argv, check=True, timeout=10)
+    try:
+
+        async def members(wanted: str) -> tuple[str, ...]:
+            config = {"bridge.external_interfaces": wanted}
+            await bench.networks.update(bench.name, config, "", merge=True, expected_revision=0)
+            return next(link.members for link in await bench.host.links() if link.name == bench.name)
+
+        assert await members(names[0]) == (names[0],)
+        assert await members("") == ()
+        address = ["ip", "address", "add", "192.0.2.9/32", "dev", names[0]]
+        await asyncio.to_thread(subprocess.run, address, check=True, timeout=10)
+        with pytest.raises(Invalid, match="unconfigured"):
+            await members(names[0])
+    finally:
+        subprocess.run(["ip", "link", "delete", names[0]], check=True, timeout=10)
+
+
 @pytest.fixture
 def guest() -> Iterator[int]:
     """A process in a network namespace of its own."""

@@ -12,7 +12,7 @@ from core.state import keys
 from core.state.store import Txn
 from services.runtime.usecases.change import Update
 from services.runtime.usecases.follow import Follow
-from tests.unit.runtime.conftest import World
+from tests.unit.runtime.conftest import MEMBER, World
 
 LAN = {"lan": {"type": "nic", "network": "b"}}
 
@@ -85,7 +85,7 @@ async def test_a_refused_nic_leaves_the_instance_as_it_was(world: World) -> None
 async def test_an_edited_profile_reaches_the_running_instances(world: World) -> None:
     """LXD applies profiles live; the editor's answer waits for it."""
     id = await _running(world)
-    follow = Follow(world.host, world.changes)
+    follow = Follow(world.host, world.changes, MEMBER)
     await follow.start()
     revision = await _edit_profile(world, LAN)
     await follow.settle("default", "default", revision)
@@ -97,7 +97,7 @@ async def test_a_stopped_instance_gives_up_what_its_profile_no_longer_wants(worl
     """Or a network would be in use by an instance that has no NIC on it."""
     await world.made()
     id = world.host.store.instance("default", "web").record.id
-    follow = Follow(world.host, world.changes)
+    follow = Follow(world.host, world.changes, MEMBER)
     await follow.start()
     await follow.settled()
     revision = await _edit_profile(world, LAN)
@@ -109,7 +109,7 @@ async def test_a_stopped_instance_gives_up_what_its_profile_no_longer_wants(worl
 
 async def test_instances_that_cannot_follow_a_profile_are_named(world: World) -> None:
     await _running(world)
-    follow = Follow(world.host, world.changes)
+    follow = Follow(world.host, world.changes, MEMBER)
     await follow.start()
     world.networks.fails = True
     revision = await _edit_profile(world, LAN)
@@ -123,7 +123,7 @@ async def test_a_profile_that_changed_while_we_were_away_is_caught_up_with(world
     id = await _running(world)
     revision = await _edit_profile(world, LAN)
     await world.host.store.profiles.wait_for(revision)
-    follow = Follow(world.host, world.changes)
+    follow = Follow(world.host, world.changes, MEMBER)
     await follow.start()
     await follow.settled()
     assert world.networks.plugged[id] == ["eth0", "lan"]
@@ -131,7 +131,7 @@ async def test_a_profile_that_changed_while_we_were_away_is_caught_up_with(world
 
 
 async def test_a_profile_nobody_uses_settles_at_once(world: World) -> None:
-    follow = Follow(world.host, world.changes)
+    follow = Follow(world.host, world.changes, MEMBER)
     await follow.start()
     key = keys.profile("default", "other")
     revision = await world.host.store.commit(Txn().put(key, Profile("default", "other")))
