@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,29 @@ async def test_a_confined_caller_is_kept_to_its_projects_in_every_kind_of_call(s
         await stub.UploadImage(upload("default"))
     with pytest.raises(Forbidden):
         await anext(stub.ExportImage(pb.ExportImageRequest(project="default")))
+
+
+async def test_what_broke_the_callers_own_stream_is_what_the_caller_sees(stub: Any) -> None:
+    """gRPC only cancels the call; whoever is told no more leaves its own client without an answer."""
+
+    async def broken() -> AsyncIterator[pb.UploadImageRequest]:
+        yield pb.UploadImageRequest(chunk=b"x")
+        raise Forbidden("NOT_MORE", "This is too much")
+
+    with pytest.raises(Forbidden, match="too much"):
+        await stub.UploadImage(broken())
+
+
+async def test_a_cancelled_stream_stays_cancelled(stub: Any) -> None:
+    began = asyncio.Event()
+
+    async def endless() -> AsyncIterator[pb.UploadImageRequest]:
+        yield pb.UploadImageRequest(chunk=b"x")
+        began.set()
+        await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(stub.UploadImage(endless()))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
