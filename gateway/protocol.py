@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from core.logs import get_logger
 from gateway.lxd import envelope
 
 log = get_logger(__name__)
+FIRST_REQUEST_S = 60.0
 _LIMITS: dict[str, Any] = {
     # Longer lines than aiohttp takes by default, so that a name of 10,000 characters gets our own answer.
     "max_line_size": 1 << 16,
@@ -42,6 +44,15 @@ class _Server(web.Server):
 
 class _Protocol(RequestHandler):
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Anybody may connect; who then says nothing is not kept."""
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_later(FIRST_REQUEST_S, self._drop_if_silent)
+
+    def _drop_if_silent(self) -> None:
+        if self._request_count == 0 and self.transport is not None:
+            self.transport.abort()
 
     def handle_error(
         self,

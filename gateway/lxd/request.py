@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from gateway.backend import Backend
 
 BACKEND = web.AppKey("backend", Backend)
 MAX_JSON = 16 << 20
+BODY_S = 60.0
 
 
 def backend(request: web.Request) -> Backend:
@@ -37,7 +39,11 @@ async def body(request: web.Request) -> dict[str, Any]:
     """Return the JSON object in the body, whatever Content-Type says. Raises: Invalid."""
     if (request.content_length or 0) > MAX_JSON:
         raise web.HTTPRequestEntityTooLarge(MAX_JSON, request.content_length or 0)
-    return parse_object(await request.read())
+    try:
+        async with asyncio.timeout(BODY_S):
+            return parse_object(await request.read())
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(reason=f"The body did not come within {BODY_S:.0f} s") from None
 
 
 def header(request: web.Request, name: str, default: str = "") -> str:
