@@ -6,11 +6,13 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from core.errors import Invalid
 
 _MAX = 4096
+_LONGEST_TEXT = 128
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ def _clauses(words: list[str]) -> list[Clause]:
             joined, rest = rest[0], rest[1:]
             if joined not in ("and", "or") or not rest:
                 raise _bad("clauses are joined by and / or")
+    for clause in found:
+        _pattern(clause.value)  # refused before anything is compared
     return found
 
 
@@ -79,10 +83,35 @@ def _matches(found: Any, value: str) -> bool:
     if found is None:
         return value == ""
     text = str(found).lower() if isinstance(found, bool) else str(found)
+    pattern = _pattern(value)
+    if pattern is None:
+        return text.lower() == value.lower()
+    return pattern.search(text[:_LONGEST_TEXT]) is not None
+
+
+@lru_cache(64)
+def _pattern(value: str) -> re.Pattern[str] | None:
+    """Return *value* as an expression, None when it is just a word.
+
+    Python's matcher can take for ever on some expressions, and this is the loop that serves everybody:
+    so repeated groups, and more than three repetitions in a row of a short text, are refused.
+
+    Raises: Invalid.
+    """
     if not re.fullmatch(r"[\w .*?+^$|()\[\]/:-]*", value) or len(value) > 256:
-        return text.lower() == value.lower()
-    pattern = value if "^" in value or "$" in value else f"^{value}$"
+        return None
+    value = re.sub(r"(\.\*)+", ".*", value)  # the stock client appends .* to what it was given
+    is_free = "^" in value or "$" in value
+    most = max(_repetitions(branch, is_free=is_free) for branch in value.split("|"))
+    if most > 3 or re.search(r"\)[*+?]", value):
+        raise _bad("an expression may have three repetitions, two without ^, and none of a group")
     try:
-        return re.search(pattern, text[:1024], re.IGNORECASE) is not None
+        return re.compile(value if is_free else f"^(?:{value})$", re.IGNORECASE)
     except re.error:
-        return text.lower() == value.lower()
+        return None
+
+
+def _repetitions(branch: str, *, is_free: bool) -> int:
+    """Return how many there are; to try every place of the text is one more."""
+    tries_all = is_free and not branch.lstrip("(").startswith("^")
+    return len(re.findall("[*+?]", branch)) + tries_all

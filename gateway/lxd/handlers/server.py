@@ -37,7 +37,7 @@ def _rendered(facts: Facts, project: str, is_admin: bool) -> tuple[bytes, str]:
     """Return body and ETag. Facts are compared by identity: a change makes a new object."""
     shown = head_json(trusted=True)
     config = config_json(facts.config, facts.https_address)
-    shown["config"] = config if is_admin else None
+    shown["config"] = config if is_admin else {}  # not null: the stock client panics on that
     shown["environment"] = environment_json(facts, project)
     return envelope.sync_bytes(shown), etag.of(config)
 

@@ -153,3 +153,28 @@ def test_a_created_instance_is_named_under_both_of_its_paths() -> None:
         "containers": ["/1.0/containers/c1?project=web"],
     }
     assert (shown["status"], shown["status_code"]) == ("Pending", 105)
+
+
+@pytest.mark.parametrize(
+    "value", ["(a+)+", "(a|a)*b", "a*a*a*a*b", "(x+x+)+y", ".*a.*a.*a.*b", "a?a?a?a?a?a?", "a*a*a*b$"]
+)
+def test_an_expression_that_could_take_for_ever_is_refused(value: str) -> None:
+    with pytest.raises(Invalid, match="repetitions"):
+        filters.parse(f"name eq {value}")
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "holds"),
+    [
+        ("(^web.*$|^web.*.*)", "web1", True),
+        ("(^.*eb.*$|^.*eb.*.*)", "web1", True),
+        ("c[0-9]", "c7", True),
+        ("a|b", "xb", False),
+        ("(a|b)c", "bc", True),
+        ("web", "WEB", True),
+        ("(", "(", True),
+        ("^.*foo.*bar.*$", "1foo2bar3", True),
+    ],
+)
+def test_expressions_that_clients_send_still_match(value: str, name: str, holds: bool) -> None:
+    assert filters.parse(f'name eq "{value}"')({"name": name}) == holds
