@@ -35,7 +35,10 @@ class Reconcile:
         for entry in self._store.instances.entries():
             if entry.record.member == self._member:
                 known.add(entry.record.id)
-                await self._adopt_one(entry.record, is_new_boot=is_new_boot)
+                try:
+                    await self._adopt_one(entry.record, is_new_boot=is_new_boot)
+                except OSError as exc:  # one that cannot be cleaned up must not keep the others waiting
+                    log.error("instance_not_adopted", instance=entry.record.name, error=str(exc))
         await self._sweep(known)
 
     async def _sweep(self, known: set[str]) -> None:
