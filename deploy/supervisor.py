@@ -110,14 +110,19 @@ class Supervisor:
         url = f"http://127.0.0.1:{self._settings.metrics_port('etcd')}/health"
         while not stop.is_set() and not await asyncio.to_thread(_is_healthy, url):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        if stop.is_set():
-            return
+        pause_s = _BACKOFF_S[0]
+        # Again and again, as with any other process: etcd on a busy disk may be slow to answer at first.
+        while not stop.is_set() and await self._bootstrap_once():
+            print("bootstrap failed; see logs/bootstrap.log", flush=True)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _BACKOFF_S[1])
+
+    async def _bootstrap_once(self) -> int:
         with self._log("bootstrap") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "services.cluster.bootstrap", stdout=log, stderr=log
             )
-        if await process.wait():
-            raise SystemExit("bootstrap failed; see logs/bootstrap.log")
+        return await process.wait()
 
     async def _keep(self, program: Program) -> None:
         pause_s = _BACKOFF_S[0]
