@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+)
 
 from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
 from core.units import parse_bits, parse_bool, parse_int
@@ -50,6 +58,17 @@ def parse_expiry(value: str) -> str:
     return value
 
 
+def _no_zone(value: str) -> str:
+    """Refuse fe80::1%zone: Python takes anything as a zone, and it would reach generated files."""
+    if "%" in value:
+        raise ValueError(f"{value[:64]!r} has a zone; give the address alone")
+    return value
+
+
+def parse_ipv6(value: str) -> IPv6Address:
+    return IPv6Address(_no_zone(value))
+
+
 def parse_interfaces(value: str) -> list[str]:
     return [parse_interface(part) for part in items(value)]
 
@@ -63,7 +82,7 @@ def parse_routes4(value: str) -> list[IPv4Network]:
 
 
 def parse_routes6(value: str) -> list[IPv6Network]:
-    return [IPv6Network(part) for part in items(value)]
+    return [IPv6Network(_no_zone(part)) for part in items(value)]
 
 
 def parse_ranges4(value: str) -> list[tuple[IPv4Address, IPv4Address]]:
@@ -71,7 +90,7 @@ def parse_ranges4(value: str) -> list[tuple[IPv4Address, IPv4Address]]:
 
 
 def parse_ranges6(value: str) -> list[tuple[IPv6Address, IPv6Address]]:
-    return [(IPv6Address(a), IPv6Address(b)) for a, b in _pairs(value)]
+    return [(parse_ipv6(a), parse_ipv6(b)) for a, b in _pairs(value)]
 
 
 def _pairs(value: str) -> list[tuple[str, str]]:
@@ -84,10 +103,15 @@ def _pairs(value: str) -> list[tuple[str, str]]:
     return found
 
 
-def _address(value: str) -> object:
-    if value in ("none", "auto"):
-        return value
-    interface = ip_interface(value)
+def _bridge4(value: str) -> object:
+    return value if value in ("none", "auto") else _usable(IPv4Interface(value), value)
+
+
+def _bridge6(value: str) -> object:
+    return value if value in ("none", "auto") else _usable(IPv6Interface(_no_zone(value)), value)
+
+
+def _usable(interface: IPv4Interface | IPv6Interface, value: str) -> object:
     if interface.ip == interface.network.network_address and interface.network.num_addresses > 1:
         raise ValueError(f"Not a usable address {value!r}; give the bridge's own, such as 10.1.2.1/24")
     return interface
@@ -111,12 +135,12 @@ _ZONE = "network zones are not available in this version"
 NETWORK = Schema(
     "network",
     (
-        ConfigKey("ipv4.address", _address, "bridge's address, auto or none"),
-        ConfigKey("ipv6.address", _address, "bridge's address, auto or none"),
+        ConfigKey("ipv4.address", _bridge4, "bridge's address, auto or none"),
+        ConfigKey("ipv6.address", _bridge6, "bridge's address, auto or none"),
         ConfigKey("ipv4.nat", parse_bool, "masquerade", "false"),
         ConfigKey("ipv6.nat", parse_bool, "masquerade", "false"),
         ConfigKey("ipv4.nat.address", IPv4Address, "source address instead of the outgoing interface's"),
-        ConfigKey("ipv6.nat.address", IPv6Address, "source address instead of the outgoing interface's"),
+        ConfigKey("ipv6.nat.address", parse_ipv6, "source address instead of the outgoing interface's"),
         ConfigKey("ipv4.dhcp", parse_bool, "hand out addresses", "true"),
         ConfigKey("ipv6.dhcp", parse_bool, "hand out options, and addresses when stateful", "true"),
         ConfigKey("ipv4.dhcp.expiry", parse_expiry, "life of a lease", "1h"),
@@ -158,10 +182,12 @@ NETWORK = Schema(
 )
 
 
-def _static(value: str) -> str:
-    if value != "none":
-        ip_address(value)
-    return value
+def _static4(value: str) -> object:
+    return value if value == "none" else IPv4Address(value)
+
+
+def _static6(value: str) -> object:
+    return value if value == "none" else parse_ipv6(value)
 
 
 def _nic_mtu(value: str) -> int:
@@ -183,8 +209,8 @@ NIC = Schema(
         ConfigKey("hwaddr", parse_mac, "MAC inside; made and kept when unset"),
         ConfigKey("host_name", parse_interface, "interface name on the host"),
         ConfigKey("mtu", _nic_mtu, "bytes; the network's when unset"),
-        ConfigKey("ipv4.address", _static, "fixed address, or none with filtering", "", True),
-        ConfigKey("ipv6.address", _static, "fixed address, or none with filtering", "", True),
+        ConfigKey("ipv4.address", _static4, "fixed address, or none with filtering", "", True),
+        ConfigKey("ipv6.address", _static6, "fixed address, or none with filtering", "", True),
         ConfigKey("security.mac_filtering", parse_bool, "let no other MAC out", "false", True),
         ConfigKey("security.ipv4_filtering", parse_bool, "let no other IPv4 address out", "false", True),
         ConfigKey("security.ipv6_filtering", parse_bool, "let no other IPv6 address out", "false", True),

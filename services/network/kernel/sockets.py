@@ -47,7 +47,7 @@ def _listener(line: str, ours: set[int], servers: list[Server]) -> Listener | No
     if len(words) < 6:
         return None
     address, _, port = words[4].rpartition(":")
-    address, _, interface = address.strip("[]").partition("%")
+    address, _, interface = address.replace("[", "").replace("]", "").partition("%")
     if match := _USERS.search(line):
         pid, name = int(match[2]), match[1]
         return None if pid in ours else Listener(address, interface, int(port), f"{name} (process {pid})")
