@@ -111,8 +111,14 @@ class Engine(Protocol):
         """Return when the monitor is gone (at once when it does not run)."""
         ...
 
-    def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool) -> list[str]:
+    def exec_config(self, id: str) -> bytes:
+        """Return what a program must read to enter a running instance; see exec_argv."""
+        ...
+
+    def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool, config: Path | None = None) -> list[str]:
         """Return the host command that runs *plan* inside, confined as init is.
+
+        *config* is where it reads exec_config from, before it enters; None for the engine's own file.
 
         With *terminal* its stdio must be a terminal; it becomes the controlling one.
         """

@@ -57,8 +57,13 @@ class FakeEngine:
             await self._gone[id].wait()
         return ExitRecord(self.target, time.time())
 
-    def exec_argv(self, id: str, plan: Any, *, terminal: bool) -> list[str]:
-        return list(plan.command)
+    def exec_config(self, id: str) -> bytes:
+        return b"go"
+
+    def exec_argv(self, id: str, plan: Any, *, terminal: bool, config: Path | None = None) -> list[str]:
+        if config is None:
+            return list(plan.command)
+        return ["sh", "-c", 'test "$(cat "$0")" = go && exec "$@"', str(config), *plan.command]
 
     def console_argv(self, id: str) -> list[str]:
         return ["cat"]

@@ -47,7 +47,6 @@ def _hang_up(request: web.Request) -> Callable[[], None]:
 async def _serve(socket: web.WebSocketResponse, queue: asyncio.Queue[bytes | None]) -> None:
     reader = asyncio.create_task(_until_closed(socket, queue))
     try:
-        await socket.ping(b"keepalive")
         while True:
             try:
                 line = await asyncio.wait_for(queue.get(), sockets.KEEPALIVE_S)

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from core.errors import Invalid, NotFound, PodiumError
+from core.operations.operation import Operation
 from gateway import sockets
 from gateway.lxd import envelope, feed, streams
 from gateway.lxd import request as req
@@ -116,7 +117,8 @@ async def channel(request: web.Request) -> web.StreamResponse:
     The secret is compared here, so that the upgrade need not wait for the service; that one has
     the last word (each secret connects once) and ends the stream when it refuses.
     """
-    await _refuse_wrong_secret(request)
+    operation = await req.backend(request).operation(req.name(request))
+    name = _channel_of(operation, request.query.get("secret", ""))
     socket = sockets.opened(request, max_frame=_MAX_FRAME)
     opened = pb.ConnectChannelRequest(
         open=pb.ChannelOpen(operation_id=req.name(request), secret=request.query.get("secret", ""))
@@ -124,19 +126,57 @@ async def channel(request: web.Request) -> web.StreamResponse:
     incoming: asyncio.Queue[pb.ConnectChannelRequest | None] = asyncio.Queue(4)
     await incoming.put(opened)
     replies = req.backend(request).exec.ConnectChannel(_drain(incoming))
-    connected = asyncio.ensure_future(anext(replies))
-    await _carry(request, socket, replies, incoming, connected)
+    if name == "control" and operation.metadata.get("interactive") is False:
+        await _carry_orders(request, socket, replies, incoming)
+    else:
+        connected = asyncio.ensure_future(anext(replies))
+        await _carry(request, socket, replies, incoming, connected)
     return socket
 
 
-async def _refuse_wrong_secret(request: web.Request) -> None:
-    """Raises: NotFound, also for an operation that has no channels (any more)."""
-    operation = await req.backend(request).operation(req.name(request))
-    given = request.query.get("secret", "").encode()
+def _channel_of(operation: Operation, secret: str) -> str:
+    """Return the channel's name. Raises: NotFound, also for an operation without channels (any more)."""
     fds = operation.metadata.get("fds")
-    known = fds.values() if isinstance(fds, dict) and not operation.is_final else ()
-    if not any(hmac.compare_digest(given, str(secret).encode()) for secret in known):
+    known = fds.items() if isinstance(fds, dict) and not operation.is_final else ()
+    given = secret.encode()
+    found = [name for name, known_one in known if hmac.compare_digest(given, str(known_one).encode())]
+    if not found:
         raise NotFound("NO_CHANNEL", "No channel of this operation has that secret", about=operation.id)
+    return str(found[0])
+
+
+async def _carry_orders(
+    request: web.Request, socket: web.WebSocketResponse, replies: Any, incoming: Any
+) -> None:
+    """Carry the control channel of a command without a terminal.
+
+    Most commands get no order at all, so the stream to the service is opened by the first one, or by
+    the end of a client that goes before its command does.
+    """
+    await socket.prepare(request)
+    ended = asyncio.ensure_future(req.backend(request).wait(req.name(request), None))
+    orders = asyncio.create_task(_send_orders(socket, replies, incoming))
+    pings = asyncio.create_task(_ping(socket))
+    try:
+        await asyncio.wait({ended, orders}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _finish([ended, orders, pings], socket, replies, incoming)
+
+
+async def _send_orders(socket: web.WebSocketResponse, replies: Any, incoming: Any) -> None:
+    call: asyncio.Task[None] | None = None
+    async for message in socket:
+        if order := _control(message.data):
+            call = call or asyncio.create_task(_exhaust(replies))
+            await incoming.put(order)
+    await incoming.put(None)
+    await (call or _exhaust(replies))
+
+
+async def _exhaust(replies: AsyncIterator[Any]) -> None:
+    with contextlib.suppress(PodiumError):
+        async for _ in replies:
+            pass
 
 
 async def _carry(
@@ -160,15 +200,21 @@ async def _carry(
     except (PodiumError, StopAsyncIteration):
         return  # refused by the service: closing the socket tells the client
     finally:
-        for task in tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-        _end(incoming)
-        with contextlib.suppress(Exception):
-            await replies.aclose()
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(socket.close(), 1)
+        await _finish(tasks, socket, replies, incoming)
+
+
+async def _finish(
+    tasks: list[asyncio.Future[Any]], socket: web.WebSocketResponse, replies: Any, incoming: Any
+) -> None:
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
+    _end(incoming)
+    with contextlib.suppress(Exception):
+        await replies.aclose()
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(socket.close(), 1)
 
 
 def _end(incoming: asyncio.Queue[pb.ConnectChannelRequest | None]) -> None:
@@ -222,6 +268,8 @@ async def _write(socket: web.WebSocketResponse, replies: AsyncIterator[Any]) -> 
 
 
 async def _ping(socket: web.WebSocketResponse) -> None:
-    while not socket.closed:
-        await socket.ping(b"keepalive")
+    while True:
         await asyncio.sleep(sockets.KEEPALIVE_S)
+        if socket.closed:
+            return
+        await socket.ping(b"keepalive")

@@ -18,7 +18,6 @@ from random import Random
 
 from core.errors import Invalid, LimitReached
 
-_TRIES = 1000
 _MAC_PREFIX = "00:16:3e"
 
 
@@ -74,10 +73,9 @@ Range = tuple[int, int]
 
 
 def whole(net: IPv4Network | IPv6Network) -> list[Range]:
-    """Return what of *net* a host may have, which may be nothing; IPv4 knows a broadcast address."""
-    first = int(net.network_address) + 1
-    last = int(net.network_address) + net.num_addresses - 1 - (net.version == 4)
-    return [(first, last)] if first <= last else []
+    """Return what of *net* a host may have; IPv4 knows a broadcast address."""
+    last = int(net.network_address) + net.num_addresses - 1
+    return [(int(net.network_address) + 1, last - (net.version == 4))]
 
 
 def within(
@@ -123,14 +121,10 @@ def free_ipv4(
 
 def _shuffled(spans: list[Range], random: Random) -> Iterable[int]:
     """Yield every number of *spans* once, beginning anywhere: neighbours in time are none in address."""
-    count = _size(spans)
-    start = random.randrange(count) if count else 0
+    count = sum(last - first + 1 for first, last in spans)
+    start = random.randrange(count)
     for i in range(count):
         yield _nth(spans, (start + i) % count)
-
-
-def _size(spans: list[Range]) -> int:
-    return sum(last - first + 1 for first, last in spans)
 
 
 def _nth(spans: list[Range], n: int) -> int:
@@ -143,8 +137,8 @@ def _nth(spans: list[Range], n: int) -> int:
 
 def free_ipv6(bridge: IPv6Interface, taken: set[str], random: Random, ranges: list[Range]) -> str:
     """Return a free address of *ranges*. Raises: LimitReached."""
-    count = _size(ranges)
-    for _ in range(_TRIES if count else 0):
+    count = sum(last - first + 1 for first, last in ranges)
+    for _ in range(1000):
         candidate = str(IPv6Address(_nth(ranges, random.randrange(count))))
         if candidate not in taken and candidate != str(bridge.ip):
             return candidate

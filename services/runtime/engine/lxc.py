@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from core.errors import NotFound, WrongState
-from services.runtime.engine import config
+from services.runtime.engine import config as rendering
+from services.runtime.kernel.gate import refuse_waiting
 from services.runtime.kernel.processes import Child, gone
 from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
 
@@ -36,6 +37,7 @@ class LxcEngine:
         self._helpers = state_dir / "engine"
         self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         self._install_helpers()
+        refuse_waiting(self._root)
         self.version = _version()
 
     def folder(self, id: str) -> Path:
@@ -99,13 +101,17 @@ class LxcEngine:
             await gone(monitor)
         return await asyncio.to_thread(_exit_record, self.folder(id) / "exit")
 
-    def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool) -> list[str]:
+    def exec_config(self, id: str) -> bytes:
+        return (self.folder(id) / "lxc.conf").read_bytes()
+
+    def exec_argv(self, id: str, plan: ExecPlan, *, terminal: bool, config: Path | None = None) -> list[str]:
         argv = ["setsid", "-c"] if terminal else []
-        argv += ["lxc-attach", "-n", id, "-P", str(self._root), "-f", str(self.folder(id) / "lxc.conf")]
+        argv += ["lxc-attach", "-n", id, "-P", str(self._root)]
+        argv += ["-f", str(config or self.folder(id) / "lxc.conf")]
         # FATAL: whatever -q says, errors of a higher priority would go to the command's own stderr.
         argv += ["-q", "-l", "FATAL", "-o", str(self.folder(id) / "attach.log"), "--clear-env"]
         for name, value in plan.env.items():
-            argv += ["-v", f"{config.name(name)}={value}"]
+            argv += ["-v", f"{rendering.name(name)}={value}"]
         argv += ["-u", str(plan.uid), "-g", str(plan.gid), "--"]
         if plan.cwd in ("", "/"):
             return [*argv, *plan.command]
@@ -132,7 +138,7 @@ class LxcEngine:
     def _prepare(self, plan: EnginePlan) -> Path:
         folder = self.folder(plan.id)
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        text = config.render(
+        text = rendering.render(
             plan,
             folder,
             seccomp=self._helpers / "seccomp.policy",

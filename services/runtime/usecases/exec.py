@@ -17,6 +17,7 @@ from core.logs import get_logger
 from core.operations.operation import CHANNEL, TASK, Operation
 from core.operations.runner import Runner
 from services.runtime.domain.target import Target, environment_of, refuse_unless_running
+from services.runtime.kernel.gate import Gate
 from services.runtime.kernel.processes import Child
 from services.runtime.kernel.streams import Reader, big_pipe, resize, until_raw, write_all
 from services.runtime.ports import Engine, ExecPlan
@@ -48,7 +49,13 @@ class Session:
     """A process and the descriptors its channels carry. Used once."""
 
     def __init__(
-        self, operation_id: str, argv: list[str], command: Command, *, console: bool = False
+        self,
+        operation_id: str,
+        argv: list[str],
+        command: Command,
+        *,
+        gate: Gate | None = None,
+        console: bool = False,
     ) -> None:
         self.id = operation_id
         self.argv = argv
@@ -66,7 +73,9 @@ class Session:
         self.readers: dict[str, Reader] = {}
         self.input = -1
         self.sent: dict[str, asyncio.Event] = {}
+        self._gate = gate
         self._process: Child | None = None
+        self._status: asyncio.Future[int] | None = None
         self._owned: list[int] = []
         self._is_raw = False
         self.is_abandoned = False
@@ -82,7 +91,7 @@ class Session:
         return name
 
     def start(self, output: dict[str, int]) -> None:
-        """Start the process. *output*: descriptors to write to instead of channels."""
+        """Start the process; it waits at the gate if there is one. *output*: descriptors to write to."""
         theirs = self._terminal() if self.command.interactive else self._pipes(output)
         try:
             self._process = Child(
@@ -93,6 +102,7 @@ class Session:
                 cwd=self.folder,
                 new_session=not self.command.interactive,
             )
+            self._status = asyncio.ensure_future(self._process.wait())
         finally:
             for fd in set(theirs):
                 os.close(fd)
@@ -128,9 +138,11 @@ class Session:
         self.sent[name] = asyncio.Event()
 
     async def wait(self) -> int:
-        """Return the exit status: 128+n when signal n ended it."""
-        assert self._process
-        status = await self._process.wait()
+        """Let the command begin, and return its exit status: 128+n when signal n ended it."""
+        assert self._status
+        if self._gate:
+            await self._gate.open(self._status)
+        status = await self._status
         for reader in self.readers.values():
             reader.finish()
         return 128 - status if status < 0 else status
@@ -184,6 +196,8 @@ class Session:
             self._process.kill()
 
     def close(self) -> None:
+        if self._gate:
+            self._gate.close()
         for fd in self._owned:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -223,16 +237,27 @@ class Execs:
             command.group,
             "/" if folder == _HOME else folder,
         )
-        argv = self._engine.exec_argv(target.id, plan, terminal=command.interactive)
+        id = str(uuid.uuid4())
+        gate = Gate(target.folder, id, self._engine.exec_config(target.id)) if command.channels else None
+        argv = self._engine.exec_argv(
+            target.id, plan, terminal=command.interactive, config=gate.path if gate else None
+        )
         shown = {
             "command": command.argv,
             "environment": environment,
             "interactive": command.interactive,
         }
-        session = Session(str(uuid.uuid4()), argv, command)
+        session = Session(id, argv, command, gate=gate)
         # lxc-attach starts the command in the folder of the same name as its own; saves a shell.
         session.folder = _HOME if folder == _HOME else "/"
-        return await self._open(session, target, "instance.exec", "Executing command", shown)
+        try:
+            if gate:
+                session.start({})  # it gets ready while the client connects its channels
+            return await self._open(session, target, "instance.exec", "Executing command", shown)
+        except BaseException:
+            session.kill()
+            session.close()
+            raise
 
     async def console(self, project: str, name: str, width: int, height: int) -> Operation:
         """Attach to the console. Raises: NotFound, WrongState."""
@@ -305,8 +330,8 @@ class Execs:
         if session.is_abandoned:
             raise WrongState("CLIENT_GONE", "The client went away before the command began")
         files = _record_files(session, target) if session.command.record else {}
-        output = {name: _create(path) for name, path in files.items()}
-        session.start(output)
+        if not session.started.is_set():
+            session.start({name: _create(path) for name, path in files.items()})
         status = await session.wait()
         await _flushed(session)
         if session.console:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
 from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.state.memory import MemoryStore
 from services.runtime.domain.target import Target
+from services.runtime.kernel.gate import Gate, refuse_waiting
+from services.runtime.ports import ExecPlan
 from services.runtime.usecases.exec import Command, Execs
 from tests.fakes.runtime_host import FakeEngine
 
-TARGET = Target("id", "default", "web", "running", pid=1)
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    return Target("id", "default", "web", "running", pid=1, folder=tmp_path)
 
 
 async def _ended(runner: Runner, execs: Execs, operation: Operation) -> Operation:
@@ -18,10 +29,10 @@ async def _ended(runner: Runner, execs: Execs, operation: Operation) -> Operatio
     return runner.get(operation.id)
 
 
-async def test_a_command_whose_client_is_gone_before_it_begins_never_does() -> None:
+async def test_a_command_whose_client_is_gone_before_it_begins_never_does(target: Target) -> None:
     """All channels were connected for a moment; nobody would ever end what starts now."""
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: TARGET, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, FakeEngine(), runner)
     operation = await execs.start("default", "web", Command(["sleep", "1000"]))
     session = execs.session(operation.id)
 
@@ -33,11 +44,64 @@ async def test_a_command_whose_client_is_gone_before_it_begins_never_does() -> N
     assert final.state == "failed" and "went away" in final.error_message
 
 
-async def test_a_command_tells_how_it_ended() -> None:
+async def test_a_command_tells_how_it_ended(target: Target) -> None:
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: TARGET, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, FakeEngine(), runner)
     operation = await execs.start("default", "web", Command(["sh", "-c", "exit 7"], channels=False))
 
     final = await _ended(runner, execs, operation)
 
     assert final.state == "succeeded" and final.metadata["return"] == 7
+
+
+async def test_a_command_begins_when_its_client_is_there(target: Target) -> None:
+    """It is started at once, to be ready; but nothing of it runs before all channels are connected."""
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    mark = target.folder / "mark"
+    operation = await execs.start("default", "web", Command(["touch", str(mark)]))
+    session = execs.session(operation.id)
+    await asyncio.sleep(0.2)
+    assert not mark.exists()
+
+    for secret in list(session.secrets):
+        session.connect(secret)
+    for name in ("1", "2"):
+        session.sent[name].set()
+    final = await _ended(runner, execs, operation)
+
+    assert final.metadata["return"] == 0 and mark.exists()
+    assert list(target.folder.glob("*.gate")) == []
+
+
+async def test_a_client_that_never_comes_leaves_no_process(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.runtime.usecases.exec._CONNECT_S", 0.1)
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    operation = await execs.start("default", "web", Command(["sleep", "1000"]))
+    session = execs.session(operation.id)
+
+    final = await _ended(runner, execs, operation)
+
+    assert final.state == "failed" and "Timed out" in final.error_message
+    assert session._status and await session._status < 0
+    assert list(target.folder.glob("*.gate")) == []
+
+
+def test_what_waits_at_a_gate_since_a_crash_is_sent_away(tmp_path: Path) -> None:
+    """Its owner was killed; nobody else would ever open the gate or end it."""
+    (tmp_path / "id").mkdir()
+    gate = Gate(tmp_path / "id", "x", b"go")
+    argv = FakeEngine().exec_argv(
+        "id", ExecPlan(("touch", f"{tmp_path}/mark"), {}), terminal=False, config=gate.path
+    )
+    with subprocess.Popen(argv) as process:
+        while process.poll() is None:
+            refuse_waiting(tmp_path)
+            if not gate.path.exists():
+                break
+        assert process.wait(5) != 0
+
+    assert not (tmp_path / "mark").exists()
