@@ -20,7 +20,7 @@ from services.network.usecases.strays import Strays
 
 log = get_logger(__name__)
 _LOOK_EVERY_S = 2.0
-_RECONCILE_EVERY_S = 30.0
+_RECONCILE_EVERY_S = 15.0
 
 
 async def main() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from ipaddress import ip_interface
+from pathlib import Path
 
 import pytest
 
@@ -114,8 +115,18 @@ def test_a_profile_edit_plugs_and_unplugs_running_instances_before_it_answers(
     assert "eth7" in _links(podium, pair[0])
     podium.lxc("profile", "device", "remove", "more", "eth7")
     assert "eth7" not in _links(podium, pair[0])
+    podium.lxc("profile", "set", "more", "limits.processes", "321")
+    assert _most_processes(podium, pair[0]) == "321"
+    podium.lxc("profile", "unset", "more", "limits.processes")
+    assert _most_processes(podium, pair[0]) == "max"
     podium.lxc("profile", "remove", pair[0], "more")
     podium.lxc("profile", "delete", "more")
+
+
+def _most_processes(podium: Podium, name: str) -> str:
+    id = podium.lxc("config", "get", name, "volatile.uuid").strip()
+    paths = [Path(root) / "podium" / id / "pids.max" for root in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")]
+    return next(path for path in paths if path.exists()).read_text().strip()
 
 
 def test_a_nic_on_no_network_is_refused_and_the_instance_stays_as_it_was(
