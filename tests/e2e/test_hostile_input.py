@@ -252,6 +252,7 @@ def test_hostile_file_paths_never_leave_the_instance(watched: Podium, path: str,
     def cases() -> Iterator[tuple[str, bytes]]:
         for method in ("POST", "GET", "DELETE"):
             yield method, request(method, target, b"../../../etc", X_LXD_type=kind)
+            yield method, request(method, target, b"\xff\0", X_LXD_type=kind)
 
     expect(watched, cases(), holds=Reply.is_healthy)
 

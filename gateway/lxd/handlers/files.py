@@ -64,9 +64,7 @@ async def _file_answer(
         response.headers.update(headers)
         return response
     if info.type == pb.FILE_TYPE_SYMLINK:
-        return web.Response(
-            body=info.target.encode(), headers=headers, content_type="application/octet-stream"
-        )
+        return web.Response(body=info.target, headers=headers, content_type="application/octet-stream")
     leaf = re.sub(r"[^A-Za-z0-9._-]", "_", request.query["path"].rsplit("/", 1)[-1])
     headers["Content-Disposition"] = f"inline;filename={leaf}"
     return await streams.answer(request, stream, headers)
@@ -87,7 +85,7 @@ async def post_file(request: web.Request) -> web.Response:
     if (bits := _number(mode or None, 8 if mode.startswith("0") else 10, "mode")) is not None:
         header.mode = bits & 0o7777
     if kind == "symlink":
-        header.target = (await request.read()).decode(errors="surrogateescape")
+        header.target = await request.read()
     await req.backend(request).files.WriteFile(_writing(request, header))
     feed.announce(request, "instance-file-pushed", path=header.file.path)
     return envelope.empty()

@@ -31,7 +31,7 @@ class Info:
     modified_at: float
     size: int = 0
     entries: tuple[str, ...] = ()
-    target: str = ""
+    target: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Header:
     gid: int | None = None
     mode: int | None = None
     append: bool = False
-    target: str = ""
+    target: bytes = b""
 
 
 class Roots:
@@ -127,7 +127,7 @@ def _info(fd: int, target: Target) -> Info:
     if stat.S_ISDIR(found.st_mode):
         return Info(FOLDER, uid, gid, mode, found.st_mtime, entries=tuple(_entries(fd)))
     if stat.S_ISLNK(found.st_mode):
-        return Info(LINK, uid, gid, mode, found.st_mtime, target=os.readlink("", dir_fd=fd))
+        return Info(LINK, uid, gid, mode, found.st_mtime, target=os.readlink(b"", dir_fd=fd))
     if stat.S_ISREG(found.st_mode):
         return Info(FILE, uid, gid, mode, found.st_mtime, size=found.st_size)
     raise Invalid("SPECIAL_FILE", "Devices, sockets and pipes cannot be transferred")
@@ -183,6 +183,8 @@ def _make_folder(folder: int, name: str, target: Target, header: Header) -> int:
 
 
 def _make_link(folder: int, name: str, target: Target, header: Header) -> int:
+    if not header.target or b"\0" in header.target:
+        raise Invalid("BAD_TARGET", "A symbolic link needs a target, without NUL in it", about=name)
     os.symlink(header.target, name, dir_fd=folder)
     uid, gid = _outside(header.uid or 0, target), _outside(header.gid or 0, target)
     os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
