@@ -18,6 +18,7 @@ from random import Random
 
 from core.errors import Invalid, LimitReached
 
+_TRIES = 1000
 _MAC_PREFIX = "00:16:3e"
 
 
@@ -73,9 +74,10 @@ Range = tuple[int, int]
 
 
 def whole(net: IPv4Network | IPv6Network) -> list[Range]:
-    """Return what of *net* a host may have; IPv4 knows a broadcast address."""
-    last = int(net.network_address) + net.num_addresses - 1
-    return [(int(net.network_address) + 1, last - (net.version == 4))]
+    """Return what of *net* a host may have, which may be nothing; IPv4 knows a broadcast address."""
+    first = int(net.network_address) + 1
+    last = int(net.network_address) + net.num_addresses - 1 - (net.version == 4)
+    return [(first, last)] if first <= last else []
 
 
 def within(
@@ -121,10 +123,14 @@ def free_ipv4(
 
 def _shuffled(spans: list[Range], random: Random) -> Iterable[int]:
     """Yield every number of *spans* once, beginning anywhere: neighbours in time are none in address."""
-    count = sum(last - first + 1 for first, last in spans)
-    start = random.randrange(count)
+    count = _size(spans)
+    start = random.randrange(count) if count else 0
     for i in range(count):
         yield _nth(spans, (start + i) % count)
+
+
+def _size(spans: list[Range]) -> int:
+    return sum(last - first + 1 for first, last in spans)
 
 
 def _nth(spans: list[Range], n: int) -> int:
@@ -137,8 +143,8 @@ def _nth(spans: list[Range], n: int) -> int:
 
 def free_ipv6(bridge: IPv6Interface, taken: set[str], random: Random, ranges: list[Range]) -> str:
     """Return a free address of *ranges*. Raises: LimitReached."""
-    count = sum(last - first + 1 for first, last in ranges)
-    for _ in range(1000):
+    count = _size(ranges)
+    for _ in range(_TRIES if count else 0):
         candidate = str(IPv6Address(_nth(ranges, random.randrange(count))))
         if candidate not in taken and candidate != str(bridge.ip):
             return candidate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -10,6 +11,8 @@ from services.runtime.kernel import netns
 from services.runtime.ports import GuestAddress, GuestInterface
 
 _V6_SCOPES = {0x00: "global", 0x10: "local", 0x20: "link", 0x40: "global"}
+_MOST_READ = 1 << 18
+_ODD = re.compile(rb"[^\n\t\x20-\x7e]")
 # Columns of /proc/net/dev. Source: net/core/net-procfs.c, dev_seq_printf_stats.
 _COLUMNS = {
     "bytes_received": 0,
@@ -27,21 +30,36 @@ class ProcGuests:
     """Implements ports.Guests."""
 
     def interfaces(self, pid: int) -> list[GuestInterface]:
-        folder = Path(f"/proc/{pid}/net")
-        try:
-            dev = (folder / "dev").read_text()
-            v6 = _ipv6(folder)
-            v4 = ipv4_addresses((folder / "fib_trie").read_text(), (folder / "route").read_text())
-        except OSError:
-            return []
-        found = []
-        for name, counters in parse_dev(dev).items():
-            addresses = tuple(v4.get(name, ())) + tuple(v6.get(name, ()))
-            found.append(GuestInterface(name, addresses, counters))
-        return found
+        return interfaces_of(Path(f"/proc/{pid}/net"))
 
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         netns.set_up(pid, names)
+
+
+def interfaces_of(folder: Path) -> list[GuestInterface]:
+    """Return what /proc/PID/net tells; nothing when the guest is gone."""
+    try:
+        dev, v6 = _text(folder / "dev"), _ipv6(folder)
+        v4 = ipv4_addresses(_text(folder / "fib_trie"), _text(folder / "route"))
+    except OSError:
+        return []
+    found = []
+    for name, counters in parse_dev(dev).items():
+        addresses = tuple(v4.get(name, ())) + tuple(v6.get(name, ()))
+        found.append(GuestInterface(name, addresses, counters))
+    return found
+
+
+def _text(path: Path) -> str:
+    """Return the whole lines of the file's beginning.
+
+    Guests decide how many interfaces and addresses they have, and call them what they want: the
+    kernel takes any byte but a few, also what is no UTF-8 or what Python splits lines and words at.
+    """
+    with path.open("rb") as file:
+        data = file.read(_MOST_READ)
+    whole = data if len(data) < _MOST_READ else data[: data.rfind(b"\n") + 1]
+    return _ODD.sub(b"?", whole).decode()
 
 
 def parse_dev(text: str) -> dict[str, dict[str, int]]:
@@ -94,7 +112,7 @@ def _number(address: str) -> int:
 
 def _ipv6(folder: Path) -> dict[str, list[GuestAddress]]:
     try:
-        text = (folder / "if_inet6").read_text()
+        text = _text(folder / "if_inet6")
     except FileNotFoundError:
         return {}
     found: dict[str, list[GuestAddress]] = {}

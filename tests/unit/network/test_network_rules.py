@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from random import Random
 
@@ -215,6 +215,20 @@ def test_every_address_is_handed_out_once_and_then_the_subnet_is_full() -> None:
     assert taken == {f"10.1.2.{i}" for i in range(2, 7)}
     with pytest.raises(LimitReached):
         addresses.free_ipv4(bridge, taken, set(), Random(1))
+
+
+@pytest.mark.parametrize("subnet", ["10.1.2.1/30", "10.1.2.1/31", "10.1.2.1/32"])
+def test_a_subnet_too_small_for_guests_is_full_not_broken(subnet: str) -> None:
+    bridge, taken = IPv4Interface(subnet), {"10.1.2.2"}
+    with pytest.raises(LimitReached):
+        addresses.free_ipv4(bridge, taken, set(), Random(1))
+
+
+@pytest.mark.parametrize("subnet", ["fd42::1/127", "fd42::1/128"])
+def test_the_smallest_ipv6_subnets_are_full_too(subnet: str) -> None:
+    bridge = IPv6Interface(subnet)
+    with pytest.raises(LimitReached):
+        addresses.free_ipv6(bridge, set(), Random(1), addresses.whole(bridge.network))
 
 
 def test_a_subnet_in_use_is_not_chosen() -> None:
