@@ -234,7 +234,7 @@ def _is_ours(pid: int, program: Program, settings: Settings) -> bool:
         environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    return program.argv[1] in words and f"PODIUM_DIR={settings.state_dir}".encode() in environ
+    return program.argv[-1] in words and f"PODIUM_DIR={settings.state_dir}".encode() in environ
 
 
 def _end(pid: int) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import re
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,11 +164,14 @@ def _tables(names: frozenset[str]) -> Iterator[str]:
 
 
 def _loops(folder: Path) -> Iterator[str]:
+    """Files behind loop devices, the second device of a file as #2: which device it is means nothing."""
+    seen: Counter[str] = Counter()
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):
             backing = file.read_text().strip()
             if backing.startswith(f"{folder}/"):
-                yield f"{file.parts[3]} on {backing}"
+                seen[backing] += 1
+                yield f"{backing} #{seen[backing]}"
 
 
 def _processes(folder: Path, *words: str) -> Iterator[str]:
