@@ -53,6 +53,13 @@ class Reader:
         """The process is gone; grandchildren that keep the descriptor open are not waited for."""
         self._finishing.set()
 
+    def close(self) -> None:
+        """Forget the descriptor, which its owner is about to close: its number may be another's at once."""
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            self._fd = -1
+        self._finishing.set()
+
     async def read(self) -> bytes:
         """Return the next bytes; none at the end.
 
@@ -71,7 +78,7 @@ class Reader:
         return held
 
     async def _next(self) -> bytes:
-        while True:
+        while self._fd >= 0:
             try:
                 return os.read(self._fd, _PIECE)
             except BlockingIOError:
@@ -81,17 +88,19 @@ class Reader:
                 if exc.errno == errno.EIO:  # a terminal whose other side is closed
                     return b""
                 raise
-            await self._readable()
+            await self._readable(self._fd)
+        return b""
 
-    async def _readable(self) -> None:
+    async def _readable(self, fd: int) -> None:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        loop.add_reader(self._fd, ready.set)
+        loop.add_reader(fd, ready.set)
         waits = [asyncio.ensure_future(ready.wait()), asyncio.ensure_future(self._finishing.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            loop.remove_reader(self._fd)
+            if self._fd == fd:
+                loop.remove_reader(fd)
             for wait in waits:
                 wait.cancel()
 

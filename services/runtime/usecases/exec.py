@@ -198,6 +198,8 @@ class Session:
     def close(self) -> None:
         if self._gate:
             self._gate.close()
+        for reader in self.readers.values():
+            reader.close()
         for fd in self._owned:
             with contextlib.suppress(OSError):
                 os.close(fd)
