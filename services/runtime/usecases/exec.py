@@ -79,6 +79,7 @@ class Session:
         self._owned: list[int] = []
         self._is_raw = False
         self.is_abandoned = False
+        self.failure: PodiumError | None = None
 
     def connect(self, secret: str) -> str:
         """Return the channel of *secret*, which connects once. Raises: NotFound."""
@@ -89,6 +90,14 @@ class Session:
         if self.needed <= self.connected:
             self.complete.set()
         return name
+
+    def get_ready(self) -> None:
+        """Start the process behind its gate. A failure is told when the command should begin."""
+        try:
+            self.start({})
+        except OSError as exc:
+            self.failure = WrongState("NOT_STARTED", f"The command could not be started: {exc.strerror}")
+            self.complete.set()
 
     def start(self, output: dict[str, int]) -> None:
         """Start the process; it waits at the gate if there is one. *output*: descriptors to write to."""
@@ -240,7 +249,7 @@ class Execs:
             "/" if folder == _HOME else folder,
         )
         id = str(uuid.uuid4())
-        gate = Gate(target.folder, id, self._engine.exec_config(target.id)) if command.channels else None
+        gate = self._gate(target, id) if command.channels else None
         argv = self._engine.exec_argv(
             target.id, plan, terminal=command.interactive, config=gate.path if gate else None
         )
@@ -252,10 +261,14 @@ class Execs:
         session = Session(id, argv, command, gate=gate)
         # lxc-attach starts the command in the folder of the same name as its own; saves a shell.
         session.folder = _HOME if folder == _HOME else "/"
+        opening = asyncio.ensure_future(
+            self._open(session, target, "instance.exec", "Executing command", shown)
+        )
+        if gate:
+            await _sent(opening)
+            session.get_ready()  # while etcd writes and the client connects its channels
         try:
-            if gate:
-                session.start({})  # it gets ready while the client connects its channels
-            return await self._open(session, target, "instance.exec", "Executing command", shown)
+            return await opening
         except BaseException:
             session.kill()
             session.close()
@@ -269,6 +282,12 @@ class Execs:
         argv = self._engine.console_argv(target.id)
         session = Session(str(uuid.uuid4()), argv, command, console=True)
         return await self._open(session, target, "instance.console", "Showing console", {})
+
+    def _gate(self, target: Target, id: str) -> Gate:
+        try:
+            return Gate(target.folder, id, self._engine.exec_config(target.id))
+        except FileNotFoundError:  # it ended this very moment
+            raise WrongState("NOT_RUNNING", "Instance is not running", about=target.name) from None
 
     def session(self, operation_id: str) -> Session:
         """Raises: NotFound."""
@@ -329,6 +348,8 @@ class Execs:
             await self._runner.finish(session.id, metadata=result)
 
     async def _ran(self, session: Session, target: Target) -> dict[str, object]:
+        if session.failure:
+            raise session.failure
         if session.is_abandoned:
             raise WrongState("CLIENT_GONE", "The client went away before the command began")
         files = _record_files(session, target) if session.command.record else {}
@@ -341,6 +362,13 @@ class Execs:
         if files:
             return {"return": status, "output": {name: path.name for name, path in files.items()}}
         return {"return": status}
+
+
+async def _sent(commit: asyncio.Future[Operation]) -> None:
+    """Let a commit go out before something that blocks: grpc sends in the second turn of the loop."""
+    for _ in range(2):
+        if not commit.done():
+            await asyncio.sleep(0)
 
 
 async def _connected(session: Session) -> None:

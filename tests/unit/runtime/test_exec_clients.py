@@ -105,3 +105,17 @@ def test_what_waits_at_a_gate_since_a_crash_is_sent_away(tmp_path: Path) -> None
         assert process.wait(5) != 0
 
     assert not (tmp_path / "mark").exists()
+
+
+async def test_a_program_that_cannot_be_started_fails_its_operation(target: Target) -> None:
+    """Too many processes, or liblxc not installed: the client is told at once, not after a time-out."""
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    engine = FakeEngine()
+    engine.exec_argv = lambda id, plan, *, terminal, config=None: ["/no/such/program"]  # type: ignore[method-assign]
+    execs = Execs(lambda project, name: target, engine, runner)
+
+    operation = await execs.start("default", "web", Command(["true"]))
+    final = await _ended(runner, execs, operation)
+
+    assert final.state == "failed" and "could not be started" in final.error_message
+    assert list(target.folder.glob("*.gate")) == []
