@@ -137,7 +137,7 @@ class LxcEngine:
 
     def _prepare(self, plan: EnginePlan) -> Path:
         folder = self.folder(plan.id)
-        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o710, parents=True, exist_ok=True)
         text = rendering.render(
             plan,
             folder,

@@ -26,10 +26,11 @@ class LinuxRootFs:
         self._instances = state_dir / "instances"
         self._image_lock = asyncio.Lock()
         self._namespaces = mountapi.UserNamespaces()
-        for folder in (self._images, self._instances):
-            # 0711: the container's own ids must pass to their root, nobody may list.
-            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-            folder.chmod(0o711)
+        # Images and layers hold setuid files of strangers with the host's own ids: nobody but root may pass.
+        # The ids of an instance must pass to their root, through a folder of their own group.
+        for folder, mode in ((self._images, 0o700), (self._instances, 0o711)):
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+            folder.chmod(mode)
 
     async def ensure_image(self, fingerprint: str, squashfs: Path, rootfs_dir: str) -> Path:
         target = self._images / fingerprint
@@ -62,8 +63,11 @@ class LinuxRootFs:
         return mountapi.is_mount(self._instances / id / "rootfs")
 
     def _mount(self, id: str, lower: Path | None, volume: Path, base: int, size: int) -> Path:
-        target = self._instances / id / "rootfs"
+        folder = self._instances / id
+        target = folder / "rootfs"
         target.mkdir(mode=0o711, parents=True, exist_ok=True)
+        os.chown(folder, 0, base)
+        folder.chmod(0o710)
         if mountapi.is_mount(target):
             return target
         if lower is None:
@@ -79,11 +83,11 @@ class LinuxRootFs:
 
 
 def _mount_image(squashfs: Path, target: Path) -> None:
-    target.mkdir(mode=0o711, exist_ok=True)
+    target.mkdir(mode=0o700, exist_ok=True)
     if mountapi.is_mount(target):
         return
-    # nodev would also hold for the overlay above; guests may not make devices anyway.
-    argv = ["mount", "-t", "squashfs", "-o", "loop,ro,nodev", str(squashfs), str(target)]
+    # nodev would also hold for the overlay above; guests may not make devices anyway. nosuid does not.
+    argv = ["mount", "-t", "squashfs", "-o", "loop,ro,nodev,nosuid", str(squashfs), str(target)]
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=_MOUNT_TIMEOUT_S, stdin=subprocess.DEVNULL
     )

@@ -34,7 +34,7 @@ class BtrfsDriver:
     def __init__(self, state_dir: Path) -> None:
         self._pools = state_dir / "pools"
         self._disks = state_dir / "disks"
-        for folder, mode in ((self._pools, 0o711), (self._disks, 0o700)):
+        for folder, mode in ((self._pools, 0o700), (self._disks, 0o700)):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
         self.version = _version()
@@ -119,18 +119,15 @@ class BtrfsDriver:
 
     def _open(self, pool: str, source: Path) -> None:
         target = self.folder(pool)
-        target.mkdir(mode=0o711, exist_ok=True)
+        target.mkdir(mode=0o700, exist_ok=True)
         if not os.path.ismount(target):
-            options = ["-o", "loop"] if source.is_file() else []
-            if source.is_dir():
-                options = ["--bind"]
-            _run(["mount", *options, str(source), str(target)])
+            _run(["mount", "-o", _mount_options(source), str(source), str(target)])
         if _fstype(target) != "btrfs":
             _run(["umount", str(target)])
             raise Invalid("NOT_BTRFS", f"{source} holds no btrfs; make one or leave source out", about=pool)
-        (target / _CONTAINERS).mkdir(mode=0o711, exist_ok=True)
+        (target / _CONTAINERS).mkdir(mode=0o700, exist_ok=True)
         for folder in (target / _CONTAINERS,) if source.is_dir() else (target, target / _CONTAINERS):
-            folder.chmod(0o711)  # but not somebody's own folder: its owner decides
+            folder.chmod(0o700)  # but not somebody's own folder: its owner decides
 
     def _close(self, pool: str, config: dict[str, str]) -> None:
         target = self.folder(pool)
@@ -143,6 +140,12 @@ class BtrfsDriver:
         own = self._disks / f"{pool}.img"
         if config.get("source", str(own)) == str(own):
             own.unlink(missing_ok=True)
+
+
+def _mount_options(source: Path) -> str:
+    """Return options that hold for this mount, not for the overlays of guests above it."""
+    kind = "loop," if source.is_file() else "bind," if source.is_dir() else ""
+    return f"{kind}nosuid,nodev"
 
 
 def unavailable_because() -> str:
@@ -232,7 +235,7 @@ async def _btrfs(*args: str) -> str:
 def _ensure_subvolume(path: Path) -> None:
     if not path.exists():
         ioctl.create_subvolume(path)
-        path.chmod(0o711)
+        path.chmod(0o700)
 
 
 def _remove_subvolume(path: Path) -> None:

@@ -22,8 +22,8 @@ class DirDriver:
 
     def __init__(self, state_dir: Path) -> None:
         self._pools = state_dir / "pools"
-        self._pools.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._pools.chmod(0o711)
+        self._pools.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._pools.chmod(0o700)
 
     def folder(self, pool: str) -> Path:
         return self._pools / pool
@@ -36,8 +36,8 @@ class DirDriver:
 
     async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
         for folder in (self.folder(pool), self.folder(pool) / _CONTAINERS):
-            folder.mkdir(mode=0o711, exist_ok=True)
-            folder.chmod(0o711)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
         await asyncio.to_thread(shutil.rmtree, self.folder(pool), ignore_errors=True)
@@ -77,7 +77,7 @@ class DirDriver:
 
 def make_volume(folder: Path) -> Path:
     """Make the layers of an overlay; their content belongs to the guest, the folder to us alone."""
-    folder.mkdir(mode=0o711, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     for name in ("upper", "work"):
         (folder / name).mkdir(mode=0o755, exist_ok=True)
     return folder
