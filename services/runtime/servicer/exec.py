@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,10 @@ class ExecServicer(rpc.ExecServiceServicer):
             raise Invalid("NO_OPEN", "A channel begins with open")
         session = self._execs.session(first.open.operation_id)
         name = session.connect(first.open.secret)
-        yield pb.ConnectChannelResponse(opened=pb.ChannelOpened(channel=name))
         carry = _control if name == "control" else _data
-        async for message in carry(session, name, requests):
-            yield message
+        async with aclosing(carry(session, name, requests)) as messages:
+            async for message in messages:
+                yield message
 
     async def GetConsoleLog(
         self, request: pb.GetConsoleLogRequest, context: Any
@@ -111,19 +112,22 @@ class ExecServicer(rpc.ExecServiceServicer):
 
 async def _control(
     session: Session, name: str, requests: Requests
-) -> AsyncIterator[pb.ConnectChannelResponse]:
+) -> AsyncGenerator[pb.ConnectChannelResponse, None]:
     """Obey until the command ends; a client that goes away takes its command along."""
     obey = asyncio.create_task(_obey(session, requests))
     ended = asyncio.create_task(session.ended.wait())
     try:
+        yield _opened(name)
         await asyncio.wait([obey, ended], return_when=asyncio.FIRST_COMPLETED)
     finally:
         if not session.ended.is_set():
             session.kill()
         for task in (obey, ended):
             task.cancel()
-    return
-    yield  # makes this a generator: the control channel never sends
+
+
+def _opened(name: str) -> pb.ConnectChannelResponse:
+    return pb.ConnectChannelResponse(opened=pb.ChannelOpened(channel=name))
 
 
 async def _obey(session: Session, requests: Requests) -> None:
@@ -135,10 +139,14 @@ async def _obey(session: Session, requests: Requests) -> None:
             session.signal(request.signal)
 
 
-async def _data(session: Session, name: str, requests: Requests) -> AsyncIterator[pb.ConnectChannelResponse]:
+async def _data(
+    session: Session, name: str, requests: Requests
+) -> AsyncGenerator[pb.ConnectChannelResponse, None]:
     feed = asyncio.create_task(_feed(session, requests)) if name == "0" else None
     complete = False
     try:
+        # Inside, since a client may be gone before it hears that it was connected.
+        yield _opened(name)
         await session.started.wait()
         if name in session.readers:
             async for message in _output(session, name):
@@ -149,6 +157,7 @@ async def _data(session: Session, name: str, requests: Requests) -> AsyncIterato
             await session.ended.wait()
             complete = True
     finally:
+        session.connected.discard(name)
         if name in session.sent:
             session.sent[name].set()
         if not complete and (name == "1" or session.command.interactive):

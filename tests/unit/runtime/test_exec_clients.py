@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.state.memory import MemoryStore
+from protos.podium.runtime.v1 import exec_pb2 as pb
 from services.runtime.domain.target import Target
 from services.runtime.kernel.gate import Gate, refuse_waiting
 from services.runtime.ports import ExecPlan
+from services.runtime.servicer.exec import ExecServicer
 from services.runtime.usecases.exec import Command, Execs
 from tests.fakes.runtime_host import FakeEngine
 
@@ -119,3 +123,43 @@ async def test_a_program_that_cannot_be_started_fails_its_operation(target: Targ
 
     assert final.state == "failed" and "could not be started" in final.error_message
     assert list(target.folder.glob("*.gate")) == []
+
+
+@pytest.mark.parametrize("gone", ["0", "1", "2"])
+async def test_a_client_that_never_heard_that_it_was_connected_is_not_waited_for(
+    target: Target, gone: str
+) -> None:
+    """The call may be cancelled between the service's connecting and its first answer."""
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    servicer = ExecServicer(execs, lambda project, name: target, runner)
+    operation = await execs.start("default", "web", Command(["sh", "-c", "sleep 0.2"]))
+    channels = {name: _connect(servicer, operation, secret) for name, secret in _fds(operation).items()}
+    for name in ("0", "1", "2"):
+        await anext(channels[name])
+        if name == gone:
+            await channels[name].aclose()
+
+    reading = [asyncio.create_task(_read_out(channels[name])) for name in ("0", "1", "2") if name != gone]
+    final = await asyncio.wait_for(_ended(runner, execs, operation), 8)
+
+    assert final.is_final
+    for task in reading:
+        task.cancel()
+
+
+def _fds(operation: Operation) -> dict[str, str]:
+    return dict(operation.metadata["fds"])
+
+
+def _connect(servicer: ExecServicer, operation: Operation, secret: str) -> Any:
+    async def requests() -> AsyncIterator[pb.ConnectChannelRequest]:
+        yield pb.ConnectChannelRequest(open=pb.ChannelOpen(operation_id=operation.id, secret=secret))
+        await asyncio.sleep(3600)
+
+    return servicer.ConnectChannel(requests(), None)
+
+
+async def _read_out(channel: Any) -> None:
+    async for _ in channel:
+        pass
