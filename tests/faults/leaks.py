@@ -87,6 +87,7 @@ def take(scope: Scope) -> Snapshot:
             "loop device": frozenset(_loops(state)),
             "dnsmasq": frozenset(_processes(state, "dnsmasq")),
             "monitor": frozenset(_processes(state, "[lxc monitor]", "lxc-start")),
+            "command": frozenset(_processes(state, "lxc-attach")),
             "file": frozenset(_files(state)),
             "lease": frozenset(_leases(state, keys, scope.prefix)),
             "etcd key": keys,

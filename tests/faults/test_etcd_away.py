@@ -34,6 +34,10 @@ def write(victim: Victim) -> tuple[int, float]:
     return int(code or 0), time.monotonic() - begun
 
 
+def launches(victim: Victim) -> bool:
+    return victim.side.try_lxc("launch", victim.image, f"{PREFIX}c").returncode == 0
+
+
 # A dead etcd refuses the connection. A frozen one is only told from a slow one by waiting.
 @pytest.mark.parametrize(
     ("outage", "first_s", "at_once_s"), [(dead, 1.0, 1.0), (frozen, 4.0, 1.5)], ids=["dead", "frozen"]
@@ -59,7 +63,8 @@ def test_calls_answer_503_at_once_while_etcd_is_away(
         # A write that timed out may yet be carried out when etcd wakes: only then is "exists" right.
         wait_for(lambda: write(victim)[0] in (200, 409), 15, "recovery")
         assert victim.pids(PREFIX) == pids
-        victim.side.lxc("launch", victim.image, f"{PREFIX}c")
+        # Each service finds etcd again by itself, within its own second.
+        wait_for(lambda: launches(victim), 10, "a launch")
     finally:
         victim.wait_until_it_answers()
         with contextlib.suppress(OSError):
