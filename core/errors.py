@@ -22,6 +22,7 @@ class Kind(Enum):
     WRONG_STATE = ("wrong_state", "FAILED_PRECONDITION", 400)
     STALE = ("stale", "FAILED_PRECONDITION", 412)
     BUSY = ("busy", "ABORTED", 409)
+    GONE = ("gone", "OUT_OF_RANGE", 410)
     LIMIT_REACHED = ("limit_reached", "RESOURCE_EXHAUSTED", 403)
     FORBIDDEN = ("forbidden", "PERMISSION_DENIED", 403)
     UNSUPPORTED = ("unsupported", "UNIMPLEMENTED", 501)
@@ -94,6 +95,12 @@ class Busy(PodiumError):
     kind = Kind.BUSY
 
 
+class Gone(PodiumError):
+    """It was there once, and is kept no longer; the message says what is left."""
+
+    kind = Kind.GONE
+
+
 class LimitReached(PodiumError):
     """A quota or bound would be exceeded."""
 
@@ -139,6 +146,7 @@ _CLASSES: dict[Kind, type[PodiumError]] = {
         WrongState,
         Stale,
         Busy,
+        Gone,
         LimitReached,
         Forbidden,
         Unsupported,

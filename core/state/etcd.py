@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import grpc
 
 from core.errors import Stale, Unavailable
-from core.state.store import KV, Change, Check, Lease, Listing, Resync, Txn, with_outbox
+from core.state.store import (
+    KV,
+    Change,
+    Check,
+    Commit,
+    Lease,
+    Listing,
+    Resync,
+    Txn,
+    compacted,
+    with_outbox,
+    yet_to_come,
+)
 from protos.etcd.v3 import etcd_pb2 as pb
 from protos.etcd.v3 import etcd_pb2_grpc as rpc
 
@@ -94,27 +107,72 @@ class EtcdStore:
 
     async def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
         """List, then watch; survives restarts, fail-over and compaction without gap or repeat."""
-        next_revision, pause_s = 0, 0.05
+        while True:
+            listing = await self._list_patiently(prefix)
+            yield Resync(listing.revision, listing.kvs)
+            start = prefix.encode()
+            async for reply in self._replies(start, prefix_end(start), listing.revision + 1):
+                for event in reply.events:
+                    yield _change(event)
+
+    async def history(self, prefixes: Sequence[str], since: int | None) -> AsyncGenerator[Commit, None]:
+        probe = pb.RangeRequest(key=min(prefixes).encode(), limit=1, keys_only=True)
+        newest = (await self._call(self._kv.Range, probe)).header.revision
+        since = newest if since is None else since
+        if since > newest:
+            raise yet_to_come(since, newest)
+        probe.revision = min(since + 1, newest)
+        try:
+            await self._call(self._kv.Range, probe)
+        except grpc.aio.AioRpcError as exc:
+            if exc.code() == grpc.StatusCode.OUT_OF_RANGE:
+                raise compacted(await self._oldest(probe.key, since + 1)) from exc
+            raise
+        return self._commits([prefix.encode() for prefix in prefixes], since + 1)
+
+    async def _commits(self, prefixes: Sequence[bytes], next_revision: int) -> AsyncGenerator[Commit, None]:
+        # One watch for all of them, since etcd orders only the answers of one; the rest is dropped here.
+        start, end = min(prefixes), prefix_end(max(prefixes))
+        async for reply in self._replies(start, end, next_revision):
+            if reply.compact_revision:
+                raise compacted(reply.compact_revision)
+            for commit in _by_revision(reply.events, tuple(prefixes)):
+                yield commit
+
+    async def _oldest(self, key: bytes, revision: int) -> int:
+        """Return the revision before which all is compacted, as *revision* is: only a watch is told."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout_s):
+                async for reply in self._replies(key, prefix_end(key), revision):
+                    if reply.compact_revision:
+                        return int(reply.compact_revision)
+        raise unavailable(self._endpoint)
+
+    async def _list_patiently(self, prefix: str) -> Listing:
+        for pause_s in _pauses():
+            with contextlib.suppress(Unavailable):
+                return await self.list(prefix)
+            await self._pause(pause_s)
+        raise AssertionError  # pauses never end
+
+    async def _replies(self, start: bytes, end: bytes, next_revision: int) -> AsyncIterator[Any]:
+        """Yield what a watch is told from *next_revision* on, whatever happens to etcd meanwhile.
+
+        Ends with the reply that names a compact_revision, if what comes next is kept no longer.
+        """
+        pauses = _pauses()
         while True:
             try:
-                if not next_revision:
-                    listing = await self.list(prefix)
-                    next_revision = listing.revision + 1
-                    yield Resync(listing.revision, listing.kvs)
-                async for reply in self._watched(prefix, next_revision):
-                    pause_s = 0.05
+                async for reply in self._watched(start, end, next_revision):
+                    pauses = _pauses()
+                    yield reply
                     if reply.compact_revision:
-                        next_revision = 0
-                        break
-                    for event in reply.events:
-                        yield _change(event)
-                    if not reply.created:
-                        next_revision = max(next_revision, reply.header.revision + 1)
-            except (Unavailable, grpc.aio.AioRpcError) as exc:
-                if isinstance(exc, grpc.aio.AioRpcError) and exc.code() not in _AWAY:
+                        return
+                    next_revision = max(next_revision, _seen(reply) + 1)
+            except grpc.aio.AioRpcError as exc:
+                if exc.code() not in _AWAY:
                     raise
-            await self._pause(pause_s * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
-            pause_s = min(pause_s * 2, 1.0)
+            await self._pause(next(pauses))
 
     async def _pause(self, seconds: float) -> None:
         """Wait before the next try to follow; no longer than until any call is answered again."""
@@ -147,10 +205,9 @@ class EtcdStore:
     async def close(self) -> None:
         await self._channel.close()
 
-    async def _watched(self, prefix: str, revision: int) -> AsyncIterator[Any]:
-        start = prefix.encode()
+    async def _watched(self, start: bytes, end: bytes, revision: int) -> AsyncIterator[Any]:
         create = pb.WatchCreateRequest(
-            key=start, range_end=prefix_end(start), start_revision=revision, progress_notify=True
+            key=start, range_end=end, start_revision=revision, progress_notify=True
         )
         call = self._watch.Watch()
         try:
@@ -184,6 +241,31 @@ def _kv(kv: Any) -> KV:
 def _change(event: Any) -> Change:
     gone = event.type == pb.Event.DELETE
     return Change(event.kv.key.decode(), None if gone else event.kv.value, event.kv.mod_revision)
+
+
+def _by_revision(events: Sequence[Any], prefixes: tuple[bytes, ...]) -> Iterator[Commit]:
+    concerned = [event for event in events if event.kv.key.startswith(prefixes)]
+    for revision, together in itertools.groupby(concerned, lambda event: int(event.kv.mod_revision)):
+        yield Commit(revision, tuple(_change(event) for event in together))
+
+
+def _seen(reply: Any) -> int:
+    """Return the revision up to which a watch was told everything.
+
+    The header of a reply with events may be ahead of them: a watch that was far behind catches up in
+    several replies, none of which splits a revision.
+    """
+    if reply.events:
+        return int(reply.events[-1].kv.mod_revision)
+    return 0 if reply.created else int(reply.header.revision)
+
+
+def _pauses() -> Iterator[float]:
+    """Yield growing pauses, with jitter so that not all come back at once."""
+    pause_s = 0.05
+    while True:
+        yield pause_s * (0.5 + random.random())  # noqa: S311 - jitter, no secret
+        pause_s = min(pause_s * 2, 1.0)
 
 
 def _put_ops(puts: dict[str, bytes], leases: dict[str, int]) -> list[Any]:

@@ -6,10 +6,22 @@ import asyncio
 import contextlib
 import itertools
 from builtins import list as _List
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from core.errors import Stale
-from core.state.store import KV, Change, Check, Lease, Listing, Resync, Txn, with_outbox
+from core.state.store import (
+    KV,
+    Change,
+    Check,
+    Commit,
+    Lease,
+    Listing,
+    Resync,
+    Txn,
+    compacted,
+    with_outbox,
+    yet_to_come,
+)
 
 
 class MemoryStore:
@@ -21,6 +33,9 @@ class MemoryStore:
         self._kvs: dict[str, KV] = {}
         self._revision = 1
         self._followers: set[tuple[str, asyncio.Queue[Change]]] = set()
+        self._log: _List[Commit] = []
+        self._oldest = 0
+        self._readers: set[asyncio.Event] = set()
         self._lease_ids = itertools.count(1)
         self._ends: dict[int, asyncio.TimerHandle] = {}
         self._bound: dict[str, int] = {}
@@ -51,6 +66,39 @@ class MemoryStore:
                 yield await queue.get()
         finally:
             self._followers.discard(follower)
+
+    async def history(self, prefixes: Sequence[str], since: int | None) -> AsyncGenerator[Commit, None]:
+        since = self._revision if since is None else since
+        if since > self._revision:
+            raise yet_to_come(since, self._revision)
+        if since < self._revision:
+            self._check_kept(since)
+        return self._commits(tuple(prefixes), since)
+
+    async def _commits(self, prefixes: tuple[str, ...], since: int) -> AsyncGenerator[Commit, None]:
+        news = asyncio.Event()
+        self._readers.add(news)
+        try:
+            while True:
+                news.clear()
+                self._check_kept(since)
+                later, since = [c for c in self._log if c.revision > since], self._revision
+                for commit in later:
+                    changes = tuple(c for c in commit.changes if c.key.startswith(prefixes))
+                    if changes:
+                        yield Commit(commit.revision, changes)
+                await news.wait()
+        finally:
+            self._readers.discard(news)
+
+    def compact(self, revision: int) -> None:
+        """Forget the history before *revision*, as an administrator makes etcd do."""
+        self._oldest = revision
+        self._log = [commit for commit in self._log if commit.revision >= revision]
+
+    def _check_kept(self, since: int) -> None:
+        if since + 1 < min(self._oldest, self._revision):
+            raise compacted(self._oldest)
 
     async def grant(self, ttl_s: float) -> Lease:
         lease = Lease(next(self._lease_ids), ttl_s)
@@ -103,6 +151,11 @@ class MemoryStore:
         self._tell(Change(key, value, self._revision))
 
     def _tell(self, change: Change) -> None:
+        if not self._log or self._log[-1].revision < change.revision:
+            self._log.append(Commit(change.revision, ()))
+        self._log[-1] = Commit(change.revision, (*self._log[-1].changes, change))
+        for news in self._readers:
+            news.set()
         for prefix, queue in self._followers:
             if change.key.startswith(prefix):
                 queue.put_nowait(change)

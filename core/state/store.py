@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from core.errors import Invalid
+from core.errors import Gone, Invalid
 from core.events import Event, EventBatch
 from core.state import codec, keys
 
@@ -51,6 +51,14 @@ class Resync:
 
     revision: int
     kvs: list[KV]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction wrote, in the order in which the store keeps it."""
+
+    revision: int
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,19 @@ def with_outbox(txn: Txn, *, member: str, service: str) -> dict[str, bytes]:
     return {**txn.puts, keys.events(member, service): codec.encode(batch)}
 
 
+def compacted(oldest: int) -> Gone:
+    """Return what is said of history that is kept no longer."""
+    return Gone(
+        "COMPACTED",
+        f"The history is kept from revision {oldest} on; read the state anew and go on from there",
+        about=str(oldest),
+    )
+
+
+def yet_to_come(revision: int, newest: int) -> Invalid:
+    return Invalid("NO_SUCH_REVISION", f"There is no revision {revision} yet; the newest is {newest}")
+
+
 class Store(Protocol):
     """Asynchronous access to the shared state. All may raise Unavailable."""
 
@@ -167,6 +188,21 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class HistoryStore(Store, Protocol):
+    """A store that also tells what was written before. All may raise Unavailable."""
+
+    async def history(self, prefixes: Sequence[str], since: int | None) -> AsyncGenerator[Commit, None]:
+        """Return every commit after revision *since* (None: from now on) that wrote below *prefixes*.
+
+        First those of the past, then for ever those to come: each whole, once and in order.
+
+        Raises:
+            Gone: COMPACTED, not all of them are kept. Also later, by the iterator, when it is read too late.
+            Invalid: NO_SUCH_REVISION.
+        """
+        ...
 
 
 class LeaseStore(Store, Protocol):

@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from core.errors import AlreadyExists, NotFound, Stale, Unavailable
+from core.errors import AlreadyExists, Gone, Invalid, NotFound, Stale, Unavailable
 from core.events import Event, EventBatch
 from core.records import Profile
 from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.etcd import EtcdStore
+from core.state.etcd3_compat import client
 from core.state.memory import MemoryStore
 from core.state.repository import Repository
-from core.state.store import Change, LeaseStore, Resync, Store, Txn
+from core.state.store import Change, Commit, HistoryStore, LeaseStore, Resync, Store, Txn
 
 
 @pytest.fixture(params=["memory", "etcd"])
@@ -244,3 +245,122 @@ async def test_a_key_follows_the_lease_of_its_last_write(store: Store, prefix: s
 
     await leases(store).revoke(new)
     assert {kv.key for kv in (await store.list(prefix)).kvs} == {prefix + "b"}
+
+
+async def taken(commits: AsyncIterator[Commit], count: int) -> list[Commit]:
+    return [await asyncio.wait_for(anext(commits), 5) for _ in range(count)]
+
+
+def told(commits: list[Commit], prefix: str) -> list[list[tuple[str, bytes | None]]]:
+    return [[(c.key.removeprefix(prefix), c.value) for c in commit.changes] for commit in commits]
+
+
+async def test_history_tells_what_was_and_then_what_comes_once_and_in_order(
+    store: HistoryStore, prefix: str
+) -> None:
+    """Commits are whole, other prefixes are left out, and there is no seam between past and present."""
+    since = await store.commit(Txn().put(prefix + "a/0", b"seen"))
+    first = await store.commit(
+        Txn().put(prefix + "a/1", b"1").put(prefix + "c/1", b"1").put(prefix + "b", b"")
+    )
+    await store.commit(Txn().put(prefix + "b", b"no"))
+    await store.commit(Txn().delete(prefix + "a/1"))
+
+    commits = await store.history((prefix + "a/", prefix + "c/"), since)
+    past = await taken(commits, 2)
+    await store.commit(Txn().put(prefix + "b", b"no"))
+    last = await store.commit(Txn().put(prefix + "c/2", b"2"))
+    past += await taken(commits, 1)
+
+    assert told(past, prefix) == [[("a/1", b"1"), ("c/1", b"1")], [("a/1", None)], [("c/2", b"2")]]
+    assert [past[0].revision, past[2].revision] == [first, last]
+    await commits.aclose()
+
+
+async def test_history_from_now_on_tells_nothing_of_the_past(store: HistoryStore, prefix: str) -> None:
+    await store.commit(Txn().put(prefix + "old", b""))
+
+    commits = await store.history((prefix,), None)
+    await store.commit(Txn().put(prefix + "new", b""))
+
+    assert told(await taken(commits, 1), prefix) == [[("new", b"")]]
+    await commits.aclose()
+
+
+async def test_a_reader_far_behind_misses_nothing(store: HistoryStore, prefix: str) -> None:
+    """etcd tells a thousand revisions at a time, in replies whose header is ahead of them."""
+    since = await store.commit(Txn().put(prefix + "k", b""))
+    for part in range(13):
+        await asyncio.gather(
+            *(store.commit(Txn().put(prefix + "k", f"{part}.{i}".encode())) for i in range(100))
+        )
+
+    commits = await store.history((prefix,), since)
+
+    found = await taken(commits, 1300)
+    revisions = [commit.revision for commit in found]
+    assert revisions == sorted(set(revisions))
+    assert len({commit.changes[0].value for commit in found}) == 1300
+    await commits.aclose()
+
+
+async def compact(store: Store, revision: int, request: pytest.FixtureRequest) -> None:
+    if isinstance(store, MemoryStore):
+        store.compact(revision)
+        return
+    other = client(request.getfixturevalue("etcd_endpoint"))
+    await asyncio.to_thread(other.compact, revision)
+    other.close()
+
+
+async def test_history_that_was_compacted_is_said_to_be_gone(
+    store: HistoryStore, prefix: str, request: pytest.FixtureRequest
+) -> None:
+    """With the oldest revision left; what is kept can still be read to the last commit."""
+    revisions = [await store.commit(Txn().put(prefix + "k", str(i).encode())) for i in range(4)]
+    await compact(store, revisions[2], request)
+
+    with pytest.raises(Gone) as gone:
+        await store.history((prefix,), revisions[0])
+    assert gone.value.about == str(revisions[2])
+    assert str(revisions[2]) in gone.value.message
+
+    commits = await store.history((prefix,), revisions[1])
+    assert [commit.revision for commit in await taken(commits, 2)] == revisions[2:]
+    await commits.aclose()
+
+
+async def test_a_reader_that_comes_too_late_is_told_so(
+    store: HistoryStore, prefix: str, request: pytest.FixtureRequest
+) -> None:
+    """History may be compacted between the question and the first answer."""
+    since = await store.commit(Txn().put(prefix + "k", b""))
+    for _ in range(3):
+        last = await store.commit(Txn().put(prefix + "k", b"x"))
+    commits = await store.history((prefix,), since)
+    await compact(store, last, request)
+
+    with pytest.raises(Gone):
+        await taken(commits, 1)
+
+
+async def test_a_compaction_of_what_was_told_ends_no_reader(
+    store: HistoryStore, prefix: str, request: pytest.FixtureRequest
+) -> None:
+    commits = await store.history((prefix,), None)
+    last = await store.commit(Txn().put(prefix + "k", b"1"))
+    await taken(commits, 1)
+    await store.commit(Txn().put("/test/other", b""))
+    await compact(store, last + 1, request)
+    await store.commit(Txn().put(prefix + "k", b"2"))
+
+    assert told(await taken(commits, 1), prefix) == [[("k", b"2")]]
+    await commits.aclose()
+
+
+async def test_a_revision_yet_to_come_has_no_history(store: HistoryStore, prefix: str) -> None:
+    newest = await store.commit(Txn().put(prefix + "k", b""))
+    with pytest.raises(Invalid, match=str(newest + 1000)):
+        await store.history((prefix,), newest + 1000)
+    commits = await store.history((prefix,), newest)
+    await commits.aclose()
