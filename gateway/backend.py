@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from core.errors import NotFound
-from core.events import EventBatch
 from core.operations.convert import from_proto
 from core.operations.operation import Operation
 from core.projects import home_of
@@ -18,7 +17,7 @@ from core.settings import Settings
 from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
-from core.state.store import Store
+from core.state.store import HistoryStore
 from gateway.facts import FactsFollower
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
@@ -33,7 +32,7 @@ _KEEP_FINAL_S = 60.0
 class Backend:
     """Stubs are typed Any: grpc's generated ones do not know the asynchronous channel's face."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: HistoryStore) -> None:
         self.settings = settings
         self.store = store
         lines = {name: channel(settings, name) for name in ("cluster", "image", "runtime", "network")}
@@ -53,21 +52,19 @@ class Backend:
             name: common.OperationServiceStub(line) for name, line in lines.items()
         }
         self.operations: Cache[Operation] = Cache(store, Operation, keys.OPERATIONS)
-        self.events: Cache[EventBatch] = Cache(store, EventBatch, keys.EVENTS)
         self.certificates: Cache[Certificate] = Cache(store, Certificate, keys.CERTIFICATES)
         self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
         self.facts = FactsFollower(settings, store, lines["runtime"], self.instances)
         self._waiters: dict[str, set[asyncio.Event]] = {}
-        self.listeners: set[Any] = set()
 
     async def start(self) -> None:
-        for cache in (self.operations, self.events, self.certificates, self.project_cache):
+        for cache in (self.operations, self.certificates, self.project_cache):
             await cache.start()
         await self.facts.start()
         self.operations.on_change(self._wake)
 
     async def stop(self) -> None:
-        for cache in (self.operations, self.events, self.certificates, self.project_cache):
+        for cache in (self.operations, self.certificates, self.project_cache):
             await cache.stop()
         await self.facts.stop()
         for line in self._lines.values():

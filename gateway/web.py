@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from gateway import auth
 from gateway.backend import Backend, Handler
 from gateway.lxd import envelope
 from gateway.lxd import request as req
-from gateway.lxd.feed import broadcast_events, broadcast_operation
+from gateway.lxd.feed import FEED, Feed
 from gateway.lxd.routes import table
 
 log = get_logger(__name__)
@@ -28,9 +29,15 @@ def application(backend: Backend) -> web.Application:
     app[req.BACKEND] = backend
     for method, path, access, handler in table():
         app.router.add_route(method, path, _checked(handler, access))
-    backend.operations.on_change(lambda key, entry: broadcast_operation(backend.listeners, entry))
-    backend.events.on_change(lambda key, entry: broadcast_events(backend.listeners, entry))
+    app[FEED] = Feed(backend.store)
+    app.cleanup_ctx.append(_fed)
     return app
+
+
+async def _fed(app: web.Application) -> AsyncIterator[None]:
+    await app[FEED].start()
+    yield
+    await app[FEED].stop()
 
 
 def _checked(handler: Handler, access: str) -> Handler:

@@ -1,23 +1,84 @@
-"""What events websockets are told: operations and life-cycle events, each made into text once."""
+"""What events websockets are told: operations and life-cycle events, each made into text once.
+
+All listeners share one follower of the state's history. Who names a revision to go on from has a
+follower of its own, since past and present of one watch have no seam. What either cannot tell any
+more because history was compacted ends the connection: silence would look like completeness.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import orjson
 from aiohttp import web
 
+from core.errors import Invalid, Unavailable
 from core.events import Event, EventBatch
+from core.logs import get_logger
 from core.operations.operation import Operation
-from core.state.repository import Entry
+from core.state import codec, keys
+from core.state.store import Change, Commit, HistoryStore
 from gateway.lxd import request as req
 from gateway.lxd.codes import time_text
 from gateway.lxd.views.operations import operation_json
 
+log = get_logger(__name__)
+_PREFIXES = (keys.EVENTS, keys.OPERATIONS)
 _MAX_BACKLOG = 10_000
+_RETRY_S = 0.5
+_CURSOR = re.compile(r"(\d{1,18})(?:\.(\d{1,4}))?", re.ASCII)
+
+
+class Cursor(NamedTuple):
+    """How far a client has seen: all up to *revision*, or only the first *part* messages of it."""
+
+    revision: int
+    part: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.revision) if self.part is None else f"{self.revision}.{self.part}"
+
+
+def parse_cursor(text: str) -> Cursor:
+    """Raises: Invalid."""
+    found = _CURSOR.fullmatch(text)
+    if not found or not int(found[1]):
+        raise Invalid(
+            "BAD_SINCE", f"since must be the revision or cursor of an event, not {text[:40]!r}", about="since"
+        )
+    return Cursor(int(found[1]), int(found[2]) if found[2] else None)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is told of one change. *cursor* is None for what is no change of the state."""
+
+    kind: str
+    project: str
+    metadata: dict[str, Any]
+    at: float
+    cursor: Cursor | None = None
+
+    @cached_property
+    def line(self) -> str:
+        body: dict[str, Any] = {
+            "type": self.kind,
+            "timestamp": time_text(self.at),
+            "metadata": self.metadata,
+            "location": "none",
+        }
+        if self.project:
+            body["project"] = self.project
+        if self.cursor:
+            body |= {"revision": self.cursor.revision, "cursor": str(self.cursor)}
+        return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE).decode()
 
 
 class Listener:
@@ -30,8 +91,11 @@ class Listener:
         hang_up: Callable[[], None],
         *,
         confined: bool = False,
+        since: Cursor | None = None,
     ) -> None:
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(_MAX_BACKLOG)
+        self.queue: asyncio.Queue[str | None] = asyncio.Queue(_MAX_BACKLOG)
+        self.since = since
+        self.has_lost = False
         self._types = types
         self._project = project
         self._hang_up = hang_up
@@ -45,26 +109,133 @@ class Listener:
             return project == self._project
         return not self._project or not project or project == self._project
 
-    def tell(self, line: bytes) -> None:
-        """Queue an event; who does not read is disconnected, since a gap would be worse."""
+    def tell(self, message: Message) -> None:
+        """Queue what concerns it; who does not read is disconnected, since a gap would be worse."""
+        if self.wants(message.kind, message.project):
+            self._put(message.line)
+
+    async def tell_patiently(self, message: Message) -> None:
+        """Queue what concerns it, when there is room: history waits for its reader."""
+        if self.wants(message.kind, message.project):
+            await self.queue.put(message.line)
+
+    def lose(self) -> None:
+        """Disconnect it after what it was told: what came next is not known any more."""
+        self.has_lost = True
+        self._put(None)
+
+    def _put(self, line: str | None) -> None:
         try:
             self.queue.put_nowait(line)
         except asyncio.QueueFull:
             self._hang_up()
 
 
-def broadcast_operation(listeners: set[Listener], entry: Entry[Operation] | None) -> None:
-    if entry is None:
-        return
-    operation = entry.record
-    _broadcast(listeners, "operation", operation.project, operation_json(operation), operation.updated_at)
+class Feed:
+    """Everybody who listens, and the one follower for those who listen from now on."""
+
+    def __init__(self, store: HistoryStore) -> None:
+        self._store = store
+        self._listeners: set[Listener] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when nothing that follows can be missed; waits for etcd."""
+        is_following = asyncio.Event()
+        # Owned by this feed until stop().
+        self._task = asyncio.create_task(self._run(is_following), name="events feed")
+        await is_following.wait()
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def open(self, listener: Listener) -> AsyncGenerator[Message, None] | None:
+        """Register *listener*; return what it has to be told besides, if it names where to go on.
+
+        Raises: Gone, Invalid, Unavailable.
+        """
+        past = await self._past(listener.since) if listener.since else None
+        self._listeners.add(listener)
+        return past
+
+    async def _past(self, since: Cursor) -> AsyncGenerator[Message, None]:
+        commits = await self._store.history(_PREFIXES, since.revision)
+        if since.part is not None:
+            # The question above refused a revision yet to come, whose first part nobody can have seen.
+            commits = await self._store.history(_PREFIXES, since.revision - 1)
+        return _rest(commits, since)
+
+    def close(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+
+    def tell(self, message: Message) -> None:
+        """Tell all of what is no change of the state."""
+        for listener in self._listeners:
+            listener.tell(message)
+
+    async def _run(self, is_following: asyncio.Event) -> None:
+        while True:
+            try:
+                async with aclosing(await self._store.history(_PREFIXES, None)) as commits:
+                    self._lose()  # who came while nothing was followed
+                    is_following.set()
+                    async for commit in commits:
+                        self._tell(commit)
+            except Unavailable:
+                await asyncio.sleep(_RETRY_S)
+            except Exception as exc:
+                log.warning("events_lost", error=str(exc))
+                self._lose()
+                await asyncio.sleep(_RETRY_S)
+
+    def _tell(self, commit: Commit) -> None:
+        concerned = [listener for listener in self._listeners if listener.since is None]
+        if not concerned:
+            return
+        for message in messages_of(commit):
+            for listener in concerned:
+                listener.tell(message)
+
+    def _lose(self) -> None:
+        for listener in [listener for listener in self._listeners if listener.since is None]:
+            listener.lose()
 
 
-def broadcast_events(listeners: set[Listener], entry: Entry[EventBatch] | None) -> None:
-    if entry is None:
+FEED = web.AppKey("feed", Feed)
+
+
+async def _rest(commits: AsyncGenerator[Commit, None], since: Cursor) -> AsyncGenerator[Message, None]:
+    async with aclosing(commits):
+        async for commit in commits:
+            seen = (since.part or 0) if commit.revision == since.revision else 0
+            for message in messages_of(commit)[seen:]:
+                yield message
+
+
+def messages_of(commit: Commit) -> list[Message]:
+    """Return what is told of one commit: each with the cursor to go on from, the last with all of it."""
+    found = [message for change in commit.changes for message in _messages(change)]
+    last = len(found)
+    return [
+        Message(*parts, Cursor(commit.revision, None if count == last else count))
+        for count, parts in enumerate(found, 1)
+    ]
+
+
+def _messages(change: Change) -> Iterator[tuple[str, str, dict[str, Any], float]]:
+    if change.value is None:
         return
-    for event in entry.record.events:
-        _broadcast(listeners, "lifecycle", event.project, lifecycle_json(event), event.time)
+    try:
+        if change.key.startswith(keys.OPERATIONS):
+            operation = codec.decode(Operation, change.value)
+            yield "operation", operation.project, operation_json(operation), operation.updated_at
+            return
+        for event in codec.decode(EventBatch, change.value).events:
+            yield "lifecycle", event.project, lifecycle_json(event), event.time
+    except ValueError as exc:
+        log.error("record_unreadable", key=change.key, error=str(exc))
 
 
 def announce(request: web.Request, action: str, **context: Any) -> None:
@@ -74,7 +245,7 @@ def announce(request: web.Request, action: str, **context: Any) -> None:
     metadata = lifecycle_json(Event(action, "instances", project, req.name(request), who))
     if context:
         metadata["context"] = context
-    _broadcast(req.backend(request).listeners, "lifecycle", project, metadata, time.time())
+    request.app[FEED].tell(Message("lifecycle", project, metadata, time.time()))
 
 
 def lifecycle_json(event: Event) -> dict[str, Any]:
@@ -87,18 +258,3 @@ def lifecycle_json(event: Event) -> dict[str, Any]:
     if event.requestor:
         found["requestor"] = event.requestor
     return found
-
-
-def _broadcast(
-    listeners: set[Listener], kind: str, project: str, metadata: dict[str, Any], at: float
-) -> None:
-    concerned = [listener for listener in listeners if listener.wants(kind, project)]
-    if not concerned:
-        return
-    body: dict[str, Any] = {"type": kind, "timestamp": time_text(at), "metadata": metadata}
-    body["location"] = "none"
-    if project:
-        body["project"] = project
-    line = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
-    for listener in concerned:
-        listener.tell(line)

@@ -12,7 +12,7 @@ from core.rpc.identity import Identity
 from gateway.auth import Caller, require
 from gateway.lxd import etag, filters
 from gateway.lxd import request as req
-from gateway.lxd.feed import Listener
+from gateway.lxd.feed import Listener, Message
 from gateway.lxd.handlers.certificates import certificate_bytes
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
@@ -66,11 +66,12 @@ def test_a_listener_that_does_not_read_is_disconnected_and_holds_no_more() -> No
     """Memory of the gateway must not grow by clients that sleep."""
     hung_up: list[bool] = []
     listener = Listener(frozenset({"operation"}), "", lambda: hung_up.append(True))
+    message = Message("operation", "", {}, 0.0)
     for _ in range(10_000):
-        listener.tell(b"x")
+        listener.tell(message)
     assert not hung_up
 
-    listener.tell(b"x")
+    listener.tell(message)
 
     assert hung_up and listener.queue.qsize() == 10_000
 
