@@ -67,6 +67,8 @@ class Session:
         self.fds = {name: secret for secret, name in self.secrets.items()}
         self.needed = {"0", "control"} if command.interactive else {"0", "1", "2"}
         self.connected: set[str] = set()
+        self.begun = asyncio.Event()
+        """The client is here: it connects its channels one by one, and this is the first of the data."""
         self.complete = asyncio.Event()
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
@@ -87,17 +89,29 @@ class Session:
         if not name:
             raise NotFound("NO_CHANNEL", "No channel of this operation has that secret")
         self.connected.add(name)
-        if self.needed <= self.connected:
-            self.complete.set()
+        if name == "0":
+            self.begun.set()
+        if not self.needed & set(self.secrets.values()):
+            self.complete.set()  # each has come, though some may have gone again
         return name
+
+    def expire(self) -> None:
+        """End what waits for channels that are not connected by now."""
+        if not self.complete.is_set():
+            self._fail(TooLate("NOT_CONNECTED", "Timed out waiting for websockets to connect"))
+            self.kill()
+
+    def _fail(self, failure: PodiumError) -> None:
+        self.failure = failure
+        self.begun.set()
+        self.complete.set()
 
     def get_ready(self) -> None:
         """Start the process behind its gate. A failure is told when the command should begin."""
         try:
             self.start({})
         except OSError as exc:
-            self.failure = WrongState("NOT_STARTED", f"The command could not be started: {exc.strerror}")
-            self.complete.set()
+            self._fail(WrongState("NOT_STARTED", f"The command could not be started: {exc.strerror}"))
 
     def start(self, output: dict[str, int]) -> None:
         """Start the process; it waits at the gate if there is one. *output*: descriptors to write to."""
@@ -326,7 +340,8 @@ class Execs:
         result: dict[str, object] = {}
         try:
             if session.fds:
-                await _connected(session)
+                asyncio.get_running_loop().call_later(_CONNECT_S, session.expire)
+                await session.begun.wait()
             result = await self._ran(session, target)
             words = _WORDS.get(int(str(result.get("return", 0))), "")
             if words and not session.console:
@@ -356,6 +371,10 @@ class Execs:
         if not session.started.is_set():
             session.start({name: _create(path) for name, path in files.items()})
         status = await session.wait()
+        if session.fds:
+            await session.complete.wait()
+        if session.failure:
+            raise session.failure
         await _flushed(session)
         if session.console:
             return {}
@@ -369,13 +388,6 @@ async def _sent(commit: asyncio.Future[Operation]) -> None:
     for _ in range(2):
         if not commit.done():
             await asyncio.sleep(0)
-
-
-async def _connected(session: Session) -> None:
-    try:
-        await asyncio.wait_for(session.complete.wait(), _CONNECT_S)
-    except TimeoutError:
-        raise TooLate("NOT_CONNECTED", "Timed out waiting for websockets to connect") from None
 
 
 async def _flushed(session: Session) -> None:

@@ -163,3 +163,38 @@ def _connect(servicer: ExecServicer, operation: Operation, secret: str) -> Any:
 async def _read_out(channel: Any) -> None:
     async for _ in channel:
         pass
+
+
+async def test_a_client_that_connects_half_its_channels_ends_its_command(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command begins with the first channel, to be quick; without the others it must not go on."""
+    monkeypatch.setattr("services.runtime.usecases.exec._CONNECT_S", 0.3)
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    operation = await execs.start("default", "web", Command(["sleep", "1000"]))
+    session = execs.session(operation.id)
+    session.connect(session.fds["0"])
+
+    final = await _ended(runner, execs, operation)
+
+    assert final.state == "failed" and "Timed out" in final.error_message
+    assert session._status and await session._status < 0
+
+
+async def test_a_channel_that_comes_and_goes_before_the_next_one_counts(target: Target) -> None:
+    """A short command is over before its client has connected all channels."""
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    servicer = ExecServicer(execs, lambda project, name: target, runner)
+    operation = await execs.start("default", "web", Command(["true"]))
+    for name in ("0", "1", "2"):
+        channel = _connect(servicer, operation, _fds(operation)[name])
+        await anext(channel)
+        if name == "0":
+            await asyncio.sleep(0.3)
+        await asyncio.wait_for(_read_out(channel), 2) if name != "0" else await channel.aclose()
+
+    final = await asyncio.wait_for(_ended(runner, execs, operation), 2)
+
+    assert final.state == "succeeded"
