@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +15,7 @@ _DEEDS = r"""
 ip link add "$(printf 'x\377')" type veth peer name "$(printf 'y\034z')"
 cd /root && mkdir folder && mkfifo pipe && ln -s pipe to-pipe && ln -s / everywhere && ln -s loop loop
 ln -s "$(printf 't\377')" link && touch "folder/$(printf 'f\377')"
+ln -s /proc/sys/kernel/core_uses_pid to-kernel
 touch -d 9999-01-01 future && truncate -s 4T sparse
 chmod 7777 future && printf '\033[2J\377' > folder/plain
 """
@@ -61,3 +63,20 @@ def test_every_file_is_read_or_refused(podium: Podium, rogue: str, name: str) ->
 def test_a_link_to_any_bytes_is_read_as_it_is(podium: Podium, rogue: str) -> None:
     target = f"/1.0/instances/{rogue}/files?path=/root/link"
     assert raw_http.send(podium.settings.socket_path, "GET", target).body == b"t\xff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/sys/kernel/core_uses_pid", "/root/to-kernel", "/proc/kmsg", "/sys/fs/cgroup/x", "/proc/x"]
+)
+def test_the_files_of_a_guest_do_not_include_the_hosts_kernel(podium: Podium, rogue: str, path: str) -> None:
+    """The client of one container could become the host's root by a write that the guest is refused."""
+    before = Path("/proc/sys/kernel/core_uses_pid").read_text()
+    target = f"/1.0/instances/{rogue}/files?path={path}"
+
+    for method in ("GET", "POST", "DELETE"):
+        reply = raw_http.send(
+            podium.settings.socket_path, method, target, body=b"1" if method == "POST" else b""
+        )
+        assert reply.is_refusal() or path == "/root/to-kernel", reply
+
+    assert Path("/proc/sys/kernel/core_uses_pid").read_text() == before

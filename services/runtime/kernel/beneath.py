@@ -1,12 +1,15 @@
 """Open paths that strangers chose, never outside a root: openat2(2) with RESOLVE_IN_ROOT.
 
-Symbolic links are followed as the guest would see them; magic links (/proc/self/root ...) never.
+Symbolic links are followed as the guest would see them; magic links (/proc/self/root ...) never. What
+is found is opened only if it is a file or folder in a store of files: we are root of the host, and what
+the guest sees of the kernel (/proc/sys, /sys, devices) would obey us as it never obeys the guest.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import stat
 
 from core.errors import Invalid
 
@@ -14,6 +17,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _OPENAT2 = 437
 _IN_ROOT, _NO_MAGICLINKS = 0x10, 0x02
 _MAX_PATH = 4096
+# What keeps files, by the number statfs(2) gives; all else is the kernel's own (proc, sysfs, cgroup ...).
+# Source: linux/magic.h and the file systems' own sources.
+_STORES = {
+    "btrfs": 0x9123683E, "ext": 0xEF53, "xfs": 0x58465342, "zfs": 0x2FC12FC1, "bcachefs": 0xCA451A4E,
+    "f2fs": 0xF2F52010, "jfs": 0x3153464A, "overlay": 0x794C7630, "tmpfs": 0x01021994, "ramfs": 0x858458F6,
+    "squashfs": 0x73717368, "erofs": 0xE0F5E1E2, "iso9660": 0x9660, "udf": 0x15013346, "vfat": 0x4D44,
+    "exfat": 0x2011BAB0, "ntfs3": 0x7366746E, "nfs": 0x6969, "cifs": 0xFF534D42, "smb2": 0xFE534D42,
+    "ceph": 0x00C36400, "9p": 0x01021997, "fuse": 0x65735546, "gfs2": 0x01161970, "ocfs2": 0x7461636F,
+}  # fmt: skip
+_KINDS = frozenset(_STORES.values())
 
 
 class _How(ctypes.Structure):
@@ -22,14 +35,50 @@ class _How(ctypes.Structure):
 
 def checked(path: str) -> str:
     """Return *path* if it can be one. Raises: Invalid."""
-    if not path or "\0" in path or len(path.encode()) >= _MAX_PATH:
+    if not path or "\0" in path or len(os.fsencode(path)) >= _MAX_PATH:
         raise Invalid("BAD_PATH", "The path is empty, too long or contains NUL", about=path[:64])
     return path
 
 
-def open_beneath(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """Open *path* as if *root* (a folder's descriptor) were "/". Raises: OSError, Invalid."""
-    how = _How(flags | os.O_CLOEXEC, mode, _IN_ROOT | _NO_MAGICLINKS)
+def open_beneath(root: int, path: str, flags: int) -> int:
+    """Open *path* as if *root* (a folder's descriptor) were "/". Raises: OSError, Invalid.
+
+    First as a place only, which wakes no device and waits for no pipe; opened is that very place.
+    """
+    place = _place(root, path, os.O_PATH | flags & (os.O_NOFOLLOW | os.O_DIRECTORY))
+    if flags & os.O_PATH:
+        return place
+    try:
+        if not _is_transferable(os.fstat(place).st_mode):
+            raise Invalid("NOT_A_FILE", "It is no regular file", about=path[:128])
+        return os.open(f"/proc/self/fd/{place}", flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
+    finally:
+        os.close(place)
+
+
+def _is_transferable(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def _place(root: int, path: str, flags: int) -> int:
+    fd = _openat2(root, path, flags)
+    if _filesystem(fd) in _KINDS:
+        return fd
+    os.close(fd)
+    raise Invalid("KERNEL_FILE", f"{path[:128]!r} is the kernel's own (proc, sys ...)", about=path[:128])
+
+
+def _filesystem(fd: int) -> int:
+    """Return f_type, the first word of struct statfs on 64-bit machines."""
+    answer = (ctypes.c_ulong * 32)()
+    if _libc.fstatfs(ctypes.c_int(fd), ctypes.byref(answer)):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return int(answer[0])
+
+
+def _openat2(root: int, path: str, flags: int) -> int:
+    how = _How(flags | os.O_CLOEXEC, 0, _IN_ROOT | _NO_MAGICLINKS)
     name = ctypes.c_char_p(os.fsencode(checked(path)))
     fd = int(
         _libc.syscall(

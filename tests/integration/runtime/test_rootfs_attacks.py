@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.kernel.beneath import open_beneath
+from core.errors import Invalid
+from services.runtime.kernel.beneath import open_beneath, parent_beneath
 from services.runtime.kernel.rootfs import LinuxRootFs
 
 
@@ -105,3 +106,36 @@ def test_absolute_links_are_read_as_the_guest_sees_them(upper: Path) -> None:
     assert os.read(fd, 100) == b"inside"
     os.close(fd)
     os.close(root)
+
+
+@pytest.mark.parametrize(
+    "path", ["proc/sys/kernel/core_pattern", "proc/kmsg", "sys/kernel/mm/transparent_hugepage/enabled"]
+)
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_PATH])
+def test_what_the_kernel_shows_is_never_opened(path: str, flags: int) -> None:
+    """A client confined to one container once set the host's core_pattern through its files: root there."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        with pytest.raises(Invalid, match="kernel's own"):
+            open_beneath(root, path, flags)
+        with pytest.raises(Invalid, match="kernel's own"):
+            parent_beneath(root, path)
+    finally:
+        os.close(root)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "link to a pipe", "socket"])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])
+def test_what_is_no_file_is_not_even_opened(upper: Path, kind: str, flags: int) -> None:
+    """Opening alone starts a watchdog or rewinds a tape, and may wait for ever."""
+    special = {"device": 0o020000, "socket": 0o140000}.get(kind, 0o010000)
+    os.mknod(upper / "special", special | 0o666, os.makedev(1, 3))
+    if kind == "link to a pipe":
+        (upper / "special").rename(upper / "pipe")
+        (upper / "special").symlink_to("pipe")
+    root = os.open(upper, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with pytest.raises(Invalid, match="no regular file"):
+            open_beneath(root, "special", flags)
+    finally:
+        os.close(root)
