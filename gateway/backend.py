@@ -84,11 +84,16 @@ class Backend:
         """Raises: NotFound. Asks the state itself only for what this process has not seen yet."""
         entry: Entry[Operation] | None = self.operations.get(keys.operation(id))
         if entry is None:
-            kv = await self.store.get(keys.operation(id))
-            if kv is None:
+            found = await self.recorded(id)
+            if found is None:
                 raise NotFound("NO_OPERATION", "Operation not found", about=id)
-            entry = entry_of(Operation, kv)
+            return found
         return entry.record
+
+    async def recorded(self, id: str) -> Operation | None:
+        """Return the operation as the state has it: with what no answer of a service tells."""
+        kv = await self.store.get(keys.operation(id))
+        return entry_of(Operation, kv).record if kv else None
 
     async def wait(self, id: str, timeout_s: float | None) -> Operation:
         """Return the operation when it is final, or as it is after *timeout_s*."""

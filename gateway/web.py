@@ -16,7 +16,7 @@ from core.metrics import REQUESTS
 from core.rpc.identity import set_identity
 from gateway import auth
 from gateway.backend import Backend, Handler
-from gateway.lxd import envelope
+from gateway.lxd import envelope, idempotency
 from gateway.lxd import request as req
 from gateway.lxd.feed import FEED, Feed
 from gateway.lxd.routes import table
@@ -49,8 +49,7 @@ def _checked(handler: Handler, access: str) -> Handler:
         if is_shown and request["caller"].is_guest_of(req.project(request)):
             # The handler shows only what is public; the services would refuse to show even that.
             set_identity(replace(request["caller"].identity, projects=None))
-        result: web.StreamResponse = await handler(request)
-        return result
+        return await idempotency.once(request, handler)
 
     return run
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -22,11 +21,13 @@ from core.operations import operation as op_states
 from core.operations.history import History
 from core.operations.operation import Context, Operation, Step, Story
 from core.rpc.identity import current_identity
+from core.rpc.once import Ticket, accepted_before, new_operation_id, ticket_for
 from core.state import codec, keys
 from core.state.store import Store, Txn
 
 T = TypeVar("T")
 log = get_logger(__name__)
+NOT_ACCEPTED = "NOT_ACCEPTED"
 _PROGRESS_EVERY_S = 0.25
 _PRUNE_AT_ONCE = 100
 _UNDO_PATIENCE_S = 30.0
@@ -106,7 +107,8 @@ class Runner:
     ) -> Operation:
         """Record the operation together with *txn* in one commit, then run its story.
 
-        With *wait* the answer is the final record. Raises: Stale when a check of *txn* fails.
+        With *wait* the answer is the final record. Raises: Stale when a check of *txn* fails,
+        AlreadyExists when the request was accepted before (see core.rpc.once).
         """
         story = self._stories[kind]
         operation = self._new(kind, story.description, project, resources, metadata, input, requestor, id)
@@ -191,9 +193,11 @@ class Runner:
         requestor: dict[str, str] | None,
         id: str,
     ) -> Operation:
-        now = self._clock()
+        now, id = self._clock(), id or new_operation_id()
+        ticket = ticket_for(id)
         return Operation(
-            id=id or str(uuid.uuid4()),
+            id=id,
+            request_digest=ticket.digest if ticket else "",
             service=self._service,
             member=self._member,
             kind=kind,
@@ -208,10 +212,16 @@ class Runner:
         )
 
     async def _record(self, operation: Operation, txn: Txn | None) -> None:
-        key = keys.operation(operation.id)
+        key, ticket = keys.operation(operation.id), ticket_for(operation.id)
         whole = (txn or Txn()).absent(key).put(key, operation)
+        if ticket:
+            ticket.is_used = True  # what the story accepts in turn is not what was asked for
         try:
             self.revisions[operation.id] = await self._store.commit(_stamped(whole, self._clock()))
+        except Stale:
+            if ticket:
+                await self._refuse_second(ticket)
+            raise
         except Unavailable:
             # The answer was lost, the write perhaps not: until that is known it owns what it is about.
             self._live[operation.id] = operation
@@ -219,10 +229,16 @@ class Runner:
             raise
         self._live[operation.id] = operation
 
+    async def _refuse_second(self, ticket: Ticket) -> None:
+        """Raises: AlreadyExists when *ticket* was used by an earlier try of the same request."""
+        if await self._store.get(keys.operation(ticket.operation_id)):
+            raise accepted_before(ticket.operation_id)
+        ticket.is_used = False
+
     async def _settle_doubt(self, operation: Operation, wanted: Txn) -> None:
         """Find out whether *operation* was recorded, and then run it; else see that it never will be."""
         key = keys.operation(operation.id)
-        error = Unavailable("NOT_ACCEPTED", "The state store did not answer in time; nothing was done")
+        error = Unavailable(NOT_ACCEPTED, "The state store did not answer in time; nothing was done")
         never = _ended(operation, op_states.FAILED, {}, error, self._clock())
         # Whichever of the two writes comes first keeps the other out: both want the key absent.
         with contextlib.suppress(Stale):

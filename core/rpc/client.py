@@ -14,6 +14,7 @@ import grpc
 
 from core.errors import Unavailable
 from core.logs import request_id
+from core.rpc import once
 from core.rpc.identity import METADATA_KEY, REQUEST_ID_KEY, current_identity
 from core.rpc.status import from_rpc_error
 from core.rpc.tls import channel_credentials
@@ -53,7 +54,10 @@ def member_channel(settings: Settings, service: str, *, member: str, address: st
 
 
 def _metadata() -> list[tuple[str, str]]:
-    return [(METADATA_KEY, current_identity().encode()), (REQUEST_ID_KEY, request_id.get())]
+    found = [(METADATA_KEY, current_identity().encode()), (REQUEST_ID_KEY, request_id.get())]
+    if ticket := once.sent_ticket():
+        found.append((once.METADATA_KEY, ticket.encode()))
+    return found
 
 
 class _Channel:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from core.errors import Forbidden, PodiumError, from_exception
 from core.logs import get_logger, request_id
 from core.metrics import RPC_SECONDS
+from core.rpc import once
 from core.rpc.confine import HomeOf, check
 from core.rpc.identity import (
     METADATA_KEY,
@@ -139,6 +140,7 @@ def _enter(context: Any) -> None:
     metadata = dict(context.invocation_metadata() or ())
     request_id.set(metadata.get(REQUEST_ID_KEY, ""))
     set_identity(_caller(context, metadata.get(METADATA_KEY, "")))
+    once.receive_ticket(once.decode_ticket(_believed(context, metadata.get(once.METADATA_KEY, ""))))
 
 
 def _caller(context: Any, claimed: str) -> Identity:
@@ -147,14 +149,24 @@ def _caller(context: Any, claimed: str) -> Identity:
     Raises: Forbidden.
     """
     where = context.peer()
-    if where.startswith("unix:"):
+    if _is_ours(context):
         return decode_identity(claimed)
     peer = peer_of(context.auth_context())
     if peer is None:
         raise Forbidden("NOT_AUTHORIZED", "not authorized")
-    if peer.kind == MEMBER:
-        return decode_identity(claimed)
     return Identity(peer.fingerprint, "tls", unquote(where.partition(":")[2]))
+
+
+def _is_ours(context: Any) -> bool:
+    """Say whether a process of Podium calls, which is believed whatever it says of its caller."""
+    if context.peer().startswith("unix:"):
+        return True
+    peer = peer_of(context.auth_context())
+    return peer is not None and peer.kind == MEMBER
+
+
+def _believed(context: Any, claimed: str) -> str:
+    return claimed if claimed and _is_ours(context) else ""
 
 
 def _unary(
@@ -174,6 +186,7 @@ def _unary(
             log.exception("rpc_crashed", method=method)
             error = from_exception(exc)
         finally:
+            once.end_request()
             RPC_SECONDS.labels(method).observe(time.perf_counter() - began)
         await context.abort_with_status(to_status(error))
         raise AssertionError  # abort raised already

@@ -19,5 +19,5 @@ storage_volume_state storage_volumes_all_projects warnings etag patch event_life
 event_project operation_description image_types usedby_consistency certificate_project
 """
 # What Podium adds; docs/extensions.md tells of each.
-_OWN = "podium_events_since"
+_OWN = "podium_events_since podium_idempotency_key"
 NAMES = tuple(_TEXT.split() + _OWN.split())

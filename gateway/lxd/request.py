@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from gateway.backend import Backend
 BACKEND = web.AppKey("backend", Backend)
 MAX_JSON = 16 << 20
 BODY_S = 60.0
+BODY = "body"
 
 
 def backend(request: web.Request) -> Backend:
@@ -37,13 +39,27 @@ def name(request: web.Request, part: str = "name") -> str:
 
 async def body(request: web.Request) -> dict[str, Any]:
     """Return the JSON object in the body, whatever Content-Type says. Raises: Invalid."""
+    return parse_object(await whole_body(request))
+
+
+async def whole_body(request: web.Request) -> bytes:
+    """Return the body; it may be asked for again. Raises: HTTPException when it is too large or slow."""
     if (request.content_length or 0) > MAX_JSON:
         raise web.HTTPRequestEntityTooLarge(MAX_JSON, request.content_length or 0)
     try:
         async with asyncio.timeout(BODY_S):
-            return parse_object(await request.read())
+            return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason=f"The body did not come within {BODY_S:.0f} s") from None
+
+
+async def chunks(request: web.Request, size: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes, or as a whole where it was read already for its key."""
+    if BODY in request:
+        yield request[BODY]
+        return
+    async for chunk in request.content.iter_chunked(size):
+        yield chunk
 
 
 def header(request: web.Request, name: str, default: str = "") -> str:

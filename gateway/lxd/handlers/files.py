@@ -105,7 +105,7 @@ def _number(text: str | None, base: int, what: str) -> int | None:
 async def _writing(request: web.Request, header: pb.WriteHeader) -> AsyncIterator[pb.WriteFileRequest]:
     yield pb.WriteFileRequest(header=header)
     if header.type == pb.FILE_TYPE_FILE:
-        async for chunk in request.content.iter_chunked(_CHUNK):
+        async for chunk in req.chunks(request, _CHUNK):
             yield pb.WriteFileRequest(chunk=chunk)
 
 

@@ -103,13 +103,18 @@ async def post_image(request: web.Request) -> web.Response:
     if request.content_type.startswith("multipart/"):
         parts = _multipart(request)
     else:
-        first = await _in_time(request.content.readany())
+        first = await _in_time(_first(request))
         if first.lstrip()[:1] == b"{":
             await _refuse_source(request, first)
         parts = _raw(request, first)
     backend = req.backend(request)
     reply = await backend.images.UploadImage(_upload(_header(request), parts))
     return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def _first(request: web.Request) -> bytes:
+    """Return what came first of the body; all of it where it was read already for its key."""
+    return request[req.BODY] if req.BODY in request else await request.content.readany()
 
 
 async def _refuse_source(request: web.Request, body: bytes) -> None:

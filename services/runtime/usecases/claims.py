@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from core.errors import Busy, Stale
 from core.operations.operation import Context, Operation
 from core.operations.runner import Runner
 from core.records import Instance, InstanceObserved
+from core.rpc.once import new_operation_id
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
@@ -53,7 +53,7 @@ class Claims:
                 continue
             self._refuse_owned(entry, observed.record)
             state = lifecycle.after(observed.record.status, event, name)
-            id = str(uuid.uuid4())
+            id = new_operation_id()
             key = keys.observed(entry.record.id)
             txn = Txn().unchanged(key, observed.revision)
             txn.put(key, replace(observed.record, status=state, operation=id))

@@ -16,6 +16,7 @@ from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import IdmapBlock, Instance, InstanceObserved, Pool
 from core.rpc.identity import current_identity
+from core.rpc.once import new_operation_id
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
@@ -156,7 +157,7 @@ class Create:
             self._store.home_of(wanted.project, "profiles"),
         )
         block = keys.idmap(self._member, instance.idmap_base)
-        id = str(uuid.uuid4())
+        id = new_operation_id()
         asked = {
             k: v for k, v in wanted.config.items() if k.startswith("volatile.") and k.endswith(".hwaddr")
         }

@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import signal
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from core.errors import Invalid, NotFound, PodiumError, TooLate, WrongState, int
 from core.logs import get_logger
 from core.operations.operation import CHANNEL, TASK, Operation
 from core.operations.runner import Runner
+from core.rpc.once import accepted_before, new_operation_id
 from services.runtime.domain.target import Target, environment_of, refuse_unless_running
 from services.runtime.kernel.gate import Gate
 from services.runtime.kernel.processes import Child
@@ -262,7 +262,7 @@ class Execs:
             command.group,
             "/" if folder == _HOME else folder,
         )
-        id = str(uuid.uuid4())
+        id = self._new_id()
         gate = self._gate(target, id) if command.channels else None
         argv = self._engine.exec_argv(
             target.id, plan, terminal=command.interactive, config=gate.path if gate else None
@@ -294,8 +294,15 @@ class Execs:
         refuse_unless_running(target)
         command = Command([], interactive=True, width=width, height=height)
         argv = self._engine.console_argv(target.id)
-        session = Session(str(uuid.uuid4()), argv, command, console=True)
+        session = Session(self._new_id(), argv, command, console=True)
         return await self._open(session, target, "instance.console", "Showing console", {})
+
+    def _new_id(self) -> str:
+        """Raises: AlreadyExists when the same request is being carried out already."""
+        id = new_operation_id()
+        if id in self._sessions:
+            raise accepted_before(id)
+        return id
 
     def _gate(self, target: Target, id: str) -> Gate:
         try:
