@@ -48,6 +48,7 @@ class Runner:
         self._live: dict[str, Operation] = {}
         self._history = History()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._accepting: set[asyncio.Task[Any]] = set()
         self._told_at: dict[str, float] = {}
         self._ending: set[str] = set()
         self.revisions: dict[str, int] = {}
@@ -69,7 +70,7 @@ class Runner:
 
     async def stop(self) -> None:
         """Stop working; what runs is left as a crash would leave it, and resumed at the next start."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._accepting, *self._tasks.values()]
         for task in tasks:
             task.cancel("stopping")
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -107,14 +108,16 @@ class Runner:
     ) -> Operation:
         """Record the operation together with *txn* in one commit, then run its story.
 
-        With *wait* the answer is the final record. Raises: Stale when a check of *txn* fails,
-        AlreadyExists when the request was accepted before (see core.rpc.once).
+        With *wait* the answer is the final record. A caller that is cancelled stops nothing.
+
+        Raises:
+            Stale: a check of *txn* failed.
+            AlreadyExists: the request was accepted before (see core.rpc.once).
         """
         story = self._stories[kind]
         operation = self._new(kind, story.description, project, resources, metadata, input, requestor, id)
         operation = replace(operation, state=op_states.RUNNING, may_cancel=story.may_cancel)
-        await self._record(operation, txn)
-        task = self._spawn(operation, self._run(story, operation))
+        task = await asyncio.shield(self._detached(self._begin(story, operation, txn)))
         if wait:
             await asyncio.wait([task])
             return self.get(operation.id)
@@ -135,10 +138,18 @@ class Runner:
         may_cancel: bool = False,
         id: str = "",
     ) -> Operation:
-        """Record an operation without steps (channel or token); end it with finish() or fail()."""
+        """Record an operation without steps (channel or token); end it with finish() or fail().
+
+        A caller that is cancelled leaves a token, or an operation that ends by itself.
+        """
         operation = self._new(kind, description, project, resources, metadata, input, requestor, id)
         operation = replace(operation, op_class=op_class, state=op_states.RUNNING, may_cancel=may_cancel)
-        await self._record(operation, txn)
+        recording = self._detached(self._record(operation, txn))
+        try:
+            await asyncio.shield(recording)
+        except asyncio.CancelledError:
+            recording.add_done_callback(lambda _: self._abandon(operation))
+            raise
         return operation
 
     async def finish(
@@ -210,6 +221,26 @@ class Runner:
             created_at=now,
             updated_at=now,
         )
+
+    def _detached(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Let *work* go on without its caller, whom gRPC may cancel after the state took the write."""
+        # Owned by the runner until stop().
+        task = asyncio.create_task(work)
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def _begin(self, story: Story, operation: Operation, txn: Txn | None) -> asyncio.Task[None]:
+        await self._record(operation, txn)
+        return self._spawn(operation, self._run(story, operation))
+
+    def _abandon(self, operation: Operation) -> None:
+        """End what was opened for a caller that left; where the write is in doubt, others see to that."""
+        is_free = operation.id in self._live and operation.id not in self._tasks
+        if is_free and operation.op_class != op_states.TOKEN:
+            error = Unavailable("CALLER_LEFT", "The connection to the service was lost; try again")
+            self._spawn(operation, self.fail(operation.id, error))
 
     async def _record(self, operation: Operation, txn: Txn | None) -> None:
         key, ticket = keys.operation(operation.id), ticket_for(operation.id)
