@@ -13,6 +13,7 @@ import itertools
 import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -43,7 +44,8 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
 ]
-_HURRIED_S = 1.0
+# Callers learn within a second that etcd hangs.
+_SLOW_S, _PROBE_S = 0.3, 0.6
 _AWAY = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -69,6 +71,14 @@ def unavailable(endpoint: str) -> Unavailable:
     )
 
 
+@dataclass
+class _Attempt:
+    """A call, and whether we ended it since etcd is not there."""
+
+    call: Any
+    is_given_up: bool = False
+
+
 class EtcdStore:
     """One channel to one or more endpoints ("host:port,host:port"), or to a socket ("unix:PATH")."""
 
@@ -77,7 +87,7 @@ class EtcdStore:
         self._member = member
         self._service = service
         self._timeout_s = timeout_s
-        self._patience_s = timeout_s
+        self._probes: set[asyncio.Task[None]] = set()
         self._answers = asyncio.Event()
         target = endpoint if endpoint.startswith("unix:") else f"ipv4:{endpoint}"
         self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
@@ -220,18 +230,38 @@ class EtcdStore:
             call.cancel()
 
     async def _call(self, method: Any, request: Any) -> Any:
+        attempt = _Attempt(method(request, timeout=self._timeout_s))
+        doubt = asyncio.get_running_loop().call_later(_SLOW_S, self._doubt, attempt)
         try:
-            reply = await method(request, timeout=self._patience_s)
-            self._patience_s = self._timeout_s
+            reply = await attempt.call
             self._answers.set()
             return reply
         except grpc.aio.AioRpcError as exc:
-            if exc.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                # It hangs: until it answers again, callers should learn that sooner.
-                self._patience_s = min(self._timeout_s, _HURRIED_S)
             if exc.code() in _AWAY:
                 raise unavailable(self._endpoint) from exc
             raise
+        except asyncio.CancelledError:
+            if attempt.is_given_up:
+                raise unavailable(self._endpoint) from None
+            raise
+        finally:
+            doubt.cancel()
+
+    def _doubt(self, attempt: _Attempt) -> None:
+        # Kept here until it is done: a task that nobody holds may be collected.
+        task = asyncio.create_task(self._give_up_unless_alive(attempt), name="etcd probe")
+        self._probes.add(task)
+        task.add_done_callback(self._probes.discard)
+
+    async def _give_up_unless_alive(self, attempt: _Attempt) -> None:
+        """Tell a frozen etcd from one whose disk is slow: that one still answers from memory."""
+        probe = pb.RangeRequest(key=b"\0", serializable=True, keys_only=True)
+        try:
+            await self._kv.Range(probe, timeout=_PROBE_S)
+        except grpc.aio.AioRpcError:
+            if not attempt.call.done():
+                attempt.is_given_up = True
+                attempt.call.cancel()
 
 
 def _kv(kv: Any) -> KV:

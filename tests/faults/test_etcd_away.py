@@ -38,12 +38,10 @@ def launches(victim: Victim) -> bool:
     return victim.side.try_lxc("launch", victim.image, f"{PREFIX}c").returncode == 0
 
 
-# A dead etcd refuses the connection. A frozen one is only told from a slow one by waiting.
-@pytest.mark.parametrize(
-    ("outage", "first_s", "at_once_s"), [(dead, 1.0, 1.0), (frozen, 4.0, 1.5)], ids=["dead", "frozen"]
-)
+# A dead etcd refuses the connection; a frozen one does not even answer from memory, as a slow one would.
+@pytest.mark.parametrize(("outage", "at_once_s"), [(dead, 1.0), (frozen, 1.5)], ids=["dead", "frozen"])
 def test_calls_answer_503_at_once_while_etcd_is_away(
-    victim: Victim, no_leaks: None, outage: Outage, first_s: float, at_once_s: float
+    victim: Victim, no_leaks: None, outage: Outage, at_once_s: float
 ) -> None:
     victim.side.lxc("launch", victim.image, f"{PREFIX}a")
     pids = victim.pids(PREFIX)
@@ -56,10 +54,7 @@ def test_calls_answer_503_at_once_while_etcd_is_away(
                 time.sleep(1)
             assert all(Path(f"/proc/{pid}").exists() for pid in pids.values())
         assert {code for code, _ in answers} == {503}
-        took = [seconds for _, seconds in answers]
-        print(f"first {took[0]:.3f} s, then at most {max(took[1:]):.3f} s")
-        assert took[0] < first_s
-        assert max(took[1:]) < at_once_s
+        assert max(seconds for _, seconds in answers) < at_once_s
         # A write that timed out may yet be carried out when etcd wakes: only then is "exists" right.
         wait_for(lambda: write(victim)[0] in (200, 409), 15, "recovery")
         assert victim.pids(PREFIX) == pids
