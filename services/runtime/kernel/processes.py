@@ -64,3 +64,20 @@ async def gone(pid: int) -> None:
     finally:
         loop.remove_reader(fd)
         os.close(fd)
+
+
+def open_root(pid: int, idmap_base: int) -> int:
+    """Return a descriptor of the root of process *pid*, which must be the guest whose ids begin there.
+
+    Numbers of processes come again: without the look, a guest that ended this moment could lend its
+    place to another guest or, as root of everything, to the host. Raises: OSError, ProcessLookupError.
+    """
+    process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with open(os.open("uid_map", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
+            first = file.readline().split()
+        if first[:2] != ["0", str(idmap_base)]:
+            raise ProcessLookupError(f"{pid} is another process now")
+        return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+    finally:
+        os.close(process)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from core.errors import Invalid
 from protos.podium.runtime.v1 import files_pb2 as pb
 from protos.podium.runtime.v1 import files_pb2_grpc as rpc
 from services.runtime.domain.target import Target
+from services.runtime.kernel.patience import Descriptor, Patience
 from services.runtime.usecases import files
 
-_CHUNK = 1 << 20
 _KINDS = {
     pb.FILE_TYPE_UNSPECIFIED: files.FILE,
     pb.FILE_TYPE_FILE: files.FILE,
@@ -31,24 +30,27 @@ class FileServicer(rpc.FileServiceServicer):
     def __init__(self, roots: files.Roots, find: Callable[[str, str], Target]) -> None:
         self._roots = roots
         self._find = find
+        self._patience = Patience()
 
     async def StatFile(self, request: pb.StatFileRequest, context: Any) -> pb.StatFileResponse:
         target = self._find(request.file.project, request.file.name)
         async with self._roots.open(target) as root:
-            info = await asyncio.to_thread(files.stat_path, root, target, request.file.path)
+            info = await self._patience.call(target.id, root.use, files.stat_path, target, request.file.path)
         return pb.StatFileResponse(info=_shown(info))
 
     async def ReadFile(self, request: pb.ReadFileRequest, context: Any) -> AsyncIterator[pb.ReadFileResponse]:
-        target = self._find(request.file.project, request.file.name)
+        target, path = self._find(request.file.project, request.file.name), request.file.path
+        call = partial(self._patience.call, target.id)
         async with self._roots.open(target) as root:
-            info, fd = await asyncio.to_thread(files.open_file, root, target, request.file.path)
+            info, file = await call(
+                root.use, files.open_file, target, path, undo=lambda found: _closed(found[1])
+            )
             try:
                 yield pb.ReadFileResponse(info=_shown(info))
-                while fd >= 0 and (chunk := await asyncio.to_thread(os.read, fd, _CHUNK)):
+                while file and (chunk := await call(file.use, files.read, path)):
                     yield pb.ReadFileResponse(chunk=chunk)
             finally:
-                if fd >= 0:
-                    os.close(fd)
+                _closed(file)
 
     async def WriteFile(
         self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Any
@@ -57,24 +59,29 @@ class FileServicer(rpc.FileServiceServicer):
         first = await anext(requests, None)
         if first is None or not first.HasField("header"):
             raise Invalid("NO_HEADER", "A write begins with its header")
-        asked = first.header
+        asked, path = first.header, first.header.file.path
         target = self._find(asked.file.project, asked.file.name)
+        call = partial(self._patience.call, target.id)
         async with self._roots.open(target) as root:
-            fd = await asyncio.to_thread(files.create, root, target, asked.file.path, _header(asked))
+            file = await call(root.use, files.create, target, path, _header(asked), undo=_closed)
             try:
                 async for request in requests:
-                    if fd >= 0 and request.chunk:
-                        await asyncio.to_thread(files.write_all, fd, request.chunk)
+                    if file and request.chunk:
+                        await call(file.use, files.write_all, path, request.chunk)
             finally:
-                if fd >= 0:
-                    os.close(fd)
+                _closed(file)
         return pb.WriteFileResponse()
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, context: Any) -> pb.DeleteFileResponse:
         target = self._find(request.file.project, request.file.name)
         async with self._roots.open(target) as root:
-            await asyncio.to_thread(files.delete, root, request.file.path)
+            await self._patience.call(target.id, root.use, files.delete, request.file.path)
         return pb.DeleteFileResponse()
+
+
+def _closed(file: Descriptor | None) -> None:
+    if file:
+        file.close()
 
 
 def _header(asked: pb.WriteHeader) -> files.Header:

@@ -13,11 +13,14 @@ from core.errors import Invalid, NotFound, PodiumError, WrongState
 from core.state import keys
 from services.runtime.domain.target import Target
 from services.runtime.kernel.beneath import open_beneath, parent_beneath
+from services.runtime.kernel.patience import Descriptor
+from services.runtime.kernel.processes import open_root
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.host import Host
 
 FILE, FOLDER, LINK = "file", "directory", "symlink"
 _MOST_LISTED = 16 << 20
+_CHUNK = 1 << 20
 _NOBODY = 65534
 
 
@@ -55,30 +58,36 @@ class Roots:
         self._host = host
 
     @asynccontextmanager
-    async def open(self, target: Target) -> AsyncIterator[int]:
+    async def open(self, target: Target) -> AsyncIterator[Descriptor]:
         """Give a descriptor of the root; that of a stopped instance is mounted for the while."""
-        if target.pid:
-            path, mounted = f"/proc/{target.pid}/root", False
-        else:
-            path, mounted = await self._mount(target), True
-        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = Descriptor(_running_root(target) if target.pid else await self._mount(target))
         try:
-            yield fd
+            yield root
         finally:
-            os.close(fd)
-            if mounted and not self._is_owned(target):
+            root.close()
+            if not target.pid and not self._is_owned(target):
                 with contextlib.suppress(PodiumError):
                     await self._host.rootfs.ensure_unmounted(target.id)
 
-    async def _mount(self, target: Target) -> str:
+    async def _mount(self, target: Target) -> int:
         if self._is_owned(target) or target.status not in ("stopped", "error"):
             raise WrongState("BUSY_STATE", f"The instance is {target.status}; try again", about=target.name)
-        return str(await self._host.mount(self._store.instance(target.project, target.name).record))
+        path = await self._host.mount(self._store.instance(target.project, target.name).record)
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _is_owned(self, target: Target) -> bool:
         """Say whether an operation is at work on it: then the mount is not ours to remove."""
         entry = self._store.observed.get(keys.observed(target.id))
         return bool(entry and (entry.record.operation or entry.record.status in ("running", "frozen")))
+
+
+def _running_root(target: Target) -> int:
+    try:
+        return open_root(target.pid, target.idmap_base)
+    except OSError:
+        raise WrongState(
+            "NOT_RUNNING", "The instance ended this moment; try again", about=target.name
+        ) from None
 
 
 @contextlib.contextmanager
@@ -101,17 +110,17 @@ def stat_path(root: int, target: Target, path: str) -> Info:
             os.close(fd)
 
 
-def open_file(root: int, target: Target, path: str) -> tuple[Info, int]:
-    """Return what *path* is and, for a file, a descriptor to read it (else -1)."""
+def open_file(root: int, target: Target, path: str) -> tuple[Info, Descriptor | None]:
+    """Return what *path* is and, for a file, a descriptor to read it."""
     info = stat_path(root, target, path)
     if info.kind != FILE:
-        return info, -1
+        return info, None
     with _errors(path):
         fd = open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise Invalid("NOT_A_FILE", "It is no regular file", about=path[:128])
-    return info, fd
+    return info, Descriptor(fd)
 
 
 def _open_entry(root: int, path: str) -> int:
@@ -164,16 +173,18 @@ def _outside(id: int, target: Target) -> int:
     return target.idmap_base + id
 
 
-def create(root: int, target: Target, path: str, header: Header) -> int:
-    """Make what *header* says; return a descriptor to write to for files, else -1."""
+def create(root: int, target: Target, path: str, header: Header) -> Descriptor | None:
+    """Make what *header* says; return a descriptor to write to for files."""
     with _errors(path):
         folder, name = parent_beneath(root, path)
         try:
             if header.kind == FOLDER:
-                return _make_folder(folder, name, target, header)
+                _make_folder(folder, name, target, header)
+                return None
             if header.kind == LINK:
-                return _make_link(folder, name, target, header)
-            return _make_file(root, folder, name, path, target, header)
+                _make_link(folder, name, target, header)
+                return None
+            return Descriptor(_make_file(root, folder, name, path, target, header))
         finally:
             os.close(folder)
 
@@ -183,7 +194,7 @@ def _own(fd: int, target: Target, header: Header, default_mode: int) -> None:
     os.fchmod(fd, default_mode if header.mode is None else header.mode & 0o7777)
 
 
-def _make_folder(folder: int, name: str, target: Target, header: Header) -> int:
+def _make_folder(folder: int, name: str, target: Target, header: Header) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=folder)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -191,16 +202,14 @@ def _make_folder(folder: int, name: str, target: Target, header: Header) -> int:
             _own(fd, target, header, 0o750)
         finally:
             os.close(fd)
-    return -1
 
 
-def _make_link(folder: int, name: str, target: Target, header: Header) -> int:
+def _make_link(folder: int, name: str, target: Target, header: Header) -> None:
     if not header.target or b"\0" in header.target:
         raise Invalid("BAD_TARGET", "A symbolic link needs a target, without NUL in it", about=name)
     os.symlink(header.target, name, dir_fd=folder)
     uid, gid = _outside(header.uid or 0, target), _outside(header.gid or 0, target)
     os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
-    return -1
 
 
 def _make_file(root: int, folder: int, name: str, path: str, target: Target, header: Header) -> int:
@@ -241,7 +250,13 @@ def delete(root: int, path: str) -> None:
             os.close(folder)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def read(fd: int, path: str) -> bytes:
+    with _errors(path):
+        return os.read(fd, _CHUNK)
+
+
+def write_all(fd: int, path: str, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    with _errors(path):
+        while view:
+            view = view[os.write(fd, view) :]
