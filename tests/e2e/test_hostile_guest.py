@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -80,3 +82,65 @@ def test_the_files_of_a_guest_do_not_include_the_hosts_kernel(podium: Podium, ro
         assert reply.is_refusal() or path == "/root/to-kernel", reply
 
     assert Path("/proc/sys/kernel/core_uses_pid").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"user": 65536},
+        {"group": 65536},
+        {"user": 4294967295},
+        {"command": ["echo", "x" * 200_000]},
+        {"command": ["a\0b"]},
+        {"environment": {"A": "x" * 200_000}},
+        {"environment": {"A=B": "x"}},
+        {"environment": {"A\nB": "x"}},
+        {"environment": {"A": "a\0b"}},
+        {"environment": {"": "x"}},
+        {"cwd": "/" * 200_000},
+    ],
+    ids=lambda asked: str(asked)[:30],
+)
+def test_a_command_that_cannot_run_is_refused_at_once(
+    podium: Podium, rogue: str, asked: dict[str, Any]
+) -> None:
+    """What is outside the id map, or what no kernel takes as an argument."""
+    body = json.dumps({"command": ["id"], **asked}).encode()
+    reply = raw_http.send(podium.settings.socket_path, "POST", f"/1.0/instances/{rogue}/exec", body)
+
+    assert reply.is_refusal(), reply
+
+
+def test_a_command_inherits_nothing_of_the_host(podium: Podium, rogue: str) -> None:
+    """No descriptor but its own three, no folder of the host's, none of its processes or sockets."""
+    script = "ls /proc/self/fd | wc -l; ls -d /proc/[0-9]* | wc -l; grep -c command /proc/net/unix; pwd"
+    found = podium.lxc("exec", rogue, "--cwd", "/proc/self/fd/3", "--", "sh", "-c", script).split()
+
+    assert found[0] == "4", "0, 1, 2 and the folder that ls reads"
+    assert int(found[1]) < 60
+    assert found[2:] == ["0", "/"]
+
+
+_DENIED = (
+    "echo x > /proc/sys/kernel/core_pattern",
+    "echo x > /proc/sys/kernel/modprobe",
+    "echo 0 > /sys/kernel/mm/transparent_hugepage/enabled",
+    "mount -o remount,rw /sys",
+    "mknod /root/disk b 8 0",
+    "mknod /root/mem c 1 1",
+    "dmesg",
+    "mount -t debugfs d /mnt",
+    "mount -t tracefs d /mnt",
+    "mount /dev/loop0 /mnt",
+    "mkdir -p /cg; mount -t cgroup -o memory c /cg; echo /x > /cg/release_agent",
+    "ls /sys/kernel/debug/*",
+    "ls /sys/kernel/tracing/*",
+    "ls /sys/kernel/security/*",
+    "cat /proc/kcore",
+    "cat /proc/sysrq-trigger",
+)
+
+
+@pytest.mark.parametrize("deed", _DENIED)
+def test_root_in_a_container_may_not(podium: Podium, rogue: str, deed: str) -> None:
+    assert podium.run("exec", rogue, "--", "sh", "-ec", deed).returncode, deed

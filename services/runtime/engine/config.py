@@ -27,9 +27,6 @@ _ENTRIES = (
     ("/dev/fuse", "dev/fuse", "bind,create=file,optional"),
     ("/dev/net/tun", "dev/net/tun", "bind,create=file,optional"),
     ("/sys/fs/fuse/connections", "sys/fs/fuse/connections", "rbind,create=dir,optional"),
-    ("/sys/kernel/debug", "sys/kernel/debug", "rbind,create=dir,optional"),
-    ("/sys/kernel/security", "sys/kernel/security", "rbind,create=dir,optional"),
-    ("/sys/kernel/tracing", "sys/kernel/tracing", "rbind,create=dir,optional"),
 )
 _LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime")
 

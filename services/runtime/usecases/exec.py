@@ -25,6 +25,8 @@ from services.runtime.ports import Engine, ExecPlan
 log = get_logger(__name__)
 _CONNECT_S = 5.0
 _HOME = "/root"
+# execve(2) takes 32 pages, with the NUL; a variable has its name and "=" in them too.
+_LONGEST_WORD = (128 << 10) - 512
 _END_OF_FILE = b"\x04"  # the line discipline's VEOF; source: termios(3)
 _WORDS = {126: "Command not executable", 127: "Command not found"}
 
@@ -109,9 +111,9 @@ class Session:
     def get_ready(self) -> None:
         """Start the process behind its gate. A failure is told when the command should begin."""
         try:
-            self.start({})
-        except OSError as exc:
-            self._fail(WrongState("NOT_STARTED", f"The command could not be started: {exc.strerror}"))
+            _start_now(self, {})
+        except WrongState as exc:
+            self._fail(exc)
 
     def start(self, output: dict[str, int]) -> None:
         """Start the process; it waits at the gate if there is one. *output*: descriptors to write to."""
@@ -251,8 +253,7 @@ class Execs:
         """Accept *command*. Raises: NotFound, WrongState, Invalid."""
         target = self._find(project, name)
         refuse_unless_running(target)
-        if not command.argv or any("\0" in part for part in command.argv):
-            raise Invalid("NO_COMMAND", "A command is needed, without NUL in it", about=name)
+        _refuse_what_cannot_run(command, target)
         environment = environment_of(command.environment, target.config, command.user)
         folder = command.cwd or environment.get("HOME", "/")
         plan = ExecPlan(
@@ -376,7 +377,7 @@ class Execs:
             raise WrongState("CLIENT_GONE", "The client went away before the command began")
         files = _record_files(session, target) if session.command.record else {}
         if not session.started.is_set():
-            session.start({name: _create(path) for name, path in files.items()})
+            _start_now(session, {name: _create(path) for name, path in files.items()})
         status = await session.wait()
         if session.fds:
             await session.complete.wait()
@@ -388,6 +389,27 @@ class Execs:
         if files:
             return {"return": status, "output": {name: path.name for name, path in files.items()}}
         return {"return": status}
+
+
+def _refuse_what_cannot_run(command: Command, target: Target) -> None:
+    """Raises: Invalid for what the kernel would refuse or the instance does not have."""
+    if not command.argv or any("\0" in part for part in command.argv):
+        raise Invalid("NO_COMMAND", "A command is needed, without NUL in it", about=target.name)
+    for word in (*command.argv, *command.environment.values(), command.cwd):
+        if len(word.encode(errors="replace")) > _LONGEST_WORD:
+            raise Invalid(
+                "TOO_LONG", f"A word of a command holds at most {_LONGEST_WORD} bytes: {word[:40]!r}"
+            )
+    for id in (command.user, command.group):
+        if id >= target.idmap_size:
+            raise Invalid("BAD_ID", f"Id {id} is outside the instance's range of {target.idmap_size}")
+
+
+def _start_now(session: Session, output: dict[str, int]) -> None:
+    try:
+        session.start(output)
+    except OSError as exc:
+        raise WrongState("NOT_STARTED", f"The command could not be started: {exc.strerror}") from exc
 
 
 async def _sent(commit: asyncio.Future[Operation]) -> None:
