@@ -1,20 +1,24 @@
-"""`podium monitor`: events as they happen, until ctrl-c."""
+"""`podium monitor`: events as they happen, until ctrl-c; a lost connection loses none of them."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from cli.call import Call
-from cli.failure import Unreachable
+from cli.failure import Refused, Unreachable
 from cli.server import url
 from cli.texts import parse_time
 from cli.websocket import TEXT, WebSocket
 
 _FORMATS = ("yaml", "json", "pretty")
 _TYPES = ("lifecycle", "operation", "logging")
+_PATIENCE_S = 30.0
+_PAUSE_S = 0.2
 _LEVELS = ("panic", "fatal", "error", "warning", "info", "debug", "trace")
 
 
@@ -28,14 +32,41 @@ def follow(call: Call) -> None:
     query = {"type": ",".join(types)} if types else {}
     if call.on("all-projects"):
         query["all-projects"] = "true"
-    socket = WebSocket(*call.server.connect(url("events"), **query))
+    if since := call.text("since"):
+        query["since"] = since
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for message in socket.messages():
-        event = json.loads(message.payload) if message.opcode == TEXT else None
-        if event and is_loud_enough(event, call.text("loglevel")):
+    for event in _events(call, query):
+        if is_loud_enough(event, call.text("loglevel")):
             sys.stdout.write(render(event, format))
             sys.stdout.flush()
     raise Unreachable("the events have ended", "the server closed the connection", "podium monitor, again")
+
+
+def _events(call: Call, query: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield events; go on after the last one when the connection was lost, as long as one is known."""
+    socket: WebSocket | None = WebSocket(*call.server.connect(url("events"), **query))
+    while socket:
+        for message in socket.messages():
+            if message.opcode == TEXT:
+                event = json.loads(message.payload)
+                query["since"] = event.get("cursor", query.get("since", ""))
+                yield event
+        socket = _again(call, query) if query.get("since") else None
+
+
+def _again(call: Call, query: dict[str, str]) -> WebSocket:
+    """Raises: Unreachable, Refused when the server is not back in time, or has no such history."""
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        time.sleep(_PAUSE_S)
+        try:
+            return WebSocket(*call.server.connect(url("events"), **query))
+        except Unreachable:
+            if time.monotonic() > end:
+                raise
+        except Refused as exc:
+            if exc.status < 500 or time.monotonic() > end:
+                raise
 
 
 def is_loud_enough(event: dict[str, Any], least: str) -> bool:

@@ -193,7 +193,7 @@ _SERVER = (
     Verb("warning show", "alerts:show", "WARNING", "Show a warning"),
     Verb("warning acknowledge", "alerts:acknowledge", "WARNING", "Mark a warning as seen", (), ("ack",)),
     Verb("warning delete", "alerts:delete", "[WARNING]", "Delete a warning", (Flag("all", "a", "", "Delete all"),), ("rm",)),
-    Verb("monitor", "monitor:follow", "", "Show events as they happen", (Flag("type", "", "TYPE", "lifecycle, operation or logging; may be repeated"), Flag("pretty", "", "", "One line an event"), Flag("format", "f", "FORMAT", "yaml, json or pretty"), Flag("loglevel", "", "LEVEL", "Least level of log events"), Flag("all-projects", "", "", "Of all projects"))),
+    Verb("monitor", "monitor:follow", "", "Show events as they happen", (Flag("type", "", "TYPE", "lifecycle, operation or logging; may be repeated"), Flag("pretty", "", "", "One line an event"), Flag("format", "f", "FORMAT", "yaml, json or pretty"), Flag("loglevel", "", "LEVEL", "Least level of log events"), Flag("since", "", "CURSOR", "Go on after this event"), Flag("all-projects", "", "", "Of all projects"))),
     Verb("query", "query:send", "PATH", "Send a request as it is", (Flag("request", "X", "METHOD", "GET, POST, PUT, PATCH or DELETE"), Flag("data", "d", "JSON", "Body"), Flag("wait", "", "", "Wait for the operation"), Flag("raw", "", "", "Print the whole answer"))),
     Verb("version", "details:version", "", "Show the versions of client and server"),
     Verb("completion", "completion:script", "SHELL", "Print what makes a shell complete podium's words"),

@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 
 from cli.failure import Refused
 from cli.websocket import TEXT, WebSocket
-from core.state.etcd3_compat import client
+from core.state.etcd3_compat import client, load
 from tests.e2e import raw_http
 from tests.e2e.conftest import Podium
 
@@ -155,3 +156,43 @@ def test_the_stock_client_monitors_as_before(podium: Podium) -> None:
         line = json.loads(monitor.stdout.readline())
         monitor.kill()
     assert line["metadata"]["action"] == "profile-updated"
+
+
+def test_a_listener_is_cut_off_when_its_gateway_lost_history(podium: Podium) -> None:
+    """The gateway stands still, etcd restarts and forgets meanwhile: silence would look like completeness."""
+    connected, events = listen(podium)
+    seen = newest(podium)
+    assert any(event["cursor"] == seen for event in events)
+    processes = podium.processes()
+    os.kill(processes["gateway"], signal.SIGSTOP)
+    try:
+        os.kill(processes["etcd"], signal.SIGKILL)
+        _forget_history(podium)
+    finally:
+        os.kill(processes["gateway"], signal.SIGCONT)
+
+    rescue = threading.Timer(40, connected.shutdown, [socket.SHUT_RDWR])
+    rescue.start()
+    list(events)
+    assert rescue.is_alive(), "the listener was left waiting"
+    rescue.cancel()
+    with pytest.raises(Refused) as refused:
+        listen(podium, since=seen)
+    assert refused.value.status == 410
+
+
+def _forget_history(podium: Podium) -> None:
+    """Write something and compact all before it, as soon as etcd is back."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            etcd = client(podium.settings.etcd_endpoint)
+            for text in ("a", "b", "c"):
+                etcd.put("/test/nothing", text)
+            etcd.compact(etcd.get("/test/nothing")[1].mod_revision)
+            etcd.close()
+            return
+        except (load().Etcd3Exception, grpc.RpcError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)

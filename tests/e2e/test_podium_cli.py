@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import Podium
+from tests.e2e.test_events_since import newest
 
 ROOT = Path(__file__).parents[2]
 ARGV = [sys.executable, "-m", "cli"]
@@ -55,6 +56,14 @@ def web(cli: Cli) -> Iterator[str]:
     assert done.returncode == 0, done.stderr.decode()
     yield name
     assert cli("delete", "--force", name).returncode == 0
+
+
+def until_done(cli: Cli, *words: str) -> None:
+    """Run it again until the server is back; that it was done by a try without an answer is fine."""
+    end = time.monotonic() + 30
+    while (done := cli(*words)).returncode and b"exists" not in done.stderr:
+        assert time.monotonic() < end, done.stderr
+        time.sleep(0.1)
 
 
 def said(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -435,6 +444,24 @@ def test_events_are_followed(cli: Cli, environment: dict[str, str]) -> None:
         event = json.loads(monitor.stdout.readline())
         monitor.terminate()
     assert event["metadata"]["action"].startswith("profile-")
+
+
+def test_a_monitor_survives_its_gateway_and_misses_nothing(
+    cli: Cli, podium: Podium, environment: dict[str, str]
+) -> None:
+    argv = [*ARGV, "monitor", "--type=lifecycle", "--format=json", "--since"]
+    with subprocess.Popen(
+        [*argv, newest(podium)], env=environment, cwd="/", stdout=subprocess.PIPE
+    ) as monitor:
+        assert monitor.stdout is not None
+        said(cli("profile", "create", "cli-before"))
+        assert b"cli-before" in monitor.stdout.readline()
+        os.kill(podium.processes()["gateway"], signal.SIGKILL)
+        until_done(cli, "profile", "create", "cli-after")
+        assert b"cli-after" in monitor.stdout.readline()
+        monitor.terminate()
+    said(cli("profile", "delete", "cli-before"))
+    said(cli("profile", "delete", "cli-after"))
 
 
 def test_what_is_not_there_is_said_in_three_lines(cli: Cli) -> None:
