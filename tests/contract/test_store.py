@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -364,3 +365,33 @@ async def test_a_revision_yet_to_come_has_no_history(store: HistoryStore, prefix
         await store.history((prefix,), newest + 1000)
     commits = await store.history((prefix,), newest)
     await commits.aclose()
+
+
+class CutOnce(EtcdStore):
+    """Loses its watch after the first reply that told something."""
+
+    is_cut = False
+
+    async def _watched(self, start: bytes, end: bytes, revision: int) -> AsyncIterator[Any]:
+        async for reply in super()._watched(start, end, revision):
+            yield reply
+            if reply.events and not self.is_cut:
+                self.is_cut = True
+                return
+
+
+async def test_a_reader_far_behind_that_loses_its_watch_goes_on_where_it_was(
+    etcd_endpoint: str, prefix: str
+) -> None:
+    """The header of what it was told is ahead of the events in it, and must not be taken for the place."""
+    store = CutOnce(etcd_endpoint)
+    since = await store.commit(Txn().put(prefix + "k", b""))
+    for _ in range(13):
+        await asyncio.gather(*(store.commit(Txn().put(prefix + "k", b"")) for _ in range(100)))
+
+    commits = await store.history((prefix,), since)
+
+    revisions = [commit.revision for commit in await taken(commits, 1300)]
+    assert store.is_cut and revisions == list(range(since + 1, since + 1301))
+    await commits.aclose()
+    await store.close()
