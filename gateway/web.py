@@ -16,6 +16,7 @@ from core.metrics import REQUESTS
 from core.rpc.identity import set_identity
 from gateway import auth
 from gateway.backend import Backend, Handler
+from gateway.browsers import is_foreign
 from gateway.lxd import envelope, idempotency
 from gateway.lxd import request as req
 from gateway.lxd.feed import FEED, Feed
@@ -103,6 +104,8 @@ async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
     caller = auth.caller_of(request, request.app[req.BACKEND])
     request["caller"] = caller
     set_identity(caller.identity)
+    if caller.identity.protocol != "unix" and is_foreign(request.method, request.headers):
+        raise Forbidden("FOREIGN_PAGE", "not authorized: a page of another site may not do this")
     if not caller.trusted and "X-LXD-authenticated" in request.headers:
         # The client wants the answer for the trusted or none, so as not to take one for the other.
         raise Forbidden("NOT_AUTHORIZED", "not authorized")

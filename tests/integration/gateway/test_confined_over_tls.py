@@ -45,14 +45,20 @@ def _pair(folder: Path, name: str) -> str:
     return hashlib.sha256(made.public_bytes(serialization.Encoding.DER)).hexdigest()
 
 
-async def _get(folder: Path, port: int, path: str, client: str = "") -> tuple[int, dict[str, Any]]:
+async def _get(
+    folder: Path, port: int, path: str, client: str = "", *, method: str = "GET", origin: str = ""
+) -> tuple[int, dict[str, Any]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     if client:
         context.load_cert_chain(folder / f"{client}.crt", folder / f"{client}.key")
     url = f"https://127.0.0.1:{port}{path}"
-    async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as answer:
+    headers = {"Origin": origin} if origin else {}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, url, ssl=context, headers=headers) as answer,
+    ):
         return answer.status, await answer.json()
 
 
@@ -97,6 +103,9 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
         _, listed = await _get(folder, port, "/1.0/operations?project=web", "confined")
         assert listed["metadata"] == {"running": ["/1.0/operations/o-web"]}
         assert (await _get(folder, port, "/1.0/operations"))[0] == 403
+        foreign = {"method": "DELETE", "origin": "https://evil.example"}
+        code, reply = await _get(folder, port, "/1.0/operations/o-web", "confined", **foreign)
+        assert code == 403 and "another site" in reply["error"]
         _, stranger = await _get(folder, port, "/1.0")
         assert stranger["metadata"]["auth"] == "untrusted"
         assert "environment" not in stranger["metadata"]
