@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import secrets
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from core.errors import AlreadyExists, Forbidden, Invalid, NotFound
+from core.errors import AlreadyExists, Forbidden, Invalid, LimitReached, NotFound
 from core.names import fingerprint_prefix
 from core.operations.operation import TOKEN, Operation
 from core.operations.runner import Runner
 from core.records import Certificate
+from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.repository import Entry
 from core.units import parse_expiry
 from services.cluster.domain import certificates, rules
+from services.cluster.domain.guesses import Guesses
 from services.cluster.store import ClusterStore
 from services.cluster.usecases.profiles import event
 
@@ -33,6 +36,9 @@ class Trust:
         self._store = store
         self._runner = runner
         self._server_fingerprint = server_fingerprint
+        self._guesses = Guesses()
+        # A hash takes 16 MiB and 50 ms on purpose; strangers may not take every thread for theirs.
+        self._hashing = asyncio.Semaphore(2)
 
     def all(self) -> list[Entry[Certificate]]:
         return self._store.certificate_cache.entries()
@@ -55,9 +61,21 @@ class Trust:
         if token := rules.token_secret(secret):
             return await self._redeem_token(certificate, token)
         stored = self._server_config().get("core.trust_password", "")
-        if not stored or not secret or not await asyncio.to_thread(rules.password_matches, secret, stored):
+        if not stored or not secret or not await self._is_password(secret, stored):
             raise Forbidden("NOT_AUTHORIZED", "not authorized")
         return await self._trust(certificate, Certificate(name=name))
+
+    async def _is_password(self, secret: str, stored: str) -> bool:
+        """Raises: LimitReached for an address that tried too often."""
+        address = current_identity().address
+        if wait_s := self._guesses.wait_s(address, time.monotonic()):
+            raise LimitReached("TOO_MANY_TRIES", f"Too many tries; try again in {math.ceil(wait_s)} s")
+        self._guesses.count(address, time.monotonic())
+        async with self._hashing:
+            if not await asyncio.to_thread(rules.password_matches, secret, stored):
+                return False
+        self._guesses.forget(address)
+        return True
 
     async def _redeem_token(self, certificate: x509.Certificate, secret: str) -> Entry[Certificate]:
         # A certificate that will be refused must not use the token up.
