@@ -17,7 +17,8 @@
       nics/INSTANCE_ID/DEVICE                NicReservation
       addresses/NETWORK/ADDRESS              AddressClaim
       operations/ID                          Operation
-      events/MEMBER/SERVICE                  the outbox; each write is one batch of events
+      operation-events/MEMBER/SERVICE        the outbox; each write is one batch of events
+                                             (beside operations: one watch covers both alone)
       claims/MEMBER/SERVICE                  Claim: who runs the operations; each write is a new epoch
       presence/MEMBER/SERVICE                Presence, bound to its lease: it lives, and listens there
 
@@ -45,7 +46,7 @@ NETWORKS = f"{ROOT}networks/"
 NICS = f"{ROOT}nics/"
 ADDRESSES = f"{ROOT}addresses/"
 OPERATIONS = f"{ROOT}operations/"
-EVENTS = f"{ROOT}events/"
+EVENTS = f"{ROOT}operation-events/"
 CLAIMS = f"{ROOT}claims/"
 PRESENCE = f"{ROOT}presence/"
 

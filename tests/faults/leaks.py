@@ -26,7 +26,7 @@ from services.network.domain.render import table_name
 
 _ID_LENGTH = 36
 # Finished operations and sent events stay a while by design; presence goes with its lease.
-PASSING_KEYS = ("operations/", "events/", "claims/", "presence/")
+PASSING_KEYS = ("operations/", "operation-events/", "claims/", "presence/")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,10 @@ def test_only_mounts_strictly_below_the_state_folder_count() -> None:
 
 
 def test_operations_events_and_claims_are_no_leak() -> None:
-    keys = [f"/p/{branch}x" for branch in ("operations/", "events/", "claims/operations/", "instances/d/")]
+    keys = [
+        f"/p/{branch}x"
+        for branch in ("operations/", "operation-events/", "claims/operations/", "instances/d/")
+    ]
     assert list(lasting_keys(keys, "/p/")) == ["/p/instances/d/x"]
 
 
