@@ -34,6 +34,13 @@ class Caller:
         """
         return self.projects is None or project in self.projects or owner == self.identity.username
 
+    def may_use(self, owner: str) -> bool:
+        """Say whether the secrets of an operation started by *owner* are this caller's to use.
+
+        Members of one project could else take over each other's commands (the class of CVE-2025-54289).
+        """
+        return self.is_admin or (owner != "" and owner == self.identity.username)
+
     def is_guest_of(self, project: str) -> bool:
         """Say whether only what is public in *project* may be shown."""
         if not self.trusted or self.kind == "metrics":

@@ -27,7 +27,7 @@ from core.state import codec, keys
 from core.state.store import Change, Commit, HistoryStore
 from gateway.lxd import request as req
 from gateway.lxd.codes import time_text
-from gateway.lxd.views.operations import operation_json
+from gateway.lxd.views.operations import operation_json, without_secrets
 
 log = get_logger(__name__)
 _PREFIXES = (keys.EVENTS, keys.OPERATIONS)
@@ -58,20 +58,34 @@ def parse_cursor(text: str) -> Cursor:
 
 @dataclass(frozen=True)
 class Message:
-    """What is told of one change. *cursor* is None for what is no change of the state."""
+    """What is told of one change. *cursor* is None for what is no change of the state.
+
+    owner: who started the operation it tells of, and may use the secrets in it.
+    """
 
     kind: str
     project: str
     metadata: dict[str, Any]
     at: float
+    owner: str = ""
     cursor: Cursor | None = None
 
     @cached_property
     def line(self) -> str:
+        return self._line(self.metadata)
+
+    @cached_property
+    def harmless(self) -> str:
+        """The line without secrets."""
+        if not self.metadata.get("metadata"):
+            return self.line
+        return self._line({**self.metadata, "metadata": without_secrets(self.metadata["metadata"])})
+
+    def _line(self, metadata: dict[str, Any]) -> str:
         body: dict[str, Any] = {
             "type": self.kind,
             "timestamp": time_text(self.at),
-            "metadata": self.metadata,
+            "metadata": metadata,
             "location": "none",
         }
         if self.project:
@@ -82,7 +96,7 @@ class Message:
 
 
 class Listener:
-    """One events websocket: what it wants, and what waits for it."""
+    """One events websocket: what it wants, and what waits for it. reader: who it is, if confined."""
 
     def __init__(
         self,
@@ -90,7 +104,7 @@ class Listener:
         project: str,
         hang_up: Callable[[], None],
         *,
-        confined: bool = False,
+        reader: str | None = None,
         since: Cursor | None = None,
     ) -> None:
         self.queue: asyncio.Queue[str | None] = asyncio.Queue(_MAX_BACKLOG)
@@ -99,25 +113,28 @@ class Listener:
         self._types = types
         self._project = project
         self._hang_up = hang_up
-        self._confined = confined
+        self._reader = reader
 
     def wants(self, kind: str, project: str) -> bool:
         """Say whether an event concerns it. What belongs to no project is for all but the confined."""
         if kind not in self._types:
             return False
-        if self._confined:
+        if self._reader is not None:
             return project == self._project
         return not self._project or not project or project == self._project
 
     def tell(self, message: Message) -> None:
         """Queue what concerns it; who does not read is disconnected, since a gap would be worse."""
         if self.wants(message.kind, message.project):
-            self._put(message.line)
+            self._put(self._line(message))
 
     async def tell_patiently(self, message: Message) -> None:
         """Queue what concerns it, when there is room: history waits for its reader."""
         if self.wants(message.kind, message.project):
-            await self.queue.put(message.line)
+            await self.queue.put(self._line(message))
+
+    def _line(self, message: Message) -> str:
+        return message.line if self._reader in (None, message.owner) else message.harmless
 
     def lose(self) -> None:
         """Disconnect it after what it was told: what came next is not known any more."""
@@ -224,16 +241,17 @@ def messages_of(commit: Commit) -> list[Message]:
     ]
 
 
-def _messages(change: Change) -> Iterator[tuple[str, str, dict[str, Any], float]]:
+def _messages(change: Change) -> Iterator[tuple[str, str, dict[str, Any], float, str]]:
     if change.value is None:
         return
     try:
         if change.key.startswith(keys.OPERATIONS):
             operation = codec.decode(Operation, change.value)
-            yield "operation", operation.project, operation_json(operation), operation.updated_at
+            owner = operation.requestor.get("username", "")
+            yield "operation", operation.project, operation_json(operation), operation.updated_at, owner
             return
         for event in codec.decode(EventBatch, change.value).events:
-            yield "lifecycle", event.project, lifecycle_json(event), event.time
+            yield "lifecycle", event.project, lifecycle_json(event), event.time, ""
     except ValueError as exc:
         log.error("record_unreadable", key=change.key, error=str(exc))
 

@@ -47,8 +47,8 @@ def _listener(request: web.Request) -> Listener:
         raise Forbidden("NOT_AUTHORIZED", "not authorized: only administrators may read the log")
     project = "" if request.query.get("all-projects") == "true" else req.project(request)
     since = parse_cursor(request.query["since"]) if "since" in request.query else None
-    confined = caller.projects is not None
-    return Listener(wanted, project, _hang_up(request), confined=confined, since=since)
+    reader = None if caller.projects is None else caller.identity.username
+    return Listener(wanted, project, _hang_up(request), reader=reader, since=since)
 
 
 def _hang_up(request: web.Request) -> Callable[[], None]:

@@ -32,13 +32,13 @@ async def list_operations(request: web.Request) -> web.Response:
         if operation.project not in ("", project) or (operation.is_final and operation.updated_at < horizon):
             continue
         status = OPERATION[operation.state][0].lower()
-        shown: Any = operation_json(operation) if req.recursion(request) else operation_url(operation.id)
+        shown: Any = _shown(request, operation) if req.recursion(request) else operation_url(operation.id)
         found.setdefault(status, []).append(shown)
     return envelope.sync(found)
 
 
 async def get_operation(request: web.Request) -> web.Response:
-    return envelope.sync(operation_json(await _operation(request)))
+    return envelope.sync(_shown(request, await _operation(request)))
 
 
 async def _operation(request: web.Request) -> Operation:
@@ -47,6 +47,11 @@ async def _operation(request: web.Request) -> Operation:
     if not _visible(request, operation):
         raise NotFound("NO_OPERATION", "Operation not found", about=operation.id)
     return operation
+
+
+def _shown(request: web.Request, operation: Operation) -> dict[str, Any]:
+    may_use = request["caller"].may_use(operation.requestor.get("username", ""))
+    return operation_json(operation, secrets=may_use)
 
 
 def _visible(request: web.Request, operation: Operation) -> bool:
@@ -67,7 +72,7 @@ async def wait_operation(request: web.Request) -> web.Response:
         raise Invalid("BAD_TIMEOUT", "timeout must be a number of seconds") from None
     if not math.isfinite(timeout):
         raise Invalid("BAD_TIMEOUT", "timeout must be a finite number of seconds")
-    return envelope.sync(operation_json(await _waited(request, id, math.inf if timeout < 0 else timeout)))
+    return envelope.sync(_shown(request, await _waited(request, id, math.inf if timeout < 0 else timeout)))
 
 
 async def _waited(request: web.Request, id: str, timeout_s: float) -> Operation:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.operations.operation import Operation
 from gateway.lxd.codes import OPERATION, time_text
 
+_SECRETS = frozenset({"fds", "secret"})
 _CLASSES = {"task": "task", "channel": "websocket", "token": "token"}
 
 
@@ -14,7 +16,8 @@ def operation_url(id: str) -> str:
     return f"/1.0/operations/{id}"
 
 
-def operation_json(operation: Operation) -> dict[str, Any]:
+def operation_json(operation: Operation, *, secrets: bool = True) -> dict[str, Any]:
+    """Return the operation; without *secrets* nothing by which its channels or token can be used."""
     status, code = OPERATION[operation.state]
     return {
         "id": operation.id,
@@ -25,11 +28,15 @@ def operation_json(operation: Operation) -> dict[str, Any]:
         "status": status,
         "status_code": code,
         "resources": _resources(operation),
-        "metadata": operation.metadata or None,
+        "metadata": (operation.metadata if secrets else without_secrets(operation.metadata)) or None,
         "may_cancel": operation.may_cancel,
         "err": _error(operation),
         "location": "none",
     }
+
+
+def without_secrets(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metadata.items() if key not in _SECRETS}
 
 
 def _error(operation: Operation) -> str:

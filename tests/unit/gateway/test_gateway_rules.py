@@ -58,8 +58,29 @@ def test_a_confined_caller_sees_operations_of_its_projects_and_its_own_only() ->
 
 @pytest.mark.parametrize(("project", "told"), [("web", True), ("", False), ("default", False)])
 def test_events_of_no_project_do_not_reach_a_confined_listener(project: str, told: bool) -> None:
-    listener = Listener(frozenset({"operation"}), "web", lambda: None, confined=True)
+    listener = Listener(frozenset({"operation"}), "web", lambda: None, reader="aa")
     assert listener.wants("operation", project) == told
+
+
+@pytest.mark.parametrize(("reader", "told"), [(None, True), ("aa", True), ("bb", False)])
+def test_the_secrets_of_a_command_are_told_to_whom_it_belongs(reader: str | None, told: bool) -> None:
+    """Who shares a project with an administrator must not type, or read, in the administrator's session."""
+    listener = Listener(frozenset({"operation"}), "web", lambda: None, reader=reader)
+    shown = operation_json(
+        Operation("1", "exec", "running", project="web", metadata={"fds": {"0": "hush"}, "a": 1})
+    )
+    listener.tell(Message("operation", "web", shown, 0.0, owner="aa"))
+
+    line = listener.queue.get_nowait() or ""
+
+    assert ("hush" in line) == told
+    assert '"a":1' in line
+
+
+@pytest.mark.parametrize(("caller", "may"), [(ADMIN, True), (CONFINED, True), (STRANGER, False)])
+def test_the_secrets_of_an_operation_are_for_its_owner_and_administrators(caller: Caller, may: bool) -> None:
+    assert caller.may_use("aa") == may
+    assert not CONFINED.may_use("bb")
 
 
 def test_a_listener_that_does_not_read_is_disconnected_and_holds_no_more() -> None:
