@@ -11,6 +11,11 @@ from services.network.domain.addresses import Subnets, subnets_of
 from services.network.domain.render import is_on
 
 
+# With dns.mode=dynamic guests choose their names; these would reroute the others. Source: CERT VU#598349.
+_UNFIT = [f"--dhcp-name-match=set:unfit,{name}" for name in ("wpad", "localhost", "isatap")]
+_UNFIT += ["--dhcp-ignore-names=tag:unfit"]
+
+
 def argv(network: Network, folder: Path, *, as_root: bool) -> list[str]:
     """Return the command of the network's DHCP and DNS server; it puts itself into the background.
 
@@ -25,6 +30,8 @@ def argv(network: Network, folder: Path, *, as_root: bool) -> list[str]:
     found += [f"--pid-file={folder}/dnsmasq.pid", f"--dhcp-leasefile={folder}/leases"]
     found += [f"--dhcp-hostsdir={folder}/dhcp", f"--hostsdir={folder}/hosts"]
     found += ["--user=root", "--group=root"] if as_root else []
+    if NETWORK.get(network.config, "dns.mode") == "dynamic":
+        found += _UNFIT
     found += ["--port=0"] if NETWORK.get(network.config, "dns.mode") == "none" else []
     return found + _search(network) + _ipv4(network, subnets) + _ipv6(network, subnets)
 

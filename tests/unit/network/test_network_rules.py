@@ -62,6 +62,7 @@ def test_an_instance_is_one_line_for_dhcp_and_one_per_address_for_dns() -> None:
     ("key", "value", "arg"),
     [
         ("dns.mode", "none", "--port=0"),
+        ("dns.mode", "dynamic", "--dhcp-ignore-names=tag:unfit"),
         ("dns.search", "a.b, c", "--dhcp-option-force=119,a.b,c"),
         ("dns.domain", "pod", "--local=/pod/"),
         ("ipv4.dhcp.expiry", "30m", "--dhcp-range=10.1.2.0,static,255.255.255.0,30m"),
