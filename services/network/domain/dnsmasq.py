@@ -10,7 +10,6 @@ from core.records import Network, NicReservation
 from services.network.domain.addresses import Subnets, subnets_of
 from services.network.domain.render import is_on
 
-
 # With dns.mode=dynamic guests choose their names; these would reroute the others. Source: CERT VU#598349.
 _UNFIT = [f"--dhcp-name-match=set:unfit,{name}" for name in ("wpad", "localhost", "isatap")]
 _UNFIT += ["--dhcp-ignore-names=tag:unfit"]
