@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
-from gateway.lxd.views.others import lease_json, network_json, network_state_json
+from gateway.lxd.views.others import leases_json, network_json, network_state_json
 from protos.podium.network.v1 import network_pb2 as pb
 
 _HOME = "default"
@@ -89,7 +89,7 @@ async def network_leases(request: web.Request) -> web.Response:
     reply = await req.backend(request).networks.ListLeases(
         pb.ListLeasesRequest(project=_HOME, name=req.name(request))
     )
-    return envelope.sync([lease_json(lease) for lease in reply.leases])
+    return envelope.sync(leases_json(reply.leases))
 
 
 async def none_of_project(request: web.Request) -> web.Response:

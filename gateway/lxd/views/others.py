@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+from core.rpc.identity import current_identity
 from gateway.lxd.codes import EPOCH, NEVER, stamp_text
 from gateway.lxd.views.instances import addresses_json, counters_json, devices_json
 
 
 def used_by(references: Iterable[str]) -> list[str]:
-    return [f"/1.0/{reference}" for reference in references]
+    """Return the URLs; to a caller that is confined to projects only those within them."""
+    own = current_identity().projects
+    return [f"/1.0/{r}" for r in references if own is None or _project_of(r) in own]
+
+
+def _project_of(reference: str) -> str:
+    return parse_qs(urlsplit(reference).query).get("project", ["default"])[0]
+
+
+def leases_json(leases: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the leases; to a confined caller only those of its instances, and the gateway's own."""
+    own = current_identity().projects
+    return [lease_json(lease) for lease in leases if own is None or lease.project in ("", *own)]
 
 
 def image_json(i: Any) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 
 from core.errors import Forbidden, Invalid
 from core.operations.operation import Operation
-from core.rpc.identity import Identity
+from core.rpc.identity import Identity, set_identity
 from gateway.auth import Caller, require
 from gateway.lxd import etag, filters
 from gateway.lxd import request as req
@@ -16,6 +17,8 @@ from gateway.lxd.feed import Listener, Message
 from gateway.lxd.handlers.certificates import certificate_bytes
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
+from gateway.lxd.views.others import leases_json, used_by
+from protos.podium.network.v1 import network_pb2 as network
 
 CONFINED = Caller(Identity("aa", "tls", ""), trusted=True, projects=("web",))
 ADMIN = Caller(Identity("root", "unix", "@"), trusted=True)
@@ -75,6 +78,31 @@ def test_the_secrets_of_a_command_are_told_to_whom_it_belongs(reader: str | None
 
     assert ("hush" in line) == told
     assert '"a":1' in line
+
+
+@pytest.mark.parametrize(
+    ("projects", "seen"),
+    [
+        (None, ["default", "default", "web", "we%62"]),
+        (("web",), ["web", "we%62"]),
+        (("default",), ["default", "default"]),
+        ((), []),
+    ],
+)
+def test_a_confined_caller_is_not_told_what_others_have(
+    projects: tuple[str, ...] | None, seen: list[str]
+) -> None:
+    """Pools and networks are shared; the names of those who use them are not."""
+    references = ["instances/default", "profiles/default", "instances/web?project=web"]
+    leases = [network.Lease(hostname=name, project=name) for name in ("default", "web", "")]
+    alone = copy_context()
+    alone.run(set_identity, Identity("aa", "tls", "", projects))
+
+    urls = alone.run(used_by, [*references, "instances/we%62?project=we%62"])
+    names = {lease["hostname"] for lease in alone.run(leases_json, leases)}
+
+    assert [url.split("/")[3].split("?")[0] for url in urls] == seen
+    assert names == {"", *(seen if projects is None else projects)} & {"", "default", "web"}
 
 
 @pytest.mark.parametrize(("caller", "may"), [(ADMIN, True), (CONFINED, True), (STRANGER, False)])
