@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 
 from aiohttp import web
 
@@ -21,6 +24,41 @@ def opened(request: web.Request, *, max_frame: int) -> web.WebSocketResponse:
         raise Invalid("NO_WEBSOCKET", "Bad Request: this path speaks websocket only")
     _keep_alive(request)
     return made
+
+
+class _Pings:
+    def __init__(self, made: web.WebSocketResponse) -> None:
+        self._socket = made
+        self._task: asyncio.Task[None] | None = None
+        self._wind()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _wind(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(KEEPALIVE_S, self._tick)
+
+    def _tick(self) -> None:
+        if not self._socket.closed:
+            self._task = asyncio.create_task(self._ping())
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            await self._socket.ping(b"keepalive")
+            self._wind()
+
+
+@contextlib.contextmanager
+def pinged(made: web.WebSocketResponse) -> Iterator[None]:
+    """Ping the client now and then while the block runs.
+
+    By a timer: a command opens four sockets, and most are closed long before the first ping.
+    """
+    pings = _Pings(made)
+    try:
+        yield
+    finally:
+        pings.stop()
 
 
 def _keep_alive(request: web.Request) -> None:

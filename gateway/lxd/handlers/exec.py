@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import orjson
@@ -129,8 +129,7 @@ async def channel(request: web.Request) -> web.StreamResponse:
     if name == "control" and operation.metadata.get("interactive") is False:
         await _carry_orders(request, socket, replies, incoming)
     else:
-        connected = asyncio.ensure_future(anext(replies))
-        await _carry(request, socket, replies, incoming, connected)
+        await _carry(request, name, socket, replies, incoming)
     return socket
 
 
@@ -156,11 +155,11 @@ async def _carry_orders(
     await socket.prepare(request)
     ended = asyncio.ensure_future(req.backend(request).wait(req.name(request), None))
     orders = asyncio.create_task(_send_orders(socket, replies, incoming))
-    pings = asyncio.create_task(_ping(socket))
     try:
-        await asyncio.wait({ended, orders}, return_when=asyncio.FIRST_COMPLETED)
+        with sockets.pinged(socket):
+            await asyncio.wait({ended, orders}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _finish([ended, orders, pings], socket, replies, incoming)
+        await _finish({ended, orders}, socket, replies, incoming)
 
 
 async def _send_orders(socket: web.WebSocketResponse, replies: Any, incoming: Any) -> None:
@@ -180,31 +179,27 @@ async def _exhaust(replies: AsyncIterator[Any]) -> None:
 
 
 async def _carry(
-    request: web.Request,
-    socket: web.WebSocketResponse,
-    replies: Any,
-    incoming: Any,
-    connected: asyncio.Future[Any],
+    request: web.Request, name: str, socket: web.WebSocketResponse, replies: Any, incoming: Any
 ) -> None:
-    tasks: list[asyncio.Future[Any]] = [connected]
+    is_open = asyncio.Event()
+    # Before the upgrade: the call to the service is under way while the client hears of it.
+    writer = asyncio.create_task(_write(socket, replies, is_open))
+    tasks = {writer}
     try:
         await socket.prepare(request)
-        tasks.append(asyncio.create_task(_ping(socket)))
-        channel = (await connected).opened.channel
-        reader = asyncio.create_task(_read(socket, incoming, is_control=channel == "control"))
-        writer = asyncio.create_task(_write(socket, replies))
-        tasks += [reader, writer]
+        is_open.set()
+        reader = asyncio.create_task(_read(socket, incoming, is_control=name == "control"))
+        tasks.add(reader)
         # When nobody reads an output any more, the end of the call tells the command, even a silent one.
-        awaited = {reader, writer} if channel in _OUTPUTS else {writer}
-        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-    except (PodiumError, StopAsyncIteration):
-        return  # refused by the service: closing the socket tells the client
+        awaited = {reader, writer} if name in _OUTPUTS else {writer}
+        with sockets.pinged(socket):
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await _finish(tasks, socket, replies, incoming)
 
 
 async def _finish(
-    tasks: list[asyncio.Future[Any]], socket: web.WebSocketResponse, replies: Any, incoming: Any
+    tasks: Iterable[asyncio.Future[Any]], socket: web.WebSocketResponse, replies: Any, incoming: Any
 ) -> None:
     for task in tasks:
         task.cancel()
@@ -256,20 +251,15 @@ def _control(data: Any) -> pb.ConnectChannelRequest | None:
     return None
 
 
-async def _write(socket: web.WebSocketResponse, replies: AsyncIterator[Any]) -> None:
+async def _write(socket: web.WebSocketResponse, replies: AsyncIterator[Any], is_open: asyncio.Event) -> None:
+    """Send what the service sends. When it refuses the channel, the closing socket tells the client."""
     try:
+        await anext(replies)  # it was opened
+        await is_open.wait()
         async for reply in replies:
             if reply.WhichOneof("message") == "data":
                 await socket.send_bytes(reply.data)
             else:
                 await socket.send_str("")
-    except (ConnectionError, PodiumError):
+    except (ConnectionError, PodiumError, StopAsyncIteration):
         return
-
-
-async def _ping(socket: web.WebSocketResponse) -> None:
-    while True:
-        await asyncio.sleep(sockets.KEEPALIVE_S)
-        if socket.closed:
-            return
-        await socket.ping(b"keepalive")
