@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -252,6 +253,12 @@ def _end(pid: int) -> None:
         os.close(fd)
 
 
+def _allow_descriptors() -> None:
+    """Let every process have as many as the host lets root: 1024 are taken by one client that wants to."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="deploy.supervisor")
     parser.add_argument("--foreground", action="store_true")
@@ -269,6 +276,8 @@ def main() -> int:
             null = os.open("/dev/null", os.O_RDONLY)
             for source, target in ((null, 0), (fd, 1), (fd, 2)):
                 os.dup2(source, target)
+    os.umask(0o022)  # whatever that of the shell
+    _allow_descriptors()
     end_leftovers(settings)
     asyncio.run(Supervisor(settings).run())
     return 0

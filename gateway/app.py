@@ -13,7 +13,7 @@ from core.metrics import start_metrics
 from core.settings import Settings
 from core.state.etcd import EtcdStore
 from gateway.backend import Backend
-from gateway.protocol import Runner
+from gateway.protocol import HttpsSite, Runner
 from gateway.tls import server_context
 from gateway.web import application, split_address
 
@@ -58,6 +58,6 @@ async def _listen_https(runner: web.AppRunner, settings: Settings) -> None:
     folder = settings.state_dir / "tls"
     try:
         context = server_context(folder / "server.crt", folder / "server.key")
-        await web.TCPSite(runner, host, port, ssl_context=context).start()
+        await HttpsSite(runner, host, port, ssl_context=context).start()
     except (OSError, RuntimeError) as exc:
         log.warning("https_not_listening", address=settings.https_address, error=str(exc))

@@ -14,6 +14,7 @@ from gateway.lxd import envelope
 
 log = get_logger(__name__)
 FIRST_REQUEST_S = 60.0
+HANDSHAKE_S = 10.0
 _LIMITS: dict[str, Any] = {
     # Longer lines than aiohttp takes by default, so that a name of 10,000 characters gets our own answer.
     "max_line_size": 1 << 16,
@@ -34,6 +35,22 @@ class Runner(web.AppRunner):
         # aiohttp has no hook for the class of its connections; this version (pinned) makes them here.
         return _Server(
             made.request_handler, request_factory=made.request_factory, loop=made._loop, **made._kwargs
+        )
+
+
+class HttpsSite(web.TCPSite):
+    """A TCPSite that waits less for the handshake: who does not even begin it holds a descriptor."""
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        assert self._runner.server
+        self._server = await asyncio.get_running_loop().create_server(
+            self._runner.server,
+            self._host,
+            self._port,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=HANDSHAKE_S,
         )
 
 

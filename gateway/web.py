@@ -120,4 +120,5 @@ async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
 def split_address(address: str) -> tuple[str | None, int]:
     """Return host (None for all) and port of "[::]:8443", ":8443" or "127.0.0.1:8443"."""
     host, _, port = address.rpartition(":")
-    return (host.strip("[]") or None), int(port)
+    host = host.strip("[]")
+    return (None if host in ("", "::") else host), int(port)

@@ -18,6 +18,7 @@ from gateway import protocol
 from gateway.backend import Backend
 from gateway.lxd import request as req
 from gateway.protocol import Runner
+from gateway.tls import server_context
 from gateway.web import application
 from tests.integration.gateway.test_confined_over_tls import _pair
 
@@ -38,6 +39,23 @@ async def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     yield str(tmp_path / "s")
     await runner.cleanup()
     await backend.stop()
+
+
+async def test_a_connection_without_a_handshake_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A thousand of them would keep everybody else out for as long as they are waited for."""
+    monkeypatch.setattr(protocol, "HANDSHAKE_S", 0.2)
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    context = server_context(tmp_path / "tls/server.crt", tmp_path / "tls/server.key")
+    await protocol.HttpsSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+    finally:
+        await runner.cleanup()
 
 
 async def _answer(path: str, data: bytes) -> bytes:

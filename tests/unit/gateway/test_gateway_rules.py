@@ -18,6 +18,7 @@ from gateway.lxd.handlers.certificates import certificate_bytes
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
 from gateway.lxd.views.others import leases_json, used_by
+from gateway.web import split_address
 from protos.podium.network.v1 import network_pb2 as network
 
 CONFINED = Caller(Identity("aa", "tls", ""), trusted=True, projects=("web",))
@@ -228,3 +229,18 @@ def test_an_expression_that_could_take_for_ever_is_refused(value: str) -> None:
 )
 def test_expressions_that_clients_send_still_match(value: str, name: str, holds: bool) -> None:
     assert filters.parse(f'name eq "{value}"')({"name": name}) == holds
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        (":8443", (None, 8443)),
+        ("[::]:8443", (None, 8443)),
+        ("127.0.0.1:1", ("127.0.0.1", 1)),
+        ("[::1]:1", ("::1", 1)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+    ],
+)
+def test_an_address_of_all_families_is_all_families(address: str, found: tuple[str | None, int]) -> None:
+    """Go listens for both at [::], as does what people copy from LXD's manual."""
+    assert split_address(address) == found
