@@ -378,6 +378,9 @@ class Execs:
         files = _record_files(session, target) if session.command.record else {}
         if not session.started.is_set():
             _start_now(session, {name: _create(path) for name, path in files.items()})
+        if self._engine.pid(target.id) != target.pid:
+            # liblxc's socket is anybody's to make again: lxc-attach would enter what a user of the host says.
+            raise WrongState("NOT_RUNNING", "Instance is not running", about=target.name)
         status = await session.wait()
         if session.fds:
             await session.complete.wait()

@@ -27,6 +27,13 @@ def target(tmp_path: Path) -> Target:
     return Target("id", "default", "web", "running", pid=1, folder=tmp_path)
 
 
+def an_engine() -> FakeEngine:
+    """In which the instance of *target* runs."""
+    engine = FakeEngine()
+    engine.pids["id"] = 1
+    return engine
+
+
 async def _ended(runner: Runner, execs: Execs, operation: Operation) -> Operation:
     for task in list(execs._tasks):
         await task
@@ -36,7 +43,7 @@ async def _ended(runner: Runner, execs: Execs, operation: Operation) -> Operatio
 async def test_a_command_whose_client_is_gone_before_it_begins_never_does(target: Target) -> None:
     """All channels were connected for a moment; nobody would ever end what starts now."""
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, an_engine(), runner)
     operation = await execs.start("default", "web", Command(["sleep", "1000"]))
     session = execs.session(operation.id)
 
@@ -50,7 +57,7 @@ async def test_a_command_whose_client_is_gone_before_it_begins_never_does(target
 
 async def test_a_command_tells_how_it_ended(target: Target) -> None:
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, an_engine(), runner)
     operation = await execs.start("default", "web", Command(["sh", "-c", "exit 7"], channels=False))
 
     final = await _ended(runner, execs, operation)
@@ -61,7 +68,7 @@ async def test_a_command_tells_how_it_ended(target: Target) -> None:
 async def test_a_command_begins_when_its_client_is_there(target: Target) -> None:
     """It is started at once, to be ready; but nothing of it runs before all channels are connected."""
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, an_engine(), runner)
     mark = target.folder / "mark"
     operation = await execs.start("default", "web", Command(["touch", str(mark)]))
     session = execs.session(operation.id)
@@ -83,7 +90,7 @@ async def test_a_client_that_never_comes_leaves_no_process(
 ) -> None:
     monkeypatch.setattr("services.runtime.usecases.exec._CONNECT_S", 0.1)
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, an_engine(), runner)
     operation = await execs.start("default", "web", Command(["sleep", "1000"]))
     session = execs.session(operation.id)
 
@@ -98,7 +105,7 @@ def test_what_waits_at_a_gate_since_a_crash_is_sent_away(tmp_path: Path) -> None
     """Its owner was killed; nobody else would ever open the gate or end it."""
     (tmp_path / "id").mkdir()
     gate = Gate(tmp_path / "id", "x", b"go")
-    argv = FakeEngine().exec_argv(
+    argv = an_engine().exec_argv(
         "id", ExecPlan(("touch", f"{tmp_path}/mark"), {}), terminal=False, config=gate.path
     )
     with subprocess.Popen(argv) as process:
@@ -114,7 +121,7 @@ def test_what_waits_at_a_gate_since_a_crash_is_sent_away(tmp_path: Path) -> None
 async def test_a_program_that_cannot_be_started_fails_its_operation(target: Target) -> None:
     """Too many processes, or liblxc not installed: the client is told at once, not after a time-out."""
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    engine = FakeEngine()
+    engine = an_engine()
     engine.exec_argv = lambda id, plan, *, terminal, config=None: ["/no/such/program"]  # type: ignore[method-assign]
     execs = Execs(lambda project, name: target, engine, runner)
 
@@ -131,7 +138,7 @@ async def test_a_client_that_never_heard_that_it_was_connected_is_not_waited_for
 ) -> None:
     """The call may be cancelled between the service's connecting and its first answer."""
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, an_engine(), runner)
     servicer = ExecServicer(execs, lambda project, name: target, runner)
     operation = await execs.start("default", "web", Command(["sh", "-c", "sleep 0.2"]))
     channels = {name: _connect(servicer, operation, secret) for name, secret in _fds(operation).items()}
@@ -171,7 +178,7 @@ async def test_a_client_that_connects_half_its_channels_ends_its_command(
     """The command begins with the first channel, to be quick; without the others it must not go on."""
     monkeypatch.setattr("services.runtime.usecases.exec._CONNECT_S", 0.3)
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, an_engine(), runner)
     operation = await execs.start("default", "web", Command(["sleep", "1000"]))
     session = execs.session(operation.id)
     session.connect(session.fds["0"])
@@ -185,7 +192,7 @@ async def test_a_client_that_connects_half_its_channels_ends_its_command(
 async def test_a_channel_that_comes_and_goes_before_the_next_one_counts(target: Target) -> None:
     """A short command is over before its client has connected all channels."""
     runner = Runner(MemoryStore(), service="runtime", member="m")
-    execs = Execs(lambda project, name: target, FakeEngine(), runner)
+    execs = Execs(lambda project, name: target, an_engine(), runner)
     servicer = ExecServicer(execs, lambda project, name: target, runner)
     operation = await execs.start("default", "web", Command(["true"]))
     for name in ("0", "1", "2"):
@@ -198,3 +205,21 @@ async def test_a_channel_that_comes_and_goes_before_the_next_one_counts(target: 
     final = await asyncio.wait_for(_ended(runner, execs, operation), 2)
 
     assert final.state == "succeeded"
+
+
+@pytest.mark.parametrize("pid", [0, 2])
+async def test_a_command_does_not_enter_what_came_after_its_instance(target: Target, pid: int) -> None:
+    """It waited for its client; meanwhile another init, or a host user, has the place of the one it meant."""
+    runner, engine = Runner(MemoryStore(), service="runtime", member="m"), an_engine()
+    execs = Execs(lambda project, name: target, engine, runner)
+    mark = target.folder / "mark"
+    operation = await execs.start("default", "web", Command(["touch", str(mark)]))
+    session = execs.session(operation.id)
+
+    engine.pids["id"] = pid
+    for secret in list(session.secrets):
+        session.connect(secret)
+    final = await _ended(runner, execs, operation)
+
+    assert final.state == "failed" and "not running" in final.error_message
+    assert not mark.exists()
