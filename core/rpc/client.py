@@ -21,6 +21,7 @@ from core.rpc.tls import channel_credentials
 from core.settings import Settings
 
 _DEADLINE_S = 30.0
+_END = object()
 _OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
@@ -97,6 +98,9 @@ class _Channel:
                 if isinstance(request, _Messages):
                     request.raise_failure()
                 raise
+            finally:
+                if isinstance(request, _Messages):
+                    await request.close()
 
         return call
 
@@ -115,19 +119,40 @@ class _Channel:
 
 
 class _Messages:
-    """What a caller streams. Where its source fails, gRPC only cancels the call; this keeps the reason."""
+    """What a caller streams. Where its source fails, gRPC only cancels the call; this keeps the reason.
+
+    Closed when the call has ended: gRPC lets the source wait on for a next message, and until that came
+    nobody else could read what it reads, such as the rest of a request's body.
+    """
 
     def __init__(self, source: AsyncIterable[Any]) -> None:
-        self._source = source
+        self._source = aiter(source)
+        self._next: asyncio.Future[Any] | None = None
         self._failure: Exception | None = None
 
     async def __aiter__(self) -> AsyncIterator[Any]:
+        while (message := await self._read()) is not _END:
+            yield message
+
+    async def _read(self) -> Any:
+        # A task of its own, since close() cannot know who waits: gRPC reads in a task that it hides.
+        self._next = asyncio.ensure_future(anext(self._source, _END))
         try:
-            async for message in self._source:
-                yield message
-        except Exception as exc:
-            self._failure = exc
-            raise
+            await asyncio.wait([self._next])
+        finally:
+            self._next.cancel()
+        if self._next.cancelled():
+            return _END
+        self._failure = cast(Exception | None, self._next.exception())
+        return self._next.result()
+
+    async def close(self) -> None:
+        """End the source where it is."""
+        if self._next and not self._next.done():
+            self._next.cancel()
+            await asyncio.wait([self._next])
+        if isinstance(self._source, AsyncGenerator):
+            await self._source.aclose()
 
     def raise_failure(self) -> None:
         """Raise what the source raised, unless somebody really cancelled this task."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -287,6 +288,20 @@ def test_bodies_cut_off_in_the_middle_leave_nothing_behind(watched: Podium) -> N
                 sock.sendall(begin + tail)
     assert watched.rest.call("GET", "/1.0")
     wait_for(lambda: _running(watched) <= before)
+
+
+def test_a_refusal_reaches_who_is_still_sending(watched: Podium) -> None:
+    """The answer is there before the body is; its sender must not meet a closed connection instead."""
+    begin = b"POST /1.0/instances/nobody/files?path=/root/x HTTP/1.1\r\nHost: x\r\n"
+    with raw_http.connect(watched.settings.socket_path) as sock:
+        sock.sendall(begin + b"Transfer-Encoding: chunked\r\n\r\n")
+        time.sleep(0.1)
+        for part in (b"5\r\nhello\r\n", b"0\r\n\r\nGET /1.0 HTTP/1.1\r\nHost: x\r\n\r\n"):
+            sock.sendall(part)
+            time.sleep(0.1)
+        said = sock.recv(1 << 20)
+    assert said.startswith(b"HTTP/1.1 404") and b"Instance not found" in said
+    assert b"HTTP/1.1 200" in said, "the connection serves on"
 
 
 def _running(podium: Podium) -> set[str]:

@@ -9,6 +9,7 @@ from aiohttp import web
 from core.errors import Invalid, Stale, Unsupported
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
+from gateway.lxd.instancetypes import limits_of
 from gateway.lxd.views.instances import full_json, instance_json, state_json
 from protos.podium.runtime.v1 import instance_pb2 as pb
 
@@ -94,7 +95,7 @@ async def create_instance(request: web.Request) -> web.Response:
         description=req.text(data, "description"),
         architecture=req.text(data, "architecture"),
         ephemeral=req.flag(data, "ephemeral"),
-        config=req.text_map(data, "config"),
+        config=limits_of(req.text(data, "instance_type")) | req.text_map(data, "config"),
         source=_source(req.object_of(data, "source")),
         start=req.flag(data, "start"),
     )

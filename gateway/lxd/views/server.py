@@ -11,9 +11,11 @@ from typing import Any
 
 from core.configkeys.others import SECRETS
 from gateway.facts import Facts
+from gateway.interfaces import host_addresses
 from gateway.lxd.extensions import NAMES
 
 _VERSION = "5.0.2"
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104 - told, not bound to
 
 
 def head_json(*, trusted: bool) -> dict[str, Any]:
@@ -67,10 +69,14 @@ def environment_json(facts: Facts, project: str) -> dict[str, Any]:
 
 
 def addresses(https_address: str) -> list[str]:
+    """Return where others may reach the REST API that listens on *https_address*."""
     host, _, port = https_address.rpartition(":")
     if not port:
         return []
-    return [f"{host or '127.0.0.1'}:{port}"]
+    if host not in ("", _ANY_IPV4, "[::]"):
+        return [https_address]
+    found = [ip for ip in host_addresses() if ip.version == 4 or host != _ANY_IPV4]
+    return [f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}" for ip in found]
 
 
 @lru_cache(1)

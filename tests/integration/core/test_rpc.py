@@ -38,7 +38,9 @@ class Servicer(rpc.ImageServiceServicer):
         self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Any
     ) -> pb.UploadImageResponse:
         count = 0
-        async for _ in request_iterator:
+        async for message in request_iterator:
+            if message.header.project == "none":
+                raise NotFound("NO_PROJECT", "Project not found")
             count += 1
         return pb.UploadImageResponse(operation=common_pb2.Operation(id=str(count)))
 
@@ -99,6 +101,22 @@ async def test_a_service_that_is_away_is_named(tmp_path: Path) -> None:
 async def upload(project: str) -> AsyncIterator[pb.UploadImageRequest]:
     yield pb.UploadImageRequest(header=pb.UploadHeader(project=project))
     yield pb.UploadImageRequest(chunk=b"x")
+
+
+async def test_a_stream_refused_before_its_end_is_read_no_further(stub: Any) -> None:
+    """Its source is free again with the refusal: who serves a body can still read the rest away."""
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[pb.UploadImageRequest]:
+        yield pb.UploadImageRequest(header=pb.UploadHeader(project="none"))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with pytest.raises(NotFound):
+        await stub.UploadImage(endless())
+    assert ended.is_set()
 
 
 async def test_a_confined_caller_is_kept_to_its_projects_in_every_kind_of_call(stub: Any) -> None:
