@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: up down purge test test-packages lint stubs lock bench packages compose-image compose-test
+.PHONY: up down purge test test-packages bench-packages lint stubs lock bench packages compose-image compose-test
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
@@ -44,7 +44,10 @@ lint: stubs $(VENV)/.dev
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/buf lint
 
-bench: packages stubs $(VENV)/.dev
+bench-packages: packages
+	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; names = ensure_packages(wanted("packages-bench.txt"), units=["lxd.service", "lxd.socket"]); names and print("==> Installed", *names)'
+
+bench: bench-packages stubs $(VENV)/.dev
 	@$(PY) -m bench
 
 lock:
