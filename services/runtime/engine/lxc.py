@@ -17,6 +17,7 @@ from pathlib import Path
 
 from core.errors import NotFound, WrongState
 from services.runtime.engine import config as rendering
+from services.runtime.kernel.cgroups import folders
 from services.runtime.kernel.gate import refuse_waiting
 from services.runtime.kernel.processes import Child, gone
 from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
@@ -174,7 +175,7 @@ def _version() -> str:
 
 def _thaw(id: str) -> None:
     """Let a killed instance die: what cgroup v1 has frozen takes no signal, not even SIGKILL."""
-    for path, _, _ in os.walk(_FREEZER / id):
+    for path in folders(_FREEZER / id):
         with contextlib.suppress(OSError):
             Path(path, "freezer.state").write_text("THAWED")
 

@@ -162,11 +162,21 @@ def _text(path: Path) -> str:
 
 def _remove_tree(folder: Path) -> None:
     """Remove cgroups from the leaves up; those that still hold processes stay."""
-    if not folder.exists():
-        return
-    for path, _, _ in os.walk(folder, topdown=False):
+    for path in reversed(folders(folder)):
         with contextlib.suppress(OSError):
             os.rmdir(path)
+
+
+def folders(top: Path) -> list[str]:
+    """Return *top* and all folders in it, outer ones first; nothing when it is not there.
+
+    Not by os.walk, which calls itself for each level: guests decide how deep their cgroups go.
+    """
+    found = [str(top)] if top.exists() else []
+    for path in found:
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            found += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return found
 
 
 def _kill_all(folder: Path) -> None:
@@ -175,7 +185,7 @@ def _kill_all(folder: Path) -> None:
         (folder / "cgroup.kill").write_text("1")  # v2, since Linux 5.14
     end = time.monotonic() + _DEATH_S
     while (pids := _processes(folder)) and time.monotonic() < end:
-        for path, _, _ in os.walk(folder):
+        for path in folders(folder):
             with contextlib.suppress(OSError):
                 # What cgroup v1 has frozen takes no signal, not even SIGKILL.
                 Path(path, "freezer.state").write_text("THAWED")
@@ -187,7 +197,7 @@ def _kill_all(folder: Path) -> None:
 
 def _processes(folder: Path) -> list[int]:
     found = list[int]()
-    for path, _, _ in os.walk(folder):
+    for path in folders(folder):
         with contextlib.suppress(OSError):
             found += [int(pid) for pid in Path(path, "cgroup.procs").read_text().split()]
     return [pid for pid in found if pid]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,20 @@ def test_figures_of_v2_are_in_bytes_and_nanoseconds(v2: Path) -> None:
 def test_freezing_an_instance_that_does_not_run_says_so(tmp_path: Path, v2: Path) -> None:
     with pytest.raises(NotFound):
         LinuxCgroups(v2).freeze("other/none")
+
+
+def test_a_guest_may_nest_its_cgroups_as_deep_as_it_likes(tmp_path: Path) -> None:
+    """Below a thousand levels Python gives up to recurse, and the instance could never be deleted."""
+    top = tmp_path / "memory/podium/rogue"
+    top.mkdir(parents=True)
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("a", dir_fd=here)
+        inner = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+    LinuxCgroups(tmp_path).remove("rogue")
+
+    assert not (top / "a").exists()
