@@ -58,3 +58,36 @@ def test_a_host_user_reads_nothing_below_the_state_folder(guest: Podium) -> None
 
     readable = {Path(line).relative_to(guest.state_dir).parts[0] for line in done.stdout.splitlines()}
     assert readable <= {"engine", "app"}, "hook, policy and code are no secret"
+
+
+_ASK = """
+import os, socket, struct, sys
+for command in range(24):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect("\\0" + sys.argv[1])
+        s.sendmsg([struct.pack("iiQ", command, 0, 0)], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS,
+            struct.pack("3i", os.getpid(), os.getuid(), os.getgid()))])
+        try:
+            answer, fds, _, _ = s.recvmsg(4096, 4096)
+        except OSError:
+            continue
+        assert not answer or struct.unpack_from("i", answer)[0] < 0, (command, answer)
+        assert not fds, (command, fds)
+print("asked")
+"""
+
+
+def test_a_host_user_gets_nothing_from_the_engines_socket(guest: Podium) -> None:
+    """liblxc listens at an abstract name, which has no mode: anybody connects, and must be told nothing."""
+    names = [
+        line.split()[-1][1:] for line in Path("/proc/net/unix").read_text().splitlines() if "/command" in line
+    ]
+    own = [name for name in names if name.startswith(str(guest.state_dir))]
+    assert own
+
+    argv = [*NOBODY, "/usr/bin/python3", "-c", _ASK, own[0]]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=150, check=False)
+
+    assert done.stdout == "asked\n", done.stderr
+    assert "RUNNING" in guest.lxc("list", NAME, "--format", "csv", "-c", "s")

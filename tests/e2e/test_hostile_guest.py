@@ -144,3 +144,24 @@ _DENIED = (
 @pytest.mark.parametrize("deed", _DENIED)
 def test_root_in_a_container_may_not(podium: Podium, rogue: str, deed: str) -> None:
     assert podium.run("exec", rogue, "--", "sh", "-ec", deed).returncode, deed
+
+
+def test_a_guest_reaches_no_service_of_the_host_but_dns(podium: Podium, rogue: str) -> None:
+    """Metrics, gRPC and HTTPS of this member listen at loopback; a guest may route that to the bridge."""
+    settings = podium.settings
+    ports = [settings.metrics_port(name) for name in ("gateway", "runtime", "network", "etcd")]
+    ports += [int(address.rpartition(":")[2]) for address in (settings.https_address, settings.rpc_base)]
+    probes = "; ".join(
+        f"timeout 1 bash -c '</dev/tcp/'$host/{port} 2>/dev/null && echo open {port}" for port in (*ports, 53)
+    )
+    script = f"""
+        until [ "$gateway" ]; do gateway=$(ip -4 route show default | cut -d' ' -f3); sleep 0.1; done
+        ip addr del 127.0.0.1/8 dev lo; ip route del local 127.0.0.0/8 dev lo table local
+        ip route add 127.0.0.1/32 via $gateway
+        sysctl -qw net.ipv4.conf.all.route_localnet=1
+        for host in $gateway 127.0.0.1; do {probes}; done; true"""
+
+    found = podium.lxc("exec", rogue, "--", "bash", "-c", script).splitlines()
+
+    podium.lxc("exec", rogue, "--", "sh", "-c", "ip route del 127.0.0.1/32; ip addr add 127.0.0.1/8 dev lo")
+    assert found == ["open 53"]
