@@ -7,7 +7,7 @@ Unary calls get a deadline when the caller names none; streams live as long as t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Any, cast
 
 import grpc
@@ -21,7 +21,6 @@ from core.rpc.tls import channel_credentials
 from core.settings import Settings
 
 _DEADLINE_S = 30.0
-_END = object()
 _OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
@@ -76,10 +75,10 @@ class _Channel:
         await self._inner.wait_for_state_change(last)
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        return self._one(self._inner.unary_unary(*args, **kwargs), _DEADLINE_S)
+        return self._one(self._inner.unary_unary(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        return self._one(self._inner.stream_unary(*args, **kwargs), None)
+        return self._sent(self._inner.stream_unary(*args, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
         return self._many(self._inner.unary_stream(*args, **kwargs))
@@ -87,20 +86,29 @@ class _Channel:
     def stream_stream(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
         return self._many(self._inner.stream_stream(*args, **kwargs))
 
-    def _one(self, method: Any, deadline_s: float | None) -> Callable[..., Any]:
-        async def call(request: Any, *, timeout: float | None = deadline_s) -> Any:
-            request = _Messages(request) if isinstance(request, AsyncIterable) else request
+    def _one(self, method: Any) -> Callable[..., Any]:
+        async def call(request: Any, *, timeout: float | None = _DEADLINE_S) -> Any:
             try:
                 return await method(request, timeout=timeout, metadata=_metadata())
             except grpc.aio.AioRpcError as exc:
                 raise from_rpc_error(exc, self._service) from exc
+
+        return call
+
+    def _sent(self, method: Any) -> Callable[..., Any]:
+        async def call(source: AsyncIterable[Any], *, timeout: float | None = None) -> Any:
+            rpc = method(timeout=timeout, metadata=_metadata())
+            sending = asyncio.create_task(_send(rpc, source))
+            try:
+                return await rpc
+            except grpc.aio.AioRpcError as exc:
+                raise from_rpc_error(exc, self._service) from exc
             except asyncio.CancelledError:
-                if isinstance(request, _Messages):
-                    request.raise_failure()
+                _raise_failure(sending)
                 raise
             finally:
-                if isinstance(request, _Messages):
-                    await request.close()
+                sending.cancel()
+                await asyncio.wait([sending])
 
         return call
 
@@ -118,44 +126,31 @@ class _Channel:
         return call
 
 
-class _Messages:
-    """What a caller streams. Where its source fails, gRPC only cancels the call; this keeps the reason.
+async def _send(rpc: Any, source: AsyncIterable[Any]) -> None:
+    """Stream *source* into a call; a source that fails cancels the call.
 
-    Closed when the call has ended: gRPC lets the source wait on for a next message, and until that came
-    nobody else could read what it reads, such as the rest of a request's body.
+    Not left to gRPC's own reader of iterators. That one waits on for a next message when the call has ended;
+    until it comes nobody else can read what the source reads, such as the rest of a request's body. And where
+    the other side refuses while a message is on its way, it puts an internal error in the place of the
+    refusal; hence the private way of sending of this (pinned) version.
     """
+    try:
+        async for message in source:
+            await rpc.wait_for_connection()
+            await rpc._cython_call.send_serialized_message(message.SerializeToString())
+        await rpc.done_writing()
+    except (grpc.aio.InternalError, grpc.aio.AioRpcError):
+        return  # the call has ended, and tells why itself
+    except Exception:
+        rpc.cancel()
+        raise
+    finally:
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
-    def __init__(self, source: AsyncIterable[Any]) -> None:
-        self._source = aiter(source)
-        self._next: asyncio.Future[Any] | None = None
-        self._failure: Exception | None = None
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        while (message := await self._read()) is not _END:
-            yield message
-
-    async def _read(self) -> Any:
-        # A task of its own, since close() cannot know who waits: gRPC reads in a task that it hides.
-        self._next = asyncio.ensure_future(anext(self._source, _END))
-        try:
-            await asyncio.wait([self._next])
-        finally:
-            self._next.cancel()
-        if self._next.cancelled():
-            return _END
-        self._failure = cast(Exception | None, self._next.exception())
-        return self._next.result()
-
-    async def close(self) -> None:
-        """End the source where it is."""
-        if self._next and not self._next.done():
-            self._next.cancel()
-            await asyncio.wait([self._next])
-        if isinstance(self._source, AsyncGenerator):
-            await self._source.aclose()
-
-    def raise_failure(self) -> None:
-        """Raise what the source raised, unless somebody really cancelled this task."""
-        task = asyncio.current_task()
-        if self._failure and not (task and task.cancelling()):
-            raise self._failure
+def _raise_failure(sending: asyncio.Task[None]) -> None:
+    """Raise what the source raised, unless somebody really cancelled this task."""
+    task = asyncio.current_task()
+    if sending.done() and not sending.cancelled() and not (task and task.cancelling()):
+        sending.result()

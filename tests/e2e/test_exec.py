@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.conftest import Podium
+from tests.e2e.test_dead_clients import Exec
+from tests.e2e.test_launch import wait_for
 
 NAME = "exec1"
 
@@ -50,3 +52,15 @@ def test_a_command_that_was_not_found_says_so(guest: Podium) -> None:
 
     assert b"Command not found" in done.stderr
     assert b".c:" not in done.stderr, "the engine's own words are for its log"
+
+
+def test_input_that_comes_as_one_large_frame_is_whole(guest: Podium) -> None:
+    """pylxd sends all of its input at once; half of it, and a status of 0, would be worst of all."""
+    size = 20 << 20
+    body = {"command": ["sh", "-c", "wc -c > /root/size"], "wait-for-websocket": True, "interactive": False}
+    command = Exec(guest, f"/1.0/instances/{NAME}/exec", body)
+    masked = bytes([0x82, 0x80 | 127]) + size.to_bytes(8, "big") + bytes(4)
+    command.sockets["0"].sendall(masked + bytes(size) + b"\x81\x80" + bytes(4))
+
+    wait_for(command.is_over)
+    assert guest.lxc("exec", NAME, "--", "cat", "/root/size").strip() == str(size)

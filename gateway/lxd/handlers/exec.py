@@ -20,7 +20,9 @@ from gateway.lxd import request as req
 from protos.podium.runtime.v1 import exec_pb2 as pb
 
 _OUTPUTS = ("1", "2")
-_MAX_FRAME = 4 << 20
+# pylxd sends all of its input as one frame.
+_MAX_FRAME = 64 << 20
+_CHUNK = 1 << 20
 
 
 async def post_exec(request: web.Request) -> web.Response:
@@ -229,7 +231,8 @@ async def _drain(
 async def _read(socket: web.WebSocketResponse, incoming: Any, *, is_control: bool) -> None:
     async for message in socket:
         if message.type == WSMsgType.BINARY and not is_control:
-            await incoming.put(pb.ConnectChannelRequest(data=message.data))
+            for start in range(0, len(message.data), _CHUNK):
+                await incoming.put(pb.ConnectChannelRequest(data=message.data[start : start + _CHUNK]))
         elif message.type == WSMsgType.TEXT and not is_control:
             await incoming.put(pb.ConnectChannelRequest(end=pb.EndOfData()))
         elif is_control and (order := _control(message.data)):
