@@ -49,6 +49,8 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", "/{name}/snapshots", "project", instances.not_yet),
     ("GET", "/{name}/backups", "project", instances.empty_list),
     ("POST", "/{name}/backups", "project", instances.not_yet),
+    ("GET", "/{name}/metadata", "project", instances.not_yet),
+    ("GET", "/{name}/metadata/templates", "project", instances.not_yet),
 )
 
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
@@ -84,6 +86,7 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", "/1.0/images/{name}", "project", images.patch_image),
     ("DELETE", "/1.0/images/{name}", "project", images.delete_image),
     ("GET", "/1.0/images/{name}/export", "public", images.export_image),
+    ("POST", "/1.0/images/{name}/refresh", "project", images.refresh_image),
     ("GET", "/1.0/profiles", "project", profiles.list_profiles),
     ("POST", "/1.0/profiles", "project", profiles.post_profile),
     ("GET", "/1.0/profiles/{name}", "project", profiles.get_profile),
@@ -120,8 +123,11 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("DELETE", "/1.0/storage-pools/{name}", "admin", storage.delete_pool),
     ("GET", "/1.0/storage-pools/{name}/resources", "trusted", storage.pool_resources),
     ("GET", "/1.0/storage-pools/{name}/volumes", "project", storage.list_volumes),
+    ("POST", "/1.0/storage-pools/{name}/volumes", "project", storage.no_custom_volumes),
     ("GET", "/1.0/storage-pools/{name}/volumes/{type}", "project", storage.list_volumes),
+    ("POST", "/1.0/storage-pools/{name}/volumes/{type}", "project", storage.no_custom_volumes),
     ("GET", "/1.0/storage-pools/{name}/volumes/{type}/{volume}", "project", storage.get_volume),
+    ("DELETE", "/1.0/storage-pools/{name}/volumes/{type}/{volume}", "project", storage.no_custom_volumes),
     ("GET", "/1.0/storage-pools/{name}/volumes/{type}/{volume}/state", "project", storage.volume_state),
     ("GET", "/1.0/storage-pools/{name}/volumes/{type}/{volume}/snapshots", "project", storage.no_snapshots),
     ("GET", "/1.0/cluster", "trusted", server.get_cluster),

@@ -71,6 +71,9 @@ WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/instances/{name}/files"): {},
     ("POST", "/1.0/instances/{name}/snapshots"): {},
     ("POST", "/1.0/instances/{name}/backups"): {},
+    ("POST", "/1.0/images/{name}/refresh"): {},
+    ("POST", "/1.0/storage-pools/{name}/volumes"): {},
+    ("POST", "/1.0/storage-pools/{name}/volumes/{type}"): {},
 }
 WRONG: dict[type, list[str]] = {
     str: ["7", "true", "[]", "{}", "1e999", '"\\ud800"', '"a\\u0000b"'],

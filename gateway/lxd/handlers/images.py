@@ -288,3 +288,9 @@ async def delete_alias(request: web.Request) -> web.Response:
         pb.DeleteAliasRequest(project=_project(request), name=req.name(request))
     )
     return envelope.empty()
+
+
+async def refresh_image(request: web.Request) -> web.Response:
+    """Images of other servers cannot be had, so there is none to refresh."""
+    await _image(request)
+    raise req.not_yet()

@@ -245,4 +245,4 @@ async def empty_list(request: web.Request) -> web.Response:
 
 async def not_yet(request: web.Request) -> web.Response:
     await _get(request, pb.INSTANCE_VIEW_SPEC)
-    raise Unsupported("NOT_YET", "Podium does not support this yet; see the documentation for what it does")
+    raise req.not_yet()

@@ -133,3 +133,8 @@ async def no_snapshots(request: web.Request) -> web.Response:
     """None exist yet; the volume must."""
     await _volume(request)
     return envelope.sync([])
+
+
+async def no_custom_volumes(request: web.Request) -> web.Response:
+    await (_volume if "volume" in request.match_info else _volumes)(request)
+    raise req.not_yet()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
 
 _START_TIMEOUT_S = 60.0
 _HERE = Path(__file__).resolve().parent
+# What liblxc puts before its words: who, when, and where in its source. The log has it all.
+_WHERE = re.compile(r".*? ERROR +\S+ - (?:\S+\.c:\w+:\d+ - )?")
 _LXCFS = Path("/var/lib/lxcfs")
 _FREEZER = Path("/sys/fs/cgroup/freezer/podium")
 # systemd takes SIGRTMIN+3 as "power off" (systemd(1), SIGNALS); other inits get SIGPWR.
@@ -200,7 +203,7 @@ def _start_failed(folder: Path) -> WrongState:
         lines = (folder / "lxc.log").read_text(errors="replace").splitlines()
     except OSError:
         lines = []
-    errors = [line.split(" - ", 1)[-1] for line in lines if " ERROR " in line]
+    errors = [_WHERE.sub("", line) for line in lines if " ERROR " in line]
     why = errors[0] if errors else "the engine gave no reason"
     hint = ""
     if "inotify" in why:
