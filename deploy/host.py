@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.settings import USER, Settings
+from deploy.command import write_launcher
 from deploy.privileges import ROOT, interpreter
 from services.runtime.domain.idmaps import FIRST, LAST
 
@@ -134,6 +135,7 @@ def ensure_readable(settings: Settings) -> None:
     app = settings.state_dir / "app"
     copy_app(app)
     python, path = interpreter(settings)
+    write_launcher(app, python)
     if not _can_run(python, path):
         raise SystemExit(
             f"User {USER} can run neither {ROOT} nor a copy of it in {app}.\n"
