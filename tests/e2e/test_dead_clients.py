@@ -154,6 +154,17 @@ def test_a_console_whose_client_vanished_is_free_again(podium: Podium, guest: st
         wait_for(console.is_over, 10)
 
 
+def test_a_console_that_is_in_use_says_so(podium: Podium, guest: str) -> None:
+    """Not in the engine's words, and without disturbing who has it."""
+    path, body = "/1.0/instances/guest/console", {"width": 80, "height": 25, "type": "console"}
+    first = Exec(podium, path, body)
+    second = raw_http.send(podium.settings.socket_path, "POST", path, json.dumps(body).encode())
+    assert second.is_refusal() and "in use by another client" in second.envelope["error"]
+    assert not first.is_over()
+    first.vanish()
+    wait_for(first.is_over, 10)
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -24,6 +24,7 @@ from services.runtime.ports import Engine, ExecPlan
 
 log = get_logger(__name__)
 _CONNECT_S = 5.0
+_LEAVE_S = 1.0
 _HOME = "/root"
 # execve(2) takes 32 pages, with the NUL; a variable has its name and "=" in them too.
 _LONGEST_WORD = (128 << 10) - 512
@@ -57,13 +58,14 @@ class Session:
         command: Command,
         *,
         gate: Gate | None = None,
-        console: bool = False,
+        console: str = "",
     ) -> None:
         self.id = operation_id
         self.argv = argv
         self.command = command
         self.folder = "/"
         self.console = console
+        """The id of the instance whose console this is, if it is one."""
         names = ["0", "control"] if command.interactive else ["0", "1", "2", "control"]
         self.secrets = {secrets.token_hex(32): name for name in names} if command.channels else {}
         self.fds = {name: secret for secret, name in self.secrets.items()}
@@ -293,10 +295,21 @@ class Execs:
         """Attach to the console. Raises: NotFound, WrongState."""
         target = self._find(project, name)
         refuse_unless_running(target)
+        await self._refuse_taken_console(target)
         command = Command([], interactive=True, width=width, height=height)
         argv = self._engine.console_argv(target.id)
-        session = Session(self._new_id(), argv, command, console=True)
+        session = Session(self._new_id(), argv, command, console=target.id)
         return await self._open(session, target, "instance.console", "Showing console", {})
+
+    async def _refuse_taken_console(self, target: Target) -> None:
+        """Raises: WrongState while another client has it; one that is leaving gets a moment."""
+        for other in [s for s in self._sessions.values() if s.console == target.id]:
+            try:
+                async with asyncio.timeout(_LEAVE_S):
+                    await other.ended.wait()
+            except TimeoutError:
+                words = "The console is in use by another client; leave it there with ctrl-a q"
+                raise WrongState("CONSOLE_TAKEN", words, about=target.name) from None
 
     def _new_id(self) -> str:
         """Raises: AlreadyExists when the same request is being carried out already."""
