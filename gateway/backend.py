@@ -51,7 +51,10 @@ class Backend:
         self.operation_services: dict[str, Any] = {
             name: common.OperationServiceStub(line) for name, line in lines.items()
         }
-        self.operations: Cache[Operation] = Cache(store, Operation, keys.OPERATIONS)
+        # Days of ended ones lie in the state; whoever asks for one of them is answered from there.
+        self.operations: Cache[Operation] = Cache(
+            store, Operation, keys.OPERATIONS, leave_out=lambda operation: operation.is_final
+        )
         self.certificates: Cache[Certificate] = Cache(store, Certificate, keys.CERTIFICATES)
         self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
         self.facts = FactsFollower(settings, store, lines["runtime"], self.instances)

@@ -25,10 +25,19 @@ _CATCH_UP_S = 2.0
 class Cache(Generic[T]):
     """The records below *prefix*, by key."""
 
-    def __init__(self, store: Store, cls: type[T], prefix: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cls: type[T],
+        prefix: str,
+        *,
+        leave_out: Callable[[T], bool] = lambda record: False,
+    ) -> None:
+        """*leave_out* says which records of a listing are not worth keeping."""
         self._store = store
         self._cls = cls
         self._prefix = prefix
+        self._leave_out = leave_out
         self._entries: dict[str, Entry[T]] = {}
         self._gone: dict[str, int] = {}
         self._callbacks: list[Callback[T]] = []
@@ -96,7 +105,10 @@ class Cache(Generic[T]):
         for key in [k for k, e in self._entries.items() if k not in seen and e.revision <= item.revision]:
             self._take(key, None, item.revision)
         for kv in item.kvs:
-            self._take(kv.key, self._decode(kv), kv.revision)
+            entry = self._decode(kv)
+            if entry and kv.key not in self._entries and self._leave_out(entry.record):
+                continue
+            self._take(kv.key, entry, kv.revision)
         self.revision = max(self.revision, item.revision)
 
     def _change(self, item: Change) -> None:
