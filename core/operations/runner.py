@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from core.errors import Internal, NotFound, PodiumError, Stale, Unavailable, WrongState, from_exception
@@ -23,7 +24,7 @@ from core.operations.operation import Context, Operation, Step, Story
 from core.rpc.identity import current_identity
 from core.rpc.once import Ticket, accepted_before, new_operation_id, ticket_for
 from core.state import codec, keys
-from core.state.store import Store, Txn
+from core.state.store import Check, Store, Txn
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -62,10 +63,10 @@ class Runner:
         """Resume or undo what a crash left. Call once, after all stories are registered."""
         publish(self._service)
         listing = await _patiently(lambda: self._store.list(keys.OPERATIONS))
-        found = [codec.decode(Operation, kv.value) for kv in listing.kvs]
-        for operation in sorted(found, key=lambda operation: operation.updated_at):
+        found = [(codec.decode(Operation, kv.value), kv.revision) for kv in listing.kvs]
+        for operation, revision in sorted(found, key=lambda pair: pair[0].updated_at):
             if operation.service == self._service and operation.member == self._member:
-                self._adopt(operation)
+                self._adopt(operation, revision)
         await self._prune()
 
     async def stop(self) -> None:
@@ -274,21 +275,27 @@ class Runner:
         # Whichever of the two writes comes first keeps the other out: both want the key absent.
         with contextlib.suppress(Stale):
             await self._commit_patiently(Txn().absent(key).put(key, never), operation.id)
-        found = await _patiently(lambda: self._store.get(key))
+        found = await _patiently(partial(self._store.get, key))
         assert found
         recorded = codec.decode(Operation, found.value)
+        revision = found.revision
         if not recorded.is_final:
-            await self._write_again(wanted, found.revision)
+            revision = await self._write_again(wanted, revision)
         self._live.pop(operation.id, None)
-        self._adopt(recorded)
+        self._adopt(recorded, revision)
 
-    async def _write_again(self, wanted: Txn, revision: int) -> None:
-        """Repeat what was written at *revision*: our store puts into its caches only what it wrote."""
+    async def _write_again(self, wanted: Txn, revision: int) -> int:
+        """Repeat what was written at *revision*: our store puts into its caches only what it wrote.
+
+        Returns the revision at which it is written now.
+        """
         again = Txn(puts=wanted.puts, deletes=wanted.deletes)
         for key in wanted.puts:
             again.unchanged(key, revision)
-        with contextlib.suppress(Stale):
-            await _patiently(lambda: self._store.commit(again))
+        try:
+            return await _patiently(lambda: self._store.commit(again))
+        except Stale:
+            return revision
 
     def _spawn(self, operation: Operation, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # Owned by the runner: it outlives the request that asked for it and ends in stop().
@@ -410,31 +417,33 @@ class Runner:
             self.revisions.pop(forgotten, None)
 
     async def _commit_patiently(self, txn: Txn, id: str) -> None:
-        """Commit, however long etcd is away: an outcome must not be lost."""
-        key, is_in_doubt = keys.operation(id), False
+        """Commit, however long etcd is away: an outcome must not be lost, nor be written a second time.
 
-        async def commit() -> None:
-            nonlocal is_in_doubt
+        Each try wants the operation as this process last saw it. So a try that is carried out late, or
+        one after a try whose answer got lost, cannot undo what others have done since.
+        """
+        key, has_ended = keys.operation(id), False
+        while not has_ended:
+            seen = self.revisions.get(id, 0)
+            guarded = replace(txn, checks=[*txn.checks, Check("unchanged", key, seen)]) if seen else txn
             try:
-                self.revisions[id] = await self._store.commit(txn)
-            except Unavailable:
-                is_in_doubt = True
-                raise
+                self.revisions[id] = await _patiently(partial(self._store.commit, guarded))
+                has_ended = True
             except Stale:
-                found = await self._store.get(key) if is_in_doubt else None
-                if found is None or found.value != txn.puts[key]:
-                    raise
-                self.revisions[id] = found.revision  # the first try was carried out, its answer lost
-
-        await _patiently(commit)
+                found = await _patiently(partial(self._store.get, key))
+                has_ended = found is not None and found.value == txn.puts[key]
+                if found is None or (found.revision == seen and not has_ended):
+                    raise  # it is not the operation that differs
+                self.revisions[id] = found.revision
 
     # --- after a crash -------------------------------------------------------------------------
 
-    def _adopt(self, operation: Operation) -> None:
+    def _adopt(self, operation: Operation, revision: int) -> None:
         if operation.is_final:
             self._history.add(operation)
             return
         self._live[operation.id] = operation
+        self.revisions[operation.id] = revision
         if operation.op_class == op_states.TOKEN:
             return
         story = self._stories.get(operation.kind)

@@ -251,3 +251,27 @@ async def test_an_outcome_whose_answer_got_lost_stays_the_outcome() -> None:
 
     assert operation.state == "succeeded"
     assert (await stored(store, operation.id)).state == "succeeded"
+
+
+@pytest.mark.parametrize("lost", ["answer", "request"])
+async def test_an_outcome_is_not_written_over_what_others_did_since(lost: str) -> None:
+    """A launch ends while etcd hangs, its instance is deleted, and then the launch's try arrives again."""
+    store = LossyStore()
+
+    async def seal(ctx: Context) -> None:
+        ctx.txn.put("/observed", b"running")
+        store.lose(lost)
+
+    runner = a_runner(store, Story("t.go", "Going", (Step("seal", seal),)))
+    operation = await runner.accept("t.go", id="one")
+    while not (await stored(store, operation.id)).is_final:
+        await asyncio.sleep(0.01)
+    await store.commit(Txn().delete("/observed"))
+
+    await runner.wait("one")
+    if lost == "request":
+        with pytest.raises(Stale):
+            await store.deliver_late()
+
+    assert await store.get("/observed") is None
+    assert runner.get("one").state == "succeeded"
