@@ -6,7 +6,7 @@ import contextlib
 import io
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ def same(path: str, data: bytes) -> bool:
     return Path(path).read_bytes() == data
 
 
-def messages(
+async def messages(
     parts: list[tuple[Any, bytes]], *, chunk: int = 1 << 18, **header: Any
-) -> Iterator[pb.UploadImageRequest]:
+) -> AsyncIterator[pb.UploadImageRequest]:
     yield pb.UploadImageRequest(header=pb.UploadHeader(**{"project": "default", **header}))
     for part, data in parts:
         yield pb.UploadImageRequest(part=part)

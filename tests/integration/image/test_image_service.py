@@ -122,7 +122,7 @@ async def test_an_upload_of_other_parts_is_refused_at_once(
 
 async def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:
     async def endless() -> AsyncIterator[pb.UploadImageRequest]:
-        for message in messages([(1, bytes(1 << 20))]):
+        async for message in messages([(1, bytes(1 << 20))]):
             yield message
         await asyncio.sleep(60)
 
