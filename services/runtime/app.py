@@ -28,6 +28,7 @@ from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
@@ -49,9 +50,10 @@ async def main() -> None:
         pools = Pools(host, settings.member)
         claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
         power = Power(host, claims, watch, settings.member)
-        changes = Changes(host, claims, settings.member)
+        policy = Policy(host)
+        changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
-        register = _wire(settings, host, claims, power, execs, pools, changes, follow)
+        register = _wire(settings, host, policy, claims, power, execs, pools, changes, follow)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
@@ -100,6 +102,7 @@ def find(host: Host, project: str, name: str) -> Target:
 def _wire(
     settings: Settings,
     host: Host,
+    policy: Policy,
     claims: Claims,
     power: Power,
     execs: Execs,
@@ -108,7 +111,7 @@ def _wire(
     follow: Follow,
 ) -> Register:
     runner = claims.runner
-    create = Create(host, claims, power, settings.member)
+    create = Create(host, policy, claims, power, settings.member)
     roots = Roots(host.store, host)
 
     def locate(project: str, name: str) -> Target:

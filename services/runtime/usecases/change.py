@@ -11,11 +11,13 @@ from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved
 from core.state import codec, keys
+from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain import expand
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import forget
 
 
@@ -33,8 +35,9 @@ class Update:
 
 
 class Changes:
-    def __init__(self, host: Host, claims: Claims, member: str) -> None:
+    def __init__(self, host: Host, policy: Policy, claims: Claims, member: str) -> None:
         self._host = host
+        self._policy = policy
         self._claims = claims
         self._member = member
         claims.runner.register(
@@ -82,15 +85,12 @@ class Changes:
         if expected_revision and entry.revision != expected_revision:
             raise Stale("STALE", "The instance was changed meanwhile; read it again", about=name)
         new = _changed(entry.record, wanted)
-        self._check(entry.record, new)
-        key = keys.instance(project, name)
-        change = Txn().unchanged(key, entry.revision).put(key, new)
         return await self._claims.accept(
             "instance.update",
             "update",
             project,
             name,
-            change=change,
+            change=lambda: self._admitted(entry, new),
             wait=wanted.merge,
             input=_remembered(entry.record),
         )
@@ -107,17 +107,15 @@ class Changes:
             "instance.update", "update", project, name, change=change, wait=True, input=remembered
         )
 
-    def _check(self, old: Instance, new: Instance) -> None:
-        if len(set(new.profiles)) != len(new.profiles):
-            raise Invalid("TWICE", "Duplicate profile found in request", about=new.name)
-        after = self._host.expanded(new)
-        expand.check(after)
-        self._host.cgroups.plan(after.config)
-        root = expand.root_of(after.devices)
-        if root.pool != old.pool:
+    def _admitted(self, old: Entry[Instance], new: Instance) -> Txn:
+        key = keys.instance(new.project, new.name)
+        txn = Txn().unchanged(key, old.revision).put(key, new)
+        root = expand.root_of(self._policy.admit(txn, new, replaces=old.record).devices)
+        if root.pool != old.record.pool:
             raise Invalid(
                 "POOL_FIXED", f'Cannot update root disk device pool name to "{root.pool}"', about=new.name
             )
+        return txn
 
     # --- steps -----------------------------------------------------------------------------------
 

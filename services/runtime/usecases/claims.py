@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -38,11 +39,14 @@ class Claims:
         name: str,
         *,
         input: dict[str, Any] | None = None,
-        change: Txn | None = None,
+        change: Txn | Callable[[], Txn] | None = None,
         resources: dict[str, tuple[str, ...]] | None = None,
         wait: bool = False,
     ) -> Operation:
         """Take the instance for a new operation, in one commit with *change* and the operation.
+
+        A function is asked for its change anew at each try: for checks (of Policy) whose answer may be
+        another one by then.
 
         Raises: NotFound, WrongState, Busy when another operation has it.
         """
@@ -57,7 +61,8 @@ class Claims:
             key = keys.observed(entry.record.id)
             txn = Txn().unchanged(key, observed.revision)
             txn.put(key, replace(observed.record, status=state, operation=id))
-            txn.merge(change) if change else txn.exists(keys.instance(project, name))
+            new = change() if callable(change) else change
+            txn.merge(new) if new else txn.exists(keys.instance(project, name))
             whole = {**(input or {}), "id": entry.record.id, "project": project, "name": name}
             whole["before"] = observed.record.status
             try:

@@ -25,6 +25,7 @@ from services.runtime.domain.words import two_words
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import FoundImage
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import Power, forget
 from services.runtime.usecases.volatile import with_nics
 
@@ -59,8 +60,9 @@ class Wanted:
 
 
 class Create:
-    def __init__(self, host: Host, claims: Claims, power: Power, member: str) -> None:
+    def __init__(self, host: Host, policy: Policy, claims: Claims, power: Power, member: str) -> None:
         self._host = host
+        self._policy = policy
         self._store = host.store
         self._claims = claims
         self._power = power
@@ -85,9 +87,10 @@ class Create:
         image = await self._image(wanted)
         await self._claims.caught_up(wanted.project, wanted.name)
         for _ in range(_ATTEMPTS):
-            instance = self._decide(wanted, image)
+            txn = Txn()
+            instance = self._decide(txn, wanted, image)
             try:
-                return await self._commit(instance, wanted)
+                return await self._commit(txn, instance, wanted)
             except Stale:
                 if wanted.name and self._store.instances.get(keys.instance(wanted.project, wanted.name)):
                     raise self._taken(wanted.name) from None
@@ -111,13 +114,11 @@ class Create:
             )
         return await self._host.images.find(home, source.fingerprint, source.alias)
 
-    def _decide(self, wanted: Wanted, image: FoundImage | None) -> Instance:
+    def _decide(self, txn: Txn, wanted: Wanted, image: FoundImage | None) -> Instance:
         """Return the whole record, checked after expansion."""
         profiles = wanted.profiles
         if profiles is None:
             profiles = image.profiles if image else ("default",)
-        if len(set(profiles)) != len(profiles):
-            raise Invalid("TWICE", "Duplicate profile found in request", about=wanted.name)
         own = {k: v for k, v in without_empty(wanted.config).items() if not k.startswith("volatile.")}
         properties = {f"image.{k}": v for k, v in image.properties.items()} if image else {}
         instance = Instance(
@@ -135,11 +136,8 @@ class Create:
             idmap_base=idmaps.free_base(e.record.base for e in self._store.idmaps.entries()),
             image=image.fingerprint if image else "",
         )
-        expanded = self._host.expanded(instance)
-        expand.check(expanded)
-        pool = expand.root_of(expanded.devices).pool
+        pool = expand.root_of(self._policy.admit(txn, instance).devices).pool
         self._ready_pool(pool)
-        self._host.cgroups.plan(expanded.config)
         if self._store.instances.get(keys.instance(instance.project, instance.name)):
             raise self._taken(instance.name)
         return replace(instance, pool=pool)
@@ -151,11 +149,8 @@ class Create:
             raise WrongState("POOL_NOT_READY", f"Storage pool {name!r} cannot be used: {why}", about=name)
         return entry
 
-    async def _commit(self, instance: Instance, wanted: Wanted) -> Operation:
-        key, home = (
-            keys.instance(instance.project, instance.name),
-            self._store.home_of(wanted.project, "profiles"),
-        )
+    async def _commit(self, txn: Txn, instance: Instance, wanted: Wanted) -> Operation:
+        key = keys.instance(instance.project, instance.name)
         block = keys.idmap(self._member, instance.idmap_base)
         id = new_operation_id()
         asked = {
@@ -174,11 +169,8 @@ class Create:
         observed = InstanceObserved(
             instance.id, instance.project, instance.name, "creating", operation=id, volatile=volatile
         )
-        txn = Txn().absent(key).absent(block)
+        txn.absent(key).absent(block)
         txn.unchanged(keys.pool(instance.pool), self._ready_pool(instance.pool).revision)
-        txn.exists(keys.project(instance.project))
-        for profile in instance.profiles:
-            txn.exists(keys.profile(home, profile))
         txn.put(key, instance).put(block, IdmapBlock(instance.idmap_base, instance.id))
         txn.put(keys.observed(instance.id), observed)
         who = current_identity().as_dict()

@@ -19,6 +19,7 @@ from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create, Source, Wanted
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.watch import Watch
 from tests.fakes import runtime_host as fakes
@@ -91,8 +92,9 @@ async def world() -> AsyncIterator[World]:
     runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
     claims = Claims(store, runner)
     power = Power(host, claims, watch, MEMBER)
-    create = Create(host, claims, power, MEMBER)
-    yield World(host, runner, create, power, Changes(host, claims, MEMBER), engine, networks, driver, late)
+    policy = Policy(host)
+    create, changes = Create(host, policy, claims, power, MEMBER), Changes(host, policy, claims, MEMBER)
+    yield World(host, runner, create, power, changes, engine, networks, driver, late)
     await watch.stop()
     await runner.stop()
     await store.stop()
