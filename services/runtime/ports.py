@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -145,10 +146,25 @@ class PoolSpace:
     inodes_total: int = 0
 
 
-class StorageDriver(Protocol):
-    """One kind of pool. A volume is a folder that holds upper/ and work/ of an overlay.
+class VolumeKind(StrEnum):
+    """What a volume is for; each kind has a folder of its own in a pool.
 
-    Drivers keep volumes; they never mount root file systems.
+    CONTAINERS: upper/ and work/ of an overlay, of instances and of their snapshots, by id. CUSTOM: a
+    folder that is the volume's root, of volumes and of their snapshots.
+    """
+
+    CONTAINERS = "containers"
+    CUSTOM = "custom"
+
+
+_CONTAINERS = VolumeKind.CONTAINERS
+
+
+class StorageDriver(Protocol):
+    """One kind of pool. A volume is a folder, named by the id it has among those of its kind.
+
+    Drivers keep volumes; they never mount root file systems. Files in volumes have the ids that the guest
+    sees, so a copy is never chowned. *size* is a bound in bytes, 0 for none.
     """
 
     name: str
@@ -159,7 +175,7 @@ class StorageDriver(Protocol):
         ...
 
     async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
-        """Make the pool usable, as after a reboot."""
+        """Make the pool usable, as after a reboot, and free of what died half-copied."""
         ...
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
@@ -172,19 +188,47 @@ class StorageDriver(Protocol):
 
     async def space(self, pool: str) -> PoolSpace: ...
 
-    async def ensure_volume(self, pool: str, id: str, *, size: int = 0) -> Path:
-        """Return the volume's folder with upper/ and work/ in it; *size* in bytes, 0 for no bound."""
+    def volume(self, pool: str, id: str, kind: VolumeKind = _CONTAINERS) -> Path:
+        """Return where a volume's folder is, or would be."""
         ...
 
-    async def set_quota(self, pool: str, id: str, size: int) -> None: ...
+    async def ensure_volume(
+        self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        """Return the volume's folder, made as its kind wants it if need be."""
+        ...
 
-    async def delete_volume(self, pool: str, id: str) -> None: ...
+    async def clone_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        """Make a volume that holds what *source*, the folder of a volume of any pool, holds.
 
-    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+        Complete or absent, whenever the process dies; one that is there stays as it is. As of one moment
+        where the driver can snapshot; elsewhere whoever writes to *source* must be held meanwhile.
+        """
+        ...
+
+    async def replace_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        """Do the same for a volume that nobody uses now: it is the old or the new one, never a mixture."""
+        ...
+
+    async def refresh_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        """Do the same by what differs, where that is less work. What dies half-way is to be repeated."""
+        ...
+
+    async def set_quota(self, pool: str, id: str, size: int, *, kind: VolumeKind = _CONTAINERS) -> None: ...
+
+    async def delete_volume(self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS) -> None: ...
+
+    async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
         """Return bytes used by volumes; those that only a walk could tell are left out."""
         ...
 
-    async def volumes(self, pool: str) -> list[str]: ...
+    async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]: ...
 
 
 class RootFs(Protocol):

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pytest
 
 from core.errors import Invalid, PodiumError, Unsupported
-from services.runtime.ports import StorageDriver
+from services.runtime.ports import StorageDriver, VolumeKind
 from services.runtime.storage.drivers import available
 
 CONFIG = {"dir": {}, "btrfs": {"size": "512MiB"}}
@@ -84,7 +84,7 @@ async def test_space_is_known(driver: StorageDriver) -> None:
 
 async def test_users_of_the_host_cannot_list_the_pool(driver: StorageDriver, state: Path) -> None:
     await driver.ensure_volume("p", "c1")
-    for folder in (state / "pools", state / "pools/p", state / "pools/p/containers"):
+    for folder in (state / "pools", state / "pools/p", *(state / "pools/p" / kind for kind in VolumeKind)):
         assert folder.stat().st_mode & 0o066 == 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import NotFound, Unsupported, WrongState
-from services.runtime.ports import EnginePlan, ExitRecord, NicPlan, PoolSpace, Usage
+from services.runtime.ports import EnginePlan, ExitRecord, NicPlan, PoolSpace, Usage, VolumeKind
 from services.runtime.usecases.peers import FoundImage, PreparedImage
 
 
@@ -105,11 +105,17 @@ class FakeRootFs:
 
 
 class FakeDriver:
+    """Keeps a text per volume in place of its content."""
+
     name, version = "dir", "1"
 
     def __init__(self) -> None:
-        self.made: set[str] = set()
+        self.content: dict[Path, str] = {}
         self.refuses = False
+
+    @property
+    def made(self) -> set[str]:
+        return {path.name for path in self.content if path.parent.name == VolumeKind.CONTAINERS}
 
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         return {**config, "source": f"/pools/{pool}"}
@@ -126,22 +132,49 @@ class FakeDriver:
     async def space(self, pool: str) -> PoolSpace:
         return PoolSpace(1, 2)
 
-    async def ensure_volume(self, pool: str, id: str, *, size: int = 0) -> Path:
-        self.made.add(id)
-        return Path("/pools") / pool / id
+    def volume(self, pool: str, id: str, kind: VolumeKind = VolumeKind.CONTAINERS) -> Path:
+        return Path("/pools") / pool / kind / id
 
-    async def set_quota(self, pool: str, id: str, size: int) -> None:
+    async def ensure_volume(
+        self, pool: str, id: str, *, kind: VolumeKind = VolumeKind.CONTAINERS, size: int = 0
+    ) -> Path:
+        path = self.volume(pool, id, kind)
+        self.content.setdefault(path, "")
+        return path
+
+    async def clone_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = VolumeKind.CONTAINERS, size: int = 0
+    ) -> Path:
+        path = self.volume(pool, id, kind)
+        self.content.setdefault(path, self.content[source])
+        return path
+
+    async def replace_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = VolumeKind.CONTAINERS, size: int = 0
+    ) -> Path:
+        path = self.volume(pool, id, kind)
+        self.content[path] = self.content[source]
+        return path
+
+    refresh_volume = replace_volume
+
+    async def set_quota(
+        self, pool: str, id: str, size: int, *, kind: VolumeKind = VolumeKind.CONTAINERS
+    ) -> None:
         if self.refuses:
             raise Unsupported("NO_QUOTA", "The pool cannot bound sizes")
 
-    async def delete_volume(self, pool: str, id: str) -> None:
-        self.made.discard(id)
+    async def delete_volume(self, pool: str, id: str, *, kind: VolumeKind = VolumeKind.CONTAINERS) -> None:
+        self.content.pop(self.volume(pool, id, kind), None)
 
-    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+    async def usage(
+        self, pool: str, ids: Sequence[str], *, kind: VolumeKind = VolumeKind.CONTAINERS
+    ) -> dict[str, int]:
         return {}
 
-    async def volumes(self, pool: str) -> list[str]:
-        return sorted(self.made)
+    async def volumes(self, pool: str, *, kind: VolumeKind = VolumeKind.CONTAINERS) -> list[str]:
+        folder = self.volume(pool, "x", kind).parent
+        return sorted(path.name for path in self.content if path.parent == folder)
 
 
 class FakeCgroups:

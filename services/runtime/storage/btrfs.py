@@ -17,12 +17,13 @@ from pathlib import Path
 
 from core.errors import Invalid, WrongState
 from core.units import parse_bytes
-from services.runtime.ports import PoolSpace
+from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import btrfs_ioctl as ioctl
-from services.runtime.storage.dir import make_volume, space_of
+from services.runtime.storage import folders
+from services.runtime.storage.tree import copy_tree, sync
 
 _GIB = 1 << 30
-_CONTAINERS = "containers"
+_CONTAINERS = VolumeKind.CONTAINERS
 _NEARLY_FULL = 8
 
 
@@ -38,10 +39,13 @@ class BtrfsDriver:
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
         self.version = _version()
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[Path, int] = {}
 
     def folder(self, pool: str) -> Path:
         return self._pools / pool
+
+    def volume(self, pool: str, id: str, kind: VolumeKind = _CONTAINERS) -> Path:
+        return folders.volume_folder(self.folder(pool), id, kind)
 
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         filled = dict(config)
@@ -53,10 +57,12 @@ class BtrfsDriver:
         else:
             await asyncio.to_thread(_check_source, Path(filled["source"]))
         await self.ensure_open(pool, filled)
-        if found := await self.volumes(pool):
-            raise Invalid(
-                "SOURCE_USED", f"{filled['source']} holds {len(found)} containers already; use another source"
-            )
+        for kind in VolumeKind:
+            if found := await self.volumes(pool, kind=kind):
+                raise Invalid(
+                    "SOURCE_USED",
+                    f"{filled['source']} holds {len(found)} {kind} already; use another source",
+                )
         await _btrfs("quota", "enable", str(self.folder(pool)))
         return filled
 
@@ -64,58 +70,84 @@ class BtrfsDriver:
         await asyncio.to_thread(self._open, pool, Path(config["source"]))
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
-        for id in await self.volumes(pool):
-            await self.delete_volume(pool, id)
+        for kind in VolumeKind:
+            for id in await self.volumes(pool, kind=kind):
+                await self.delete_volume(pool, id, kind=kind)
         await asyncio.to_thread(self._close, pool, config)
 
     async def undo_create(self, pool: str, config: dict[str, str]) -> None:
         await asyncio.to_thread(self._close, pool, config)
 
     async def space(self, pool: str) -> PoolSpace:
-        return await asyncio.to_thread(space_of, self.folder(pool))
+        return await asyncio.to_thread(folders.space_of, self.folder(pool))
 
-    async def ensure_volume(self, pool: str, id: str, *, size: int = 0) -> Path:
-        volume = self._volume(pool, id)
-        await asyncio.to_thread(_ensure_subvolume, volume)
+    async def ensure_volume(
+        self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        volume = self.volume(pool, id, kind)
+        await asyncio.to_thread(_ensure_subvolume, volume, kind)
         if size:
-            await self.set_quota(pool, id, size)
-        return await asyncio.to_thread(make_volume, volume)
+            await self.set_quota(pool, id, size, kind=kind)
+        return volume
 
-    async def set_quota(self, pool: str, id: str, size: int) -> None:
-        await _btrfs("qgroup", "limit", str(size) if size else "none", str(self._volume(pool, id)))
+    async def clone_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        volume = self.volume(pool, id, kind)
+        if not volume.exists():
+            await asyncio.to_thread(_replace, volume, source, kind, size)
+        return volume
 
-    async def delete_volume(self, pool: str, id: str) -> None:
-        self._numbers.pop(id, None)
+    async def replace_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        volume = self.volume(pool, id, kind)
+        await asyncio.to_thread(_replace, volume, source, kind, size)
+        self._numbers.pop(volume, None)
+        return volume
+
+    async def refresh_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        if source.is_relative_to(self.folder(pool)):
+            return await self.replace_volume(pool, id, source, kind=kind, size=size)
+        volume = await self.ensure_volume(pool, id, kind=kind, size=size)
+        await asyncio.to_thread(copy_tree, source, volume)
+        await asyncio.to_thread(folders.forget_work, volume, kind)
+        return volume
+
+    async def set_quota(self, pool: str, id: str, size: int, *, kind: VolumeKind = _CONTAINERS) -> None:
+        await asyncio.to_thread(ioctl.limit, self.volume(pool, id, kind), size)
+
+    async def delete_volume(self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS) -> None:
+        volume = self.volume(pool, id, kind)
+        self._numbers.pop(volume, None)
         needs_room = await asyncio.to_thread(_is_nearly_full, self.folder(pool))
-        await asyncio.to_thread(_remove_subvolume, self._volume(pool, id))
+        await asyncio.to_thread(_remove_subvolume, volume)
         if needs_room:
             # btrfs gives room back in the background, half a minute later; who deletes for room needs it now.
             await _btrfs("filesystem", "sync", str(self.folder(pool)))
             await _btrfs("subvolume", "sync", str(self.folder(pool)))
 
-    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
-        return await asyncio.to_thread(self._usage, pool, ids)
+    async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
+        return await asyncio.to_thread(self._usage, pool, {id: self.volume(pool, id, kind) for id in ids})
 
-    async def volumes(self, pool: str) -> list[str]:
-        folder = self.folder(pool) / _CONTAINERS
-        return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]:
+        return folders.volumes_in(self.folder(pool), kind)
 
-    def _usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+    def _usage(self, pool: str, volumes: dict[str, Path]) -> dict[str, int]:
         """One subvolume is looked up, of many the whole table is read: it is one call to the kernel."""
-        numbers = {id: self._number(pool, id) for id in ids}
+        numbers = {id: self._number(volume) for id, volume in volumes.items()}
         bounds = (number := next(iter(numbers.values())), number) if len(numbers) == 1 else ()
         held = ioctl.exclusive_bytes(self.folder(pool), *bounds) if numbers else {}
         return {id: held[number] for id, number in numbers.items() if number in held}
 
-    def _number(self, pool: str, id: str) -> int:
+    def _number(self, volume: Path) -> int:
         """Return the volume's subvolume id, kept: btrfs gives none twice. 0 when there is no such volume."""
-        number = self._numbers.get(id) or ioctl.subvolume_id(self._volume(pool, id))
+        number = self._numbers.get(volume) or ioctl.subvolume_id(volume)
         if number:
-            self._numbers[id] = number
+            self._numbers[volume] = number
         return number
-
-    def _volume(self, pool: str, id: str) -> Path:
-        return self.folder(pool) / _CONTAINERS / id
 
     def _open(self, pool: str, source: Path) -> None:
         target = self.folder(pool)
@@ -125,15 +157,17 @@ class BtrfsDriver:
         if _fstype(target) != "btrfs":
             _run(["umount", str(target)])
             raise Invalid("NOT_BTRFS", f"{source} holds no btrfs; make one or leave source out", about=pool)
-        (target / _CONTAINERS).mkdir(mode=0o700, exist_ok=True)
-        for folder in (target / _CONTAINERS,) if source.is_dir() else (target, target / _CONTAINERS):
-            folder.chmod(0o700)  # but not somebody's own folder: its owner decides
+        if not source.is_dir():  # but not somebody's own folder: its owner decides
+            target.chmod(0o700)
+        folders.ensure_kinds(target)
+        folders.remove_unfinished(target, _remove_subvolume)
 
     def _close(self, pool: str, config: dict[str, str]) -> None:
         target = self.folder(pool)
         if os.path.ismount(target):
-            with contextlib.suppress(OSError):
-                (target / _CONTAINERS).rmdir()
+            for kind in VolumeKind:
+                with contextlib.suppress(OSError):
+                    (target / kind).rmdir()
             _run(["umount", str(target)])
         with contextlib.suppress(FileNotFoundError):
             target.rmdir()  # never more than the empty mount point: the source may be somebody's own
@@ -232,10 +266,40 @@ async def _btrfs(*args: str) -> str:
     return await asyncio.to_thread(_run, ["btrfs", *args])
 
 
-def _ensure_subvolume(path: Path) -> None:
+def _ensure_subvolume(path: Path, kind: VolumeKind) -> None:
     if not path.exists():
-        ioctl.create_subvolume(path)
-        path.chmod(0o700)
+        _make_subvolume(path, kind)
+    folders.with_layers(path, kind)
+
+
+def _make_subvolume(path: Path, kind: VolumeKind) -> None:
+    ioctl.create_subvolume(path)
+    path.chmod(0o700 if kind is _CONTAINERS else 0o711)
+
+
+def _replace(volume: Path, source: Path, kind: VolumeKind, size: int) -> None:
+    made = folders.unfinished(volume)
+    _remove_subvolume(made)
+    if not _is_snapshot(source, made):
+        _make_subvolume(made, kind)
+        copy_tree(source, made)
+        sync(made)
+    folders.forget_work(made, kind)
+    ioctl.limit(made, size)  # 0 as well: a snapshot has the bound of its source
+    folders.put_in_place(made, volume, _remove_subvolume)
+
+
+def _is_snapshot(source: Path, made: Path) -> bool:
+    """Make a snapshot; say whether *source* lies where there can be one."""
+    if not ioctl.subvolume_id(source) or source.stat().st_ino != ioctl.FIRST_INODE:
+        return False
+    try:
+        ioctl.snapshot(source, made)
+    except OSError as exc:
+        if exc.errno == errno.EXDEV:
+            return False
+        raise
+    return True
 
 
 def _remove_subvolume(path: Path) -> None:

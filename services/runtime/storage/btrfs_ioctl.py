@@ -1,4 +1,4 @@
-"""What btrfs is asked by ioctl instead of by its tool: subvolumes and the figures of their qgroups.
+"""What btrfs is asked by ioctl instead of by its tool: subvolumes, their bounds and their figures.
 
 Source: include/uapi/linux/btrfs.h and btrfs_tree.h.
 """
@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SUBVOL_CREATE, _SNAP_DESTROY = 0x5000940E, 0x5000940F
+_SNAP_CREATE_V2, _QGROUP_LIMIT = 0x50009417, 0x8030942B
 _INO_LOOKUP, _TREE_SEARCH_V2 = 0xD0009412, 0xC0709411
 _NAME_BYTES = 4088
-_FIRST_INODE = 256
+_LIMIT_REFERENCED = 1
+FIRST_INODE = 256
 _QUOTA_TREE, _QGROUP_INFO = 8, 242
 _SEARCH_KEY = struct.Struct("7Q4I4Q")
 _HEADER = struct.Struct("=3Q2I")
@@ -29,6 +31,21 @@ def create_subvolume(path: Path) -> None:
     _on_name(path, _SUBVOL_CREATE)
 
 
+def snapshot(source: Path, target: Path) -> None:
+    """Make the subvolume *target* what *source* is at this moment. Raises: OSError EXDEV, EINVAL ..."""
+    with _opened(source) as old, _opened(target.parent) as folder:
+        # struct btrfs_ioctl_vol_args_v2: fd, transid, flags, four unused words, name
+        argument = bytearray(struct.pack("qQQ32x4040s", old, 0, 0, target.name.encode()))
+        fcntl.ioctl(folder, _SNAP_CREATE_V2, argument)
+
+
+def limit(path: Path, size: int) -> None:
+    """Bound what a subvolume may refer to; 0 for no bound."""
+    with _opened(path) as fd:
+        # struct btrfs_ioctl_qgroup_limit_args: qgroup (0: that of the folder), flags, max_rfer ...
+        fcntl.ioctl(fd, _QGROUP_LIMIT, struct.pack("6Q", 0, _LIMIT_REFERENCED, size or _ANY, 0, 0, 0))
+
+
 def destroy_subvolume(path: Path) -> None:
     _on_name(path, _SNAP_DESTROY)
 
@@ -37,13 +54,13 @@ def nested_subvolumes(path: Path) -> list[Path]:
     """Return the subvolumes below *path*, the deepest first. Walks all of it; follows no link."""
     found = list[Path]()
     for folder, names, _ in os.walk(path):
-        found += [Path(folder, name) for name in names if os.lstat(Path(folder, name)).st_ino == _FIRST_INODE]
+        found += [Path(folder, name) for name in names if os.lstat(Path(folder, name)).st_ino == FIRST_INODE]
     return found[::-1]
 
 
 def subvolume_id(path: Path) -> int:
     """Return the id, which names the qgroup as well; 0 for what is no subvolume."""
-    buffer = array.array("B", struct.pack("QQ", 0, _FIRST_INODE) + bytes(4080))
+    buffer = array.array("B", struct.pack("QQ", 0, FIRST_INODE) + bytes(4080))
     try:
         with _opened(path) as fd:
             fcntl.ioctl(fd, _INO_LOOKUP, buffer)

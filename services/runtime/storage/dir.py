@@ -1,21 +1,21 @@
-"""Driver "dir": volumes are folders; no quota, usage by a walk."""
+"""Driver "dir": volumes are folders; no quota, usage by a walk, copies by what differs."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import Invalid, Unsupported
-from services.runtime.ports import PoolSpace
+from services.runtime.ports import PoolSpace, VolumeKind
+from services.runtime.storage import folders
+from services.runtime.storage.tree import copy_tree, remove_tree, sync
 
-_CONTAINERS = "containers"
+_CONTAINERS = VolumeKind.CONTAINERS
 
 
 class DirDriver:
-    """Implements ports.StorageDriver in <state>/pools/POOL/containers/ID."""
+    """Implements ports.StorageDriver in <state>/pools/POOL/KIND/ID."""
 
     name = "dir"
     version = "1"
@@ -28,6 +28,9 @@ class DirDriver:
     def folder(self, pool: str) -> Path:
         return self._pools / pool
 
+    def volume(self, pool: str, id: str, kind: VolumeKind = _CONTAINERS) -> Path:
+        return folders.volume_folder(self.folder(pool), id, kind)
+
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         if config.get("source"):
             raise Invalid("NO_SOURCE", "A dir pool lies in Podium's own folder; leave source out", about=pool)
@@ -35,59 +38,84 @@ class DirDriver:
         return {**config, "source": str(self.folder(pool))}
 
     async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
-        for folder in (self.folder(pool), self.folder(pool) / _CONTAINERS):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            folder.chmod(0o700)
+        await asyncio.to_thread(_open, self.folder(pool))
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(shutil.rmtree, self.folder(pool), ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self.folder(pool))
 
     async def undo_create(self, pool: str, config: dict[str, str]) -> None:
         await self.delete_pool(pool, config)
 
     async def space(self, pool: str) -> PoolSpace:
-        return await asyncio.to_thread(space_of, self.folder(pool))
+        return await asyncio.to_thread(folders.space_of, self.folder(pool))
 
-    async def ensure_volume(self, pool: str, id: str, *, size: int = 0) -> Path:
-        if size:
-            raise Unsupported(
-                "NO_QUOTA",
-                f"Pool {pool!r} (dir) cannot bound sizes; use a btrfs pool or drop size",
-                about=pool,
-            )
-        return await asyncio.to_thread(make_volume, self._volume(pool, id))
+    async def ensure_volume(
+        self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        _refuse_bound(pool, size)
+        return await asyncio.to_thread(folders.make_volume, self.volume(pool, id, kind), kind)
 
-    async def set_quota(self, pool: str, id: str, size: int) -> None:
-        if size:
-            raise Unsupported("NO_QUOTA", f"Pool {pool!r} (dir) cannot bound sizes", about=pool)
+    async def clone_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        _refuse_bound(pool, size)
+        volume = self.volume(pool, id, kind)
+        if not volume.exists():
+            await asyncio.to_thread(_replace, volume, source, kind)
+        return volume
 
-    async def delete_volume(self, pool: str, id: str) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._volume(pool, id), ignore_errors=True)
+    async def replace_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        _refuse_bound(pool, size)
+        volume = self.volume(pool, id, kind)
+        await asyncio.to_thread(_replace, volume, source, kind)
+        return volume
 
-    async def usage(self, pool: str, ids: Sequence[str]) -> dict[str, int]:
+    async def refresh_volume(
+        self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
+    ) -> Path:
+        volume = await self.ensure_volume(pool, id, kind=kind, size=size)
+        await asyncio.to_thread(_refresh, volume, source, kind)
+        return volume
+
+    async def set_quota(self, pool: str, id: str, size: int, *, kind: VolumeKind = _CONTAINERS) -> None:
+        _refuse_bound(pool, size)
+
+    async def delete_volume(self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS) -> None:
+        await asyncio.to_thread(remove_tree, self.volume(pool, id, kind))
+
+    async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
         return {}
 
-    async def volumes(self, pool: str) -> list[str]:
-        folder = self.folder(pool) / _CONTAINERS
-        return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
-
-    def _volume(self, pool: str, id: str) -> Path:
-        return self.folder(pool) / _CONTAINERS / id
+    async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]:
+        return folders.volumes_in(self.folder(pool), kind)
 
 
-def make_volume(folder: Path) -> Path:
-    """Make the layers of an overlay; their content belongs to the guest, the folder to us alone."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for name in ("upper", "work"):
-        (folder / name).mkdir(mode=0o755, exist_ok=True)
-    return folder
+def _refuse_bound(pool: str, size: int) -> None:
+    if size:
+        raise Unsupported(
+            "NO_QUOTA",
+            f"Pool {pool!r} (dir) cannot bound sizes; use a btrfs pool or drop size",
+            about=pool,
+        )
 
 
-def space_of(folder: Path) -> PoolSpace:
-    found = os.statvfs(folder)
-    return PoolSpace(
-        used=(found.f_blocks - found.f_bfree) * found.f_frsize,
-        total=found.f_blocks * found.f_frsize,
-        inodes_used=found.f_files - found.f_ffree,
-        inodes_total=found.f_files,
-    )
+def _open(pool: Path) -> None:
+    pool.mkdir(mode=0o700, exist_ok=True)
+    pool.chmod(0o700)
+    folders.ensure_kinds(pool)
+    folders.remove_unfinished(pool, remove_tree)
+
+
+def _replace(volume: Path, source: Path, kind: VolumeKind) -> None:
+    made = folders.unfinished(volume)
+    remove_tree(made)
+    _refresh(made, source, kind)
+    sync(made)  # else a host that loses power could have the name without the content
+    folders.put_in_place(made, volume, remove_tree)
+
+
+def _refresh(volume: Path, source: Path, kind: VolumeKind) -> None:
+    copy_tree(source, volume)
+    folders.forget_work(volume, kind)
