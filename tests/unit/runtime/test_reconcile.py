@@ -132,7 +132,8 @@ async def test_what_has_no_record_is_taken_away_and_what_is_not_ours_stays(
 ) -> None:
     await world.made()
     kept = instance_of(world).id
-    world.driver.made |= {STRAY, "somebody-elses"}
+    for id in (STRAY, "somebody-elses"):
+        await world.driver.ensure_volume("default", id)
     world.engine.pids[STRAY] = 1
     await reconcile.adopt()
     assert world.driver.made == {kept, "somebody-elses"}
