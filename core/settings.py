@@ -68,6 +68,11 @@ class Settings:
         return self.run_dir / f"{service}.sock"
 
     @property
+    def lending_socket(self) -> Path:
+        """Where the runtime lends pipes of commands to gateways of this host."""
+        return self.run_dir / "lending.sock"
+
+    @property
     def tls_dir(self) -> Path:
         return self.state_dir / "tls"
 

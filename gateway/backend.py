@@ -19,6 +19,7 @@ from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
 from core.state.store import HistoryStore
 from gateway.facts import FactsFollower
+from gateway.lent import Lender
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
@@ -58,6 +59,7 @@ class Backend:
         self.certificates: Cache[Certificate] = Cache(store, Certificate, keys.CERTIFICATES)
         self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
         self.facts = FactsFollower(settings, store, lines["runtime"], self.instances)
+        self.lender = Lender(settings.lending_socket)
         self._waiters: dict[str, set[asyncio.Event]] = {}
 
     async def start(self) -> None:
@@ -70,6 +72,7 @@ class Backend:
         for cache in (self.operations, self.certificates, self.project_cache):
             await cache.stop()
         await self.facts.stop()
+        self.lender.close()
         for line in self._lines.values():
             await line.close()
 

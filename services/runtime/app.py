@@ -17,6 +17,7 @@ from services.runtime.kernel.rootfs import LinuxRootFs
 from services.runtime.servicer.exec import ExecServicer
 from services.runtime.servicer.files import FileServicer
 from services.runtime.servicer.instances import InstanceServicer
+from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.storage import StorageServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
@@ -53,7 +54,8 @@ async def main() -> None:
         policy = Policy(host)
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
-        register = _wire(settings, host, policy, claims, power, execs, pools, changes, follow)
+        lending = Lending(settings.lending_socket, execs)
+        register = _wire(settings, host, policy, claims, power, execs, pools, changes, follow, lending)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
@@ -63,6 +65,7 @@ async def main() -> None:
         await reconcile.adopt()
         await service.start(Boot(host, power, boots, settings.member))
         await service.start(follow)
+        await service.start(lending)
         await service.serve(register, runner)
         await service.until_stopped()
 
@@ -109,6 +112,7 @@ def _wire(
     pools: Pools,
     changes: Changes,
     follow: Follow,
+    lending: Lending,
 ) -> Register:
     runner = claims.runner
     create = Create(host, policy, claims, power, settings.member)
@@ -120,7 +124,9 @@ def _wire(
     def register(server: grpc.aio.Server) -> list[str]:
         instances = InstanceServicer(host, create, power, changes, follow, claims)
         instance_pb2_grpc.add_InstanceServiceServicer_to_server(instances, server)
-        exec_pb2_grpc.add_ExecServiceServicer_to_server(ExecServicer(execs, locate, runner), server)
+        exec_pb2_grpc.add_ExecServiceServicer_to_server(
+            ExecServicer(execs, locate, runner, lending.lines), server
+        )
         files_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(roots, locate), server)
         storage_pb2_grpc.add_StorageServiceServicer_to_server(StorageServicer(pools, host), server)
         names = ("InstanceService", "ExecService", "FileService", "StorageService")

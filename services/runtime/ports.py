@@ -125,6 +125,10 @@ class Engine(Protocol):
         """
         ...
 
+    def program(self, argv: list[str]) -> str:
+        """Return the file to execute for a command of this engine."""
+        ...
+
     def console_argv(self, id: str) -> list[str]:
         """Return the host command that attaches its terminal to the console."""
         ...

@@ -64,3 +64,20 @@ def test_input_that_comes_as_one_large_frame_is_whole(guest: Podium) -> None:
 
     wait_for(command.is_over)
     assert guest.lxc("exec", NAME, "--", "cat", "/root/size").strip() == str(size)
+
+
+def test_a_command_may_open_its_own_streams_again(guest: Podium) -> None:
+    """Scripts write to /dev/stderr; the kernel checks who owns the pipe when it is opened by name."""
+    command = "echo out > /dev/stdout; echo err > /dev/stderr"
+    for who in ([], ["--user", "1000"]):
+        done = guest.run("exec", NAME, *who, "--", "sh", "-c", command, timeout=20)
+
+        assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+
+
+def test_much_output_on_both_streams_passes_whole(guest: Podium) -> None:
+    """Through pipes that no service reads; a lost or doubled piece would change the size."""
+    command = "head -c 100M /dev/zero | tee /dev/stderr"
+    done = guest.run("exec", NAME, "--", "sh", "-c", command)
+
+    assert (len(done.stdout), len(done.stderr)) == (100 << 20, 100 << 20)

@@ -65,6 +65,9 @@ class FakeEngine:
             return list(plan.command)
         return ["sh", "-c", 'test "$(cat "$0")" = go && exec "$@"', str(config), *plan.command]
 
+    def program(self, argv: list[str]) -> str:
+        return argv[0]
+
     def console_argv(self, id: str) -> list[str]:
         return ["cat"]
 

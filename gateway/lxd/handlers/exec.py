@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 from core.errors import Invalid, NotFound, PodiumError
 from core.operations.operation import Operation
 from gateway import sockets
+from gateway.lent import Pipes
 from gateway.lxd import envelope, feed, streams
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import exec_pb2 as pb
@@ -45,10 +46,16 @@ async def post_exec(request: web.Request) -> web.Response:
             cwd=req.text(data, "cwd"),
             record_output=req.flag(data, "record-output"),
             wait_for_channels=req.flag(data, "wait-for-websocket"),
+            line=backend.lender.line() if _is_local(request) else "",
         )
     )
     feed.announce(request, "instance-exec", command=command)
     return envelope.accepted(backend.accepted(reply.operation))
+
+
+def _is_local(request: web.Request) -> bool:
+    """Whether the client is on this host's socket, so that all its channels come to this process."""
+    return bool(request["caller"].identity.protocol == "unix")
 
 
 async def post_console(request: web.Request) -> web.Response:
@@ -122,6 +129,10 @@ async def channel(request: web.Request) -> web.StreamResponse:
     operation = await req.backend(request).operation(req.name(request))
     name = _channel_of(operation, request.query.get("secret", ""))
     socket = sockets.opened(request, max_frame=_MAX_FRAME)
+    if name != "control" and (pipes := req.backend(request).lender.find(operation.id)):
+        pipes.take(name, request.query["secret"])
+        await (_send_input if name == "0" else _send_output)(request, name, socket, pipes)
+        return socket
     opened = pb.ConnectChannelRequest(
         open=pb.ChannelOpen(operation_id=req.name(request), secret=request.query.get("secret", ""))
     )
@@ -133,6 +144,53 @@ async def channel(request: web.Request) -> web.StreamResponse:
     else:
         await _carry(request, name, socket, replies, incoming)
     return socket
+
+
+async def _send_input(request: web.Request, name: str, socket: web.WebSocketResponse, pipes: Pipes) -> None:
+    """Carry standard input into its pipe until the command ends."""
+    await socket.prepare(request)
+    reading = asyncio.create_task(_pour(socket, pipes))
+    try:
+        with sockets.pinged(socket):
+            await pipes.ended.wait()
+    finally:
+        await _stopped(reading)
+        pipes.end_input()
+        await _closed(socket)
+
+
+async def _pour(socket: web.WebSocketResponse, pipes: Pipes) -> None:
+    async for message in socket:
+        if message.type != WSMsgType.BINARY or not await pipes.write(message.data):
+            break
+    pipes.end_input()
+    async for _ in socket:  # so that a client's pings are answered
+        pass
+
+
+async def _send_output(request: web.Request, name: str, socket: web.WebSocketResponse, pipes: Pipes) -> None:
+    """Carry an output out of its pipe; a client that closes the channel ends it."""
+    complete, reader = False, pipes.readers[name]
+    try:
+        await socket.prepare(request)
+        listening = asyncio.create_task(_until_closed(socket))
+        listening.add_done_callback(lambda _: reader.close())
+        try:
+            with sockets.pinged(socket), contextlib.suppress(ConnectionError):
+                while data := await reader.read():
+                    await socket.send_bytes(data)
+                complete = not listening.done()
+                await socket.send_str("")
+        finally:
+            await _stopped(listening)
+    finally:
+        pipes.done(name, complete=complete)
+        await _closed(socket)
+
+
+async def _until_closed(socket: web.WebSocketResponse) -> None:
+    async for _ in socket:
+        pass
 
 
 def _channel_of(operation: Operation, secret: str) -> str:
@@ -204,12 +262,20 @@ async def _finish(
     tasks: Iterable[asyncio.Future[Any]], socket: web.WebSocketResponse, replies: Any, incoming: Any
 ) -> None:
     for task in tasks:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+        await _stopped(task)
     _end(incoming)
     with contextlib.suppress(Exception):
         await replies.aclose()
+    await _closed(socket)
+
+
+async def _stopped(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+async def _closed(socket: web.WebSocketResponse) -> None:
     with contextlib.suppress(Exception):
         await asyncio.wait_for(socket.close(), 1)
 

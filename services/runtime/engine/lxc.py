@@ -21,6 +21,7 @@ from services.runtime.engine import config as rendering
 from services.runtime.kernel.cgroups import folders
 from services.runtime.kernel.gate import refuse_waiting
 from services.runtime.kernel.processes import Child, gone
+from services.runtime.kernel.sealed import SealedPrograms
 from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
 
 _START_TIMEOUT_S = 60.0
@@ -39,6 +40,7 @@ class LxcEngine:
     def __init__(self, state_dir: Path) -> None:
         self._root = state_dir / "instances"
         self._helpers = state_dir / "engine"
+        self._sealed = SealedPrograms()
         self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         self._install_helpers()
         refuse_waiting(self._root)
@@ -53,7 +55,7 @@ class LxcEngine:
         folder = await asyncio.to_thread(self._prepare, plan)
         argv = ["lxc-start", "-d", "-n", plan.id, "-P", str(self._root), "-f", str(folder / "lxc.conf")]
         argv += ["-p", str(folder / "monitor.pid")]
-        process = Child(argv)
+        process = Child(argv, program=self._sealed.path("lxc-start"))
         try:
             code = await asyncio.wait_for(process.wait(), _START_TIMEOUT_S)
         except TimeoutError:
@@ -122,6 +124,9 @@ class LxcEngine:
         # lxc-attach has no option for the folder; the shell changes it and replaces itself.
         enter = 'cd "$0" 2>/dev/null; exec "$@"'
         return [*argv, "/bin/sh", "-c", enter, plan.cwd, *plan.command]
+
+    def program(self, argv: list[str]) -> str:
+        return self._sealed.path(argv[0]) if argv[0].startswith("lxc-") else argv[0]
 
     def console_argv(self, id: str) -> list[str]:
         return ["setsid", "-c", "lxc-console", "-n", id, "-P", str(self._root), "-t", "0", "-e", "-1"]

@@ -12,7 +12,7 @@ import errno
 import os
 from pathlib import Path
 
-from services.runtime.kernel.streams import write_all
+from core.descriptors import write_all
 
 _SUFFIX = ".gate"
 _POLL_S = 0.001

@@ -28,10 +28,17 @@ class Child:
         stderr: _File = subprocess.DEVNULL,
         cwd: str = "/",
         new_session: bool = True,
+        program: str | None = None,
     ) -> None:
-        """Start *argv*. Raises: OSError."""
+        """Start *argv*; *program* is what to execute if not the first of it. Raises: OSError."""
         self._process = subprocess.Popen(
-            argv, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, start_new_session=new_session
+            argv,
+            executable=program,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            start_new_session=new_session,
         )
         self.pid = self._process.pid
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from core.errors import Invalid, NotFound
@@ -15,7 +16,8 @@ from core.operations.servicer import answer
 from protos.podium.runtime.v1 import exec_pb2 as pb
 from protos.podium.runtime.v1 import exec_pb2_grpc as rpc
 from services.runtime.domain.target import Target
-from services.runtime.usecases.exec import Command, Execs, Session
+from services.runtime.usecases.exec import Execs
+from services.runtime.usecases.session import Borrower, Command, Session
 
 _CHUNK = 1 << 20
 # What LXD's clients ask for by name: the engine's own files, and the recorded output of commands.
@@ -25,8 +27,16 @@ Requests = AsyncIterator[pb.ConnectChannelRequest]
 
 
 class ExecServicer(rpc.ExecServiceServicer):
-    def __init__(self, execs: Execs, find: Callable[[str, str], Target], runner: Runner) -> None:
+    def __init__(
+        self,
+        execs: Execs,
+        find: Callable[[str, str], Target],
+        runner: Runner,
+        lines: Mapping[str, Borrower] = MappingProxyType({}),
+    ) -> None:
+        """*lines*: who takes the ends of pipes, by name."""
         self._execs = execs
+        self._lines = lines
         self._find = find
         self._runner = runner
 
@@ -43,7 +53,8 @@ class ExecServicer(rpc.ExecServiceServicer):
             record=request.record_output and not request.wait_for_channels,
             channels=request.wait_for_channels,
         )
-        operation = await self._execs.start(request.project, request.name, command)
+        borrower = self._lines.get(request.line)
+        operation = await self._execs.start(request.project, request.name, command, borrower)
         return pb.StartExecResponse(operation=answer(self._runner, operation))
 
     async def StartConsole(self, request: pb.StartConsoleRequest, context: Any) -> pb.StartConsoleResponse:

@@ -7,9 +7,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import struct
-import termios
-from collections.abc import Callable
 
 _PIECE = 1 << 18
 _PIPE_SIZE = 1 << 20
@@ -23,27 +20,11 @@ def big_pipe() -> tuple[int, int]:
     return read, write
 
 
-def resize(fd: int, width: int, height: int) -> None:
-    """Set the size of the terminal behind *fd*; programs on it get SIGWINCH."""
-    if 0 < width < 65536 and 0 < height < 65536:
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-
-
-async def until_raw(fd: int, is_running: Callable[[], bool]) -> None:
-    """Return when the program on the other side of terminal *fd* has made it raw, or has ended.
-
-    liblxc's programs do so with TCSAFLUSH, which throws away what was typed before.
-    """
-    # Polled: nothing tells of a change of terminal attributes. It takes some 5 ms, once per terminal.
-    while is_running() and termios.tcgetattr(fd)[3] & termios.ICANON:  # noqa: ASYNC110
-        await asyncio.sleep(0.002)
-
-
 class Reader:
     """The output of a process. After finish() it ends as soon as nothing is left to read."""
 
     def __init__(self, fd: int, *, terminal: bool = False) -> None:
-        self._fd = fd
+        self.fd = fd
         self._terminal = terminal
         self._held = b""
         self._finishing = asyncio.Event()
@@ -55,9 +36,9 @@ class Reader:
 
     def close(self) -> None:
         """Forget the descriptor, which its owner is about to close: its number may be another's at once."""
-        if self._fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            asyncio.get_running_loop().remove_reader(self.fd)
+            self.fd = -1
         self._finishing.set()
 
     async def read(self) -> bytes:
@@ -78,9 +59,9 @@ class Reader:
         return held
 
     async def _next(self) -> bytes:
-        while self._fd >= 0:
+        while self.fd >= 0:
             try:
-                return os.read(self._fd, _PIECE)
+                return os.read(self.fd, _PIECE)
             except BlockingIOError:
                 if self._finishing.is_set():
                     return b""
@@ -88,7 +69,7 @@ class Reader:
                 if exc.errno == errno.EIO:  # a terminal whose other side is closed
                     return b""
                 raise
-            await self._readable(self._fd)
+            await self._readable(self.fd)
         return b""
 
     async def _readable(self, fd: int) -> None:
@@ -99,7 +80,7 @@ class Reader:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if self._fd == fd:
+            if self.fd == fd:
                 loop.remove_reader(fd)
             for wait in waits:
                 wait.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from services.runtime.kernel.streams import Reader
+from core.descriptors import Reader
 
 
 async def test_a_closed_reader_ends_and_never_reads_who_has_the_number_next() -> None:

@@ -1,0 +1,68 @@
+"""The other face of commands: pipes lent to a gateway of this host, which moves the bytes itself.
+
+A gateway says:  hello NAME | connect OPERATION SECRET... | flushed OPERATION | gone OPERATION
+It is told:      lent OPERATION (with the pipes of 0, 1 and 2) | ended OPERATION | over OPERATION
+A line that ends takes the commands of its clients along.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from core.errors import NotFound
+from core.rpc.line import Exchange, Line
+from services.runtime.usecases.exec import Execs
+from services.runtime.usecases.session import Session
+
+
+class Lending:
+    """Answers lines at *path*; `lines` holds those that said their name."""
+
+    def __init__(self, path: Path, execs: Execs) -> None:
+        self._execs = execs
+        self.lines: dict[str, Line] = {}
+        self._exchange = Exchange(path, self._answer)
+
+    async def start(self) -> None:
+        await self._exchange.start()
+
+    async def stop(self) -> None:
+        await self._exchange.stop()
+
+    def _answer(self, end: socket.socket) -> Line:
+        line = Line(end, lambda words, fds: self._hear(line, words, fds), lambda: self._lose(line))
+        return line
+
+    def _hear(self, line: Line, words: list[str], fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)  # nobody has to send us any
+        match words:
+            case ["hello", name]:
+                self.lines[name] = line
+            case ["connect", operation, *secrets]:
+                self._connect(line, operation, secrets)
+            case ["flushed", operation] if session := self._session(operation):
+                session.flushed()
+            case ["gone", operation] if session := self._session(operation):
+                session.abandon()
+
+    def _connect(self, line: Line, operation: str, secrets: list[str]) -> None:
+        try:
+            session = self._execs.session(operation)
+            for secret in secrets:
+                session.connect(secret)
+        except NotFound:
+            line.tell("over", operation)
+
+    def _session(self, operation: str) -> Session | None:
+        try:
+            return self._execs.session(operation)
+        except NotFound:
+            return None
+
+    def _lose(self, line: Line) -> None:
+        for name in [name for name, other in self.lines.items() if other is line]:
+            del self.lines[name]
+        self._execs.give_up(line)
