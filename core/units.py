@@ -1,4 +1,7 @@
-"""Values as people write them: sizes, booleans, shares, CPU sets. Parsers raise ValueError."""
+"""Values as people write them: sizes, booleans, shares, CPU sets.
+
+Parsers raise ValueError with LXD's own sentences, which its users' scripts know.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ def parse_bytes(text: str) -> int:
     """Return bytes for "2GiB", "500MB" or "1024"."""
     match = _SIZE.fullmatch(text)
     if not match or match[2] not in _BYTES:
-        raise ValueError(f"{text!r} is not a size such as 2GiB or 500MB")
+        raise ValueError(f"Invalid value: {text[:64]}")
     size = int(match[1]) * _BYTES[match[2]]
     if size > _MAX_BYTES:
-        raise ValueError(f"{text!r} is too large")
+        raise ValueError(f"Invalid integer: {text[:64]}")
     return size
 
 
@@ -38,20 +41,20 @@ def parse_bits(text: str) -> int:
 def parse_bool(text: str) -> bool:
     lowered = text.lower()
     if lowered not in _TRUE | _FALSE:
-        raise ValueError(f"{text!r} is not a boolean; use true or false")
+        raise ValueError(f'Invalid value for a boolean "{text[:64]}"')
     return lowered in _TRUE
 
 
 def parse_int(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
-        raise ValueError(f"{text!r} is not an integer")
+        raise ValueError(f'Invalid value for an integer "{text[:64]}"')
     return int(text)
 
 
 def parse_priority(text: str) -> int:
     value = parse_int(text)
     if not 0 <= value <= 10:
-        raise ValueError(f"Invalid value for a limit {text!r}. Must be between 0 and 10")
+        raise ValueError(f'Invalid value for a limit "{value}". Must be between 0 and 10')
     return value
 
 
@@ -64,7 +67,7 @@ def parse_memory(text: str, *, total_bytes: int) -> int:
 
 def check_memory(text: str) -> str:
     if parse_memory(text, total_bytes=1 << 40) <= 0:
-        raise ValueError(f"{text!r} is not a memory size above zero")
+        raise ValueError(f"Memory limit can't be {text}")
     return text
 
 
@@ -72,7 +75,7 @@ def parse_cpus(text: str) -> int | frozenset[int]:
     """Return a count for "2", or the CPUs of a set such as "0-3,7" or "1-1"."""
     if re.fullmatch(r"[0-9]{1,4}", text):
         if int(text) == 0:
-            raise ValueError("a count of CPUs must be above zero")
+            raise ValueError("Invalid CPU limit syntax")
         return int(text)
     cpus: list[int] = []
     for part in text.split(","):
@@ -91,11 +94,10 @@ def parse_allowance(text: str) -> tuple[int, int] | int:
     """Return percent for "50%", or (quota, period) in milliseconds for "25ms/100ms"."""
     if match := re.fullmatch(r"([0-9]{1,5})%", text):
         return int(match[1])
-    if match := re.fullmatch(r"([0-9]{1,6})ms/([0-9]{1,6})ms", text):
-        if not int(match[1]) or not int(match[2]):
-            raise ValueError(f"Invalid allowance: {text}; quota and period must be above zero")
+    match = re.fullmatch(r"([0-9]{1,6})(?:ms)?/([0-9]{1,6})(?:ms)?", text)
+    if match and int(match[1]) and 0 < int(match[2]) <= 1000:  # the kernel's longest period is a second
         return int(match[1]), int(match[2])
-    raise ValueError(f"Invalid allowance: {text}")
+    raise ValueError(f"Invalid allowance: {text[:64]}")
 
 
 _UNITS_S = {"S": 1, "M": 60, "H": 3600, "d": 86400, "w": 7 * 86400, "m": 30 * 86400, "y": 365 * 86400}
@@ -106,7 +108,7 @@ def parse_expiry(text: str) -> int:
     seconds = 0
     for part in text.split(" "):
         if not (match := re.fullmatch(r"([0-9]{1,3})([SMHdwmy])", part)):
-            raise ValueError(f"{text!r} is not a time such as 1H 30M or 2d")
+            raise ValueError("Invalid expiry expression")
         seconds += int(match[1]) * _UNITS_S[match[2]]
     if seconds > 1000 * _UNITS_S["y"]:
         raise ValueError(f"{text[:40]!r} is longer than a thousand years")

@@ -1,8 +1,29 @@
-"""Keys of instances and profiles."""
+"""Keys of instances and profiles: every key that LXD documents is here, with its effect or why it is refused.
+
+A key that is not live is stored and takes effect at the next start, as with LXD. docs/config-keys.md is
+written from this table.
+"""
 
 from __future__ import annotations
 
-from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
+from collections.abc import Iterable, Mapping
+
+from core.configkeys.schedule import parse_schedule
+from core.configkeys.schema import ConfigKey, Family, Parser, Schema, Sentences, lines, one_of, text
+from core.configkeys.values import (
+    check_rlimit,
+    check_sysctl,
+    off,
+    parse_count,
+    parse_modules,
+    parse_snapshot_expiry,
+    parse_syscalls,
+    parse_uint32,
+    parse_uuid,
+    parse_variable,
+    parse_yaml,
+)
+from core.errors import Invalid
 from core.units import (
     check_memory,
     parse_allowance,
@@ -14,88 +35,347 @@ from core.units import (
 )
 
 _LOW_LEVEL = "it would let a tenant write the engine's configuration; use the typed keys instead"
-_SYSCALLS = "the system call filter is the same for all containers"
-_SYSCALL_KEYS = (
-    *("allow", "deny", "deny_default", "deny_compat", "whitelist", "blacklist"),
-    *("blacklist_default", "blacklist_compat"),
-    *(f"intercept.{n}" for n in ("bpf", "bpf.devices", "mknod", "mount", "sched_setscheduler", "setxattr")),
-    *(f"intercept.mount.{n}" for n in ("allowed", "fuse", "shift")),
-)
-_MIGRATION = "live migration is not supported"
-_VM = "virtual machines are not supported"
+_APPARMOR = "profiles are not written by tenants; containers are confined by their user namespace and seccomp"
+_SECCOMP = "it replaces the whole filter; use security.syscalls.deny or security.syscalls.allow"
+_INTERCEPT = "system calls are not carried out by the host on a container's behalf"
+_MIGRATION = "memory is not copied while a container runs"
+_NVIDIA = "the NVIDIA container tools couldn't be found"
+_BPF = "it hands the kernel's BPF verifier to guests"
 
 
-def _k(name: str, parse: object, doc: str, default: str = "", live: bool = False) -> ConfigKey:
-    return ConfigKey(name, parse, doc, default, live)  # type: ignore[arg-type]
-
-
-def _count(value: str) -> int:
-    if (count := parse_int(value)) < 1:
-        raise ValueError(f"{value!r} is not a number above zero")
-    return count
+def _k(name: str, parse: Parser, doc: str, default: str = "", live: bool = False, at: str = "") -> ConfigKey:
+    return ConfigKey(name, parse, doc, default, live, applied=at)
 
 
 def _no(name: str, why: str) -> ConfigKey:
     return ConfigKey(name, refused=why)
 
 
-KEYS = (
-    _k("boot.autostart", parse_bool, "start with the host"),
-    _k("boot.autostart.delay", parse_int, "seconds to wait before the next one starts", "0"),
-    _k("boot.autostart.priority", parse_int, "higher starts first", "0"),
-    _k("boot.stop.priority", parse_int, "higher stops first", "0"),
-    _k("boot.host_shutdown_timeout", parse_int, "seconds for a clean stop at host shutdown", "30", True),
-    _k("cloud-init.network-config", lines, "for cloud-init inside"),
-    _k("cloud-init.user-data", lines, "for cloud-init inside"),
-    _k("cloud-init.vendor-data", lines, "for cloud-init inside"),
-    _k("cluster.evacuate", one_of("auto", "migrate", "live-migrate", "stop"), "on evacuation", "auto", True),
-    _k("limits.cpu", parse_cpus, "number of CPUs, or a set such as 0-3,7", "", True),
-    _k("limits.cpu.allowance", parse_allowance, "50% (share) or 25ms/100ms (hard)", "100%", True),
-    _k("limits.cpu.priority", parse_priority, "tie-break between equal shares", "10", True),
-    _k("limits.disk.priority", parse_priority, "weight of disk requests", "5", True),
-    _k("limits.memory", check_memory, "bytes or share of the host", "", True),
-    _k("limits.memory.enforce", one_of("hard", "soft"), "hard limit or reclaim target", "hard", True),
-    _k("limits.memory.swap", parse_bool, "may swap", "true", True),
-    _k("limits.memory.swap.priority", parse_priority, "higher is swapped later", "10", True),
-    _k("limits.network.priority", parse_priority, "priority of traffic", "0", True),
-    _k("limits.processes", _count, "most tasks", "", True),
-    *(
-        _k(f"limits.hugepages.{s}", parse_bytes, "huge pages", "", True)
-        for s in ("64KB", "1MB", "2MB", "1GB")
+def _off(name: str, why: str) -> ConfigKey:
+    """A switch that cannot be on: false is taken, since configurations are written with it."""
+    return ConfigKey(name, off(f"{name} is not supported: {why}"), f"can only be false: {why}", "false")
+
+
+def _vm(name: str, parse: Parser = text) -> ConfigKey:
+    return ConfigKey(name, parse, "of virtual machines; has no effect here", only_in_profiles=True)
+
+
+_BOOT = (
+    _k(
+        "boot.autostart",
+        parse_bool,
+        "start with the host; unset: as it was when the host went down",
+        at="host boot",
     ),
-    _k("security.devlxd", parse_bool, "guest API socket", "true"),
-    _k("security.devlxd.images", parse_bool, "guest may export images", "false"),
-    _k("security.idmap.isolated", parse_bool, "own id range (always the case here)", "true"),
-    _k("security.idmap.size", parse_int, "number of ids"),
-    _k("security.nesting", parse_bool, "allow containers inside", "false"),
-    _k("security.protection.delete", parse_bool, "refuse deletion", "false", True),
-    _k("security.protection.shift", parse_bool, "refuse shifting of files (never done here)", "false", True),
-    _k("snapshots.schedule", text, "when to take snapshots", "", True),
-    _k("snapshots.schedule.stopped", parse_bool, "also while stopped", "false", True),
-    _k("snapshots.pattern", text, "names of snapshots", "snap%d", True),
-    _k("snapshots.expiry", text, "life of snapshots", "", True),
-    _no("security.privileged", "containers here always have their own user namespace"),
-    *(_no(f"raw.{n}", _LOW_LEVEL) for n in ("lxc", "apparmor", "seccomp", "idmap")),
-    *(_no(f"raw.{n}", _VM) for n in ("qemu", "qemu.conf")),
-    *(_no(n, _VM) for n in ("agent.nic_config", "limits.memory.hugepages", "security.secureboot")),
-    *(_no(f"security.syscalls.{n}", _SYSCALLS) for n in _SYSCALL_KEYS),
-    *(_no(f"migration.incremental.memory{n}", _MIGRATION) for n in ("", ".goal", ".iterations")),
-    _no("migration.stateful", _VM),
-    _no("security.agent.metrics", _VM),
-    _no("security.idmap.base", "Podium chooses the base so that no two containers share ids"),
-    *(
-        _no(f"nvidia.{n}", "GPU devices are not supported")
-        for n in ("runtime", "driver.capabilities", "require.cuda", "require.driver")
+    _k(
+        "boot.autostart.delay",
+        parse_int,
+        "seconds to wait before the next one starts",
+        "0",
+        True,
+        "host boot",
     ),
-    _no("linux.kernel_modules", "loading host modules for a guest is the administrator's work"),
+    _k("boot.autostart.priority", parse_int, "higher starts first", "0", True, "host boot"),
+    _k("boot.stop.priority", parse_int, "higher stops first", "0", True, "host shutdown"),
+    _k("boot.host_shutdown_timeout", parse_int, "seconds for a clean stop", "30", True, "host shutdown"),
 )
-FAMILIES = {
-    "user.": lines,
-    "environment.": text,
-    "image.": text,
-    "volatile.": lines,
-    "limits.kernel.": text,
-    "linux.sysctl.": text,
+_GUEST = (
+    _k("cloud-init.network-config", parse_yaml, "for cloud-init inside", at="guest API, templates"),
+    _k("cloud-init.user-data", lines, "for cloud-init inside", at="guest API, templates"),
+    _k("cloud-init.vendor-data", lines, "for cloud-init inside", at="guest API, templates"),
+    _k("security.devlxd", parse_bool, "whether /dev/lxd/sock is there", "true", True, "guest API"),
+    _k("security.devlxd.images", parse_bool, "guest may export images", "false", True, "guest API"),
+)
+_LIMITS = (
+    _k("limits.cpu", parse_cpus, "number of CPUs, or a set such as 0-3,7", "", True, "cpuset.cpus"),
+    _k(
+        "limits.cpu.allowance",
+        parse_allowance,
+        "50% (share) or 25ms/100ms (hard)",
+        "100%",
+        True,
+        "cpu.shares or cpu.cfs_quota_us; cpu.weight or cpu.max",
+    ),
+    _k(
+        "limits.cpu.priority",
+        parse_priority,
+        "tie-break between equal shares",
+        "10",
+        True,
+        "cpu.shares; cpu.weight",
+    ),
+    _k(
+        "limits.disk.priority",
+        parse_priority,
+        "weight of disk requests",
+        "5",
+        True,
+        "blkio.bfq.weight; io.weight",
+    ),
+    _k(
+        "limits.memory",
+        check_memory,
+        "bytes, or share of the host's memory",
+        "",
+        True,
+        "memory.limit_in_bytes; memory.max",
+    ),
+    _k(
+        "limits.memory.enforce",
+        one_of("soft", "hard"),
+        "whether it may be exceeded while memory is free",
+        "hard",
+        True,
+        "memory.soft_limit_in_bytes; memory.high",
+    ),
+    _k("limits.memory.swap", parse_bool, "may swap", "true", True, "memory.swappiness; memory.swap.max"),
+    _k(
+        "limits.memory.swap.priority",
+        parse_priority,
+        "higher is swapped later",
+        "10",
+        True,
+        "memory.swappiness",
+    ),
+    _k("limits.network.priority", parse_priority, "priority of traffic", "0", True, "net_prio.ifpriomap"),
+    _k("limits.processes", parse_count, "most tasks", "", True, "pids.max"),
+    *(
+        _k(
+            f"limits.hugepages.{size}",
+            parse_bytes,
+            f"most memory in pages of {size}",
+            "",
+            True,
+            f"hugetlb.{size}",
+        )
+        for size in ("64KB", "1MB", "2MB", "1GB")
+    ),
+)
+_SECURITY = (
+    _k("security.nesting", parse_bool, "allow containers inside", "false", at="/sys and /proc inside"),
+    _k(
+        "security.privileged",
+        parse_bool,
+        "no user namespace: root inside is root of the host",
+        "false",
+        at="uid_map",
+    ),
+    _k("security.idmap.base", parse_uint32, "first host id of its range; chosen when unset", at="uid_map"),
+    _k(
+        "security.idmap.isolated",
+        parse_bool,
+        "own range of ids (always the case here)",
+        "false",
+        at="uid_map",
+    ),
+    _k("security.idmap.size", parse_uint32, "number of ids", "65536", at="uid_map"),
+    _k("raw.idmap", lines, 'host ids inside: lines "both|uid|gid HOST[-LAST] INSIDE[-LAST]"', at="uid_map"),
+    _k("security.protection.delete", parse_bool, "refuse deletion", "false", True, "the API"),
+    _k(
+        "security.protection.shift",
+        parse_bool,
+        "refuse to shift files (never done here)",
+        "false",
+        True,
+        "nothing",
+    ),
+    _k("security.protection.start", parse_bool, "refuse to start", "false", True, "the API"),
+    _k(
+        "security.syscalls.allow", parse_syscalls, "the only system calls that work, one a line", at="seccomp"
+    ),
+    _k("security.syscalls.deny", parse_syscalls, "system calls that fail, one a line", at="seccomp"),
+    _k("security.syscalls.deny_default", parse_bool, "deny what is dangerous", "true", at="seccomp"),
+    _k("security.syscalls.deny_compat", parse_bool, "deny the 32-bit calls of x86", "false", at="seccomp"),
+)
+_RECORD = (
+    _k(
+        "cluster.evacuate",
+        one_of("auto", "migrate", "live-migrate", "stop"),
+        "on evacuation",
+        "auto",
+        True,
+        "evacuation",
+    ),
+    _k("linux.kernel_modules", parse_modules, "modules that must be loaded on the host already", at="start"),
+    _k(
+        "linux.kernel_modules.load",
+        one_of("boot", "ondemand"),
+        "nothing is loaded either way",
+        "boot",
+        at="nothing",
+    ),
+    _k("snapshots.schedule", parse_schedule, "when to take snapshots", "", True, "the scheduler"),
+    _k("snapshots.schedule.stopped", parse_bool, "also while stopped", "false", True, "the scheduler"),
+    _k("snapshots.pattern", text, "names of snapshots", "snap%d", True, "new snapshots"),
+    _k("snapshots.expiry", parse_snapshot_expiry, "life of snapshots", "", True, "new snapshots"),
+    _k(
+        "migration.incremental.memory.goal",
+        parse_uint32,
+        "unused without migration.incremental.memory",
+        "70",
+        True,
+        "nothing",
+    ),
+    _k(
+        "migration.incremental.memory.iterations",
+        parse_uint32,
+        "unused without migration.incremental.memory",
+        "10",
+        True,
+        "nothing",
+    ),
+    _k("nvidia.driver.capabilities", text, "unused without nvidia.runtime", "compute,utility", at="nothing"),
+    _k("nvidia.require.cuda", text, "unused without nvidia.runtime", at="nothing"),
+    _k("nvidia.require.driver", text, "unused without nvidia.runtime", at="nothing"),
+)
+_REFUSED = (
+    _no("raw.lxc", _LOW_LEVEL),
+    _no("raw.apparmor", _APPARMOR),
+    _no("raw.seccomp", _SECCOMP),
+    *(
+        _off(f"security.syscalls.intercept.{name}", _INTERCEPT)
+        for name in (
+            "bpf",
+            "bpf.devices",
+            "mknod",
+            "mount",
+            "mount.shift",
+            "sched_setscheduler",
+            "setxattr",
+            "sysinfo",
+        )
+    ),
+    *(_no(f"security.syscalls.intercept.mount.{name}", _INTERCEPT) for name in ("allowed", "fuse")),
+    _off("migration.incremental.memory", _MIGRATION),
+    _off("nvidia.runtime", _NVIDIA),
+    *(
+        _no(f"security.delegate_bpf{n}", _BPF)
+        for n in ("", ".attach_types", ".cmd_types", ".map_types", ".prog_types")
+    ),
+    _no("security.devlxd.management.volumes", "guests do not manage volumes"),
+    _no("ubuntu_pro.guest_attach", "there is no Ubuntu Pro service here"),
+    _no("limits.cpu.nodes", "give the CPUs of the node in limits.cpu"),
+    _no("placement.group", "placement groups are not available in this version"),
+)
+_MACHINES = (
+    _vm("agent.nic_config", parse_bool),
+    _vm("boot.debug_edk2", parse_bool),
+    _vm("boot.mode"),
+    _vm("limits.cpu.pin_strategy"),
+    _vm("limits.max_bus_ports", parse_int),
+    _vm("limits.memory.hugepages", parse_bool),
+    _vm("migration.stateful", parse_bool),
+    _vm("security.agent.metrics", parse_bool),
+    _vm("security.csm", parse_bool),
+    _vm("security.secureboot", parse_bool),
+    _vm("security.sev", parse_bool),
+    _vm("security.sev.policy.es", parse_bool),
+    _vm("security.sev.session.data"),
+    _vm("security.sev.session.dh"),
+)
+KEYS = (*_BOOT, *_GUEST, *_LIMITS, *_SECURITY, *_RECORD, *_REFUSED)
+_SYSCALLS = "security.syscalls."
+ALIASES = {
+    f"{_SYSCALLS}whitelist": f"{_SYSCALLS}allow",
+    f"{_SYSCALLS}blacklist": f"{_SYSCALLS}deny",
+    f"{_SYSCALLS}blacklist_default": f"{_SYSCALLS}deny_default",
+    f"{_SYSCALLS}blacklist_compat": f"{_SYSCALLS}deny_compat",
+    "security.guestapi": "security.devlxd",
+    "security.guestapi.images": "security.devlxd.images",
 }
-INSTANCE = Schema("instance", KEYS, FAMILIES)
-PROFILE = Schema("profile", KEYS, {k: v for k, v in FAMILIES.items() if k not in ("image.", "volatile.")})
+
+
+def _variable(name: str, value: str) -> object:
+    return parse_variable(value)
+
+
+_WHOLE = """
+apply_nvram apply_quota apply_template attached_volumes base_image cloud-init.instance-id cluster.group
+evacuate.origin idmap.base idmap.current idmap.next last_state.idmap last_state.power last_state.ready
+uuid uuid.generation vsock_id
+"""
+_ENDS = """
+.hwaddr .name .host_name .mtu .created .id .vlan .spoofcheck .last_state.vf.parent .apply_quota .ceph_rbd
+.driver .uuid .last_state.created .last_state.hwaddr .last_state.mtu .last_state.ready
+"""
+_VOLATILE_WHOLE, _VOLATILE_ENDS = frozenset(_WHOLE.split()), tuple(_ENDS.split())
+
+
+def _volatile(name: str, value: str) -> object:
+    """Check volatile.NAME. Raises: Invalid in LXD's words, ValueError."""
+    if name not in _VOLATILE_WHOLE and not name.endswith(_VOLATILE_ENDS):
+        raise Invalid(
+            "UNKNOWN_KEY", f"Unknown configuration key: volatile.{name[:64]}", about=f"volatile.{name[:64]}"
+        )
+    return parse_uuid(value) if name in ("uuid", "cloud-init.instance-id") else lines(value)
+
+
+FAMILIES: Mapping[str, Parser | Family] = {
+    "user.": Family(lambda _, value: lines(value), "free", applied="guest API"),
+    "environment.": Family(
+        _variable, "environment of init and of commands; init's at its next start", applied="/proc/1/environ"
+    ),
+    "limits.kernel.": Family(check_rlimit, "soft:hard limit of init and all below", False, "/proc/1/limits"),
+    "linux.sysctl.": Family(
+        check_sysctl, "kernel parameter of the instance's own namespaces", False, "/proc/sys"
+    ),
+    "cloud-init.ssh-keys.": Family(
+        lambda _, value: text(value), "USER:KEY for cloud-init inside", False, "guest API"
+    ),
+}
+_OWN: Mapping[str, Parser | Family] = {
+    **FAMILIES,
+    "image.": Family(lambda _, value: text(value), "properties of the image it came from", applied="nothing"),
+    "volatile.": Family(_volatile, "what the server remembers", applied="see docs"),
+}
+_SENTENCES = Sentences(bad_value="{why}", unknown="Unknown configuration key: {name}")
+INSTANCE = Schema("instance", KEYS, _OWN, aliases=ALIASES, sentences=_SENTENCES)
+# What profiles may hold, and with it what profiles and instance say together.
+PROFILE = Schema("profile", (*KEYS, *_MACHINES), FAMILIES, aliases=ALIASES, sentences=_SENTENCES)
+_EXPANDED = Schema("instance", (*KEYS, *_MACHINES), _OWN, aliases=ALIASES, sentences=_SENTENCES)
+
+
+def check_profile(config: Mapping[str, str]) -> None:
+    """Raises: Invalid."""
+    for name in config:
+        for prefix in ("volatile.", "image."):
+            if name.startswith(prefix):
+                kind = prefix.rstrip(".").capitalize()
+                raise Invalid("UNKNOWN_KEY", f"{kind} keys can only be set on instances", about=name[:80])
+    PROFILE.check(config)
+    check_together(config)
+
+
+def check_expanded(config: Mapping[str, str]) -> None:
+    """Check what profiles and the instance's own keys, which INSTANCE has checked, say together."""
+    _EXPANDED.check(config)
+    check_together(config)
+
+
+def check_together(config: Mapping[str, str]) -> None:
+    """Raises: Invalid for keys that exclude each other."""
+    for old, new in ALIASES.items():
+        if old in config and new in config:
+            raise _exclusive(f"Mutually exclusive keys {new} and {old} are set", new)
+    denies = _set(config, f"{_SYSCALLS}deny") or any(
+        _true(config, f"{_SYSCALLS}deny_{name}") for name in ("default", "compat")
+    )
+    if _set(config, f"{_SYSCALLS}allow") and denies:
+        name = f"{_SYSCALLS}allow"
+        raise _exclusive(f"{name} is mutually exclusive with {_SYSCALLS}deny*", name)
+
+
+def _names(name: str) -> Iterable[str]:
+    return (name, *(old for old, new in ALIASES.items() if new == name))
+
+
+def _set(config: Mapping[str, str], name: str) -> bool:
+    return any(config.get(n) for n in _names(name))
+
+
+def _true(config: Mapping[str, str], name: str) -> bool:
+    return any(parse_bool(config[n]) for n in _names(name) if config.get(n))
+
+
+def _exclusive(message: str, name: str) -> Invalid:
+    return Invalid("EXCLUSIVE_KEYS", message, about=name)

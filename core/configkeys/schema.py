@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from core.errors import Invalid
 
@@ -27,19 +28,19 @@ def lines(value: str) -> str:
 
 
 def _check_name(name: str) -> None:
-    """Names of these families become paths and lines, so they hold no more than they need."""
+    """Names of families become paths and lines, so they hold no more than they need."""
     text(name)
     strict = name.startswith(("linux.sysctl.", "limits.kernel."))
-    if strict and (".." in name or not re.fullmatch(r"[A-Za-z0-9._-]+", name)):
+    if strict and (".." in name or not re.fullmatch(r"[A-Za-z0-9._/-]+", name)):
         raise ValueError("its name may hold letters, digits, '.', '_' and '-' only")
-    if name.startswith("environment.") and "=" in name:
-        raise ValueError("its name must not hold '='")
+    if name.startswith("environment.") and not re.fullmatch(r"environment\.[A-Za-z0-9_.@-]{1,128}", name):
+        raise ValueError(f"Invalid environment variable name {name[12:76]!r}")
 
 
 def one_of(*choices: str) -> Parser:
     def parse(value: str) -> str:
         if value not in choices:
-            raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
+            raise ValueError(f'Invalid value "{value[:64]}" (not one of [{" ".join(choices)}])')
         return value
 
     return parse
@@ -47,7 +48,11 @@ def one_of(*choices: str) -> Parser:
 
 @dataclass(frozen=True)
 class ConfigKey:
-    """One key. live: a change reaches running instances at once. refused: why it is not supported."""
+    """One key. live: a change reaches running instances at once. refused: why it is not supported.
+
+    applied says where the effect of a key can be read. only_in_profiles: other kinds of instances have it,
+    so a profile may hold it, but it is unknown to ours.
+    """
 
     name: str
     parse: Parser = text
@@ -55,29 +60,58 @@ class ConfigKey:
     default: str = ""
     live: bool = False
     refused: str = ""
+    applied: str = ""
+    only_in_profiles: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """Keys that share a prefix and are otherwise free. check is given the rest of the name and the value."""
+
+    check: Callable[[str, str], object]
+    doc: str = ""
+    live: bool = True
+    applied: str = ""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """How refusals are worded: with {what}, {name} and, for a bad value, {why}."""
+
+    bad_value: str = "Invalid value for {name}: {why}"
+    unknown: str = "Unknown configuration key: {name!r} ({what})"
 
 
 class Schema:
-    """A table of keys, families such as "user." whose members are free, and refused ones with the reason."""
+    """A table of keys, families such as "user." whose members are free, and refused ones with the reason.
+
+    aliases: older or other names of keys, which mean the same.
+    """
 
     def __init__(
         self,
         what: str,
         keys: tuple[ConfigKey, ...],
-        families: Mapping[str, Parser],
+        families: Mapping[str, Parser | Family],
         refused_families: Mapping[str, str] | None = None,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        sentences: Sentences | None = None,
     ) -> None:
         self.what = what
         self.keys = {key.name: key for key in keys}
-        self.families = families
+        self.families = {prefix: _family(found) for prefix, found in families.items()}
         self.refused_families = refused_families or {}
+        self.aliases = dict(aliases or {})
+        self._sentences = sentences or Sentences()
 
     def find(self, name: str) -> ConfigKey | None:
+        name = self.aliases.get(name, name)
         if name in self.keys:
             return self.keys[name]
-        for prefix, parse in self.families.items():
+        for prefix, family in self.families.items():
             if name.startswith(prefix) and len(name) > len(prefix):
-                return ConfigKey(name, parse, live=True)
+                return ConfigKey(name, partial(family.check, name.removeprefix(prefix)), live=family.live)
         for prefix, why in self.refused_families.items():
             if name.startswith(prefix):
                 return ConfigKey(name, refused=why)
@@ -91,8 +125,7 @@ class Schema:
     def _check_one(self, name: str, value: str) -> None:
         key = self.find(name)
         if key is None:
-            shown = name[:80]
-            raise Invalid("UNKNOWN_KEY", f"Unknown configuration key: {shown!r} ({self.what})", about=shown)
+            raise self._unknown(name)
         if key.refused:
             raise Invalid("KEY_REFUSED", f"{name} is not supported: {key.refused}", about=name)
         if len(value) > _MAX_VALUE:
@@ -101,11 +134,22 @@ class Schema:
             _check_name(name)
             key.parse(value)
         except ValueError as exc:
-            raise Invalid("BAD_VALUE", f"Invalid value for {name}: {exc}", about=name) from None
+            said = self._sentences.bad_value.format(what=self.what, name=name, why=exc)
+            raise Invalid("BAD_VALUE", said, about=name) from None
+
+    def _unknown(self, name: str) -> Invalid:
+        shown = "".join(c if c.isprintable() else "?" for c in name[:80])
+        said = self._sentences.unknown.format(what=self.what, name=shown)
+        return Invalid("UNKNOWN_KEY", said, about=shown)
 
     def get(self, config: Mapping[str, str], name: str) -> str:
-        """Return the value of a key, or its default."""
-        return config.get(name) or self.keys[name].default
+        """Return the value of a key by any of its names, or its default."""
+        others = (old for old, new in self.aliases.items() if new == name)
+        return next((config[n] for n in (name, *others) if config.get(n)), self.keys[name].default)
+
+
+def _family(found: Parser | Family) -> Family:
+    return found if isinstance(found, Family) else Family(lambda _, value: found(value))
 
 
 def without_empty(config: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from core.configkeys import others
-from core.configkeys.instance import PROFILE
+from core.configkeys.instance import check_profile
 from core.configkeys.schema import ConfigKey, text, without_empty
 from core.errors import Forbidden, Invalid
 from core.names import device_name
@@ -34,7 +34,7 @@ def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:
 def checked_profile(profile: Profile) -> Profile:
     """Return *profile* without empty keys. Raises: Invalid."""
     config = without_empty(profile.config)
-    PROFILE.check(config)
+    check_profile(config)
     check_devices(profile.devices)
     return Profile(profile.project, profile.name, profile.description, config, profile.devices)
 

@@ -22,7 +22,7 @@ class Candidate:
     @property
     def delay_s(self) -> int:
         """Seconds to wait before the next one starts."""
-        return int(INSTANCE.get(self.config, "boot.autostart.delay"))
+        return max(0, int(INSTANCE.get(self.config, "boot.autostart.delay")))
 
 
 def plan(candidates: Iterable[Candidate]) -> list[Candidate]:

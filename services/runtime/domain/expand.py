@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from core.configkeys.instance import INSTANCE
+from core.configkeys.instance import check_expanded
 from core.configkeys.network import NIC
 from core.errors import Invalid
 from core.names import device_name
@@ -49,7 +49,7 @@ def expand(profiles: Iterable[Profile], instance: Instance) -> Expanded:
 
 def check(expanded: Expanded) -> None:
     """Check keys and devices of the merged object. Raises: Invalid, naming what is wrong."""
-    INSTANCE.check(expanded.config)
+    check_expanded(expanded.config)
     check_devices(expanded.devices)
 
 

@@ -6,6 +6,10 @@ record to admit() together with the transaction that will write it. Nobody else 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from core.configkeys.instance import INSTANCE, check_expanded
 from core.errors import Invalid
 from core.records import Instance
 from core.state import keys
@@ -31,7 +35,10 @@ class Policy:
         if len(set(instance.profiles)) != len(instance.profiles):
             raise Invalid("TWICE", "Duplicate profile found in request", about=instance.name)
         expanded = self._host.expanded(instance)
-        expand.check(expanded)
+        with _words("Invalid config: " if replaces else "Failed creating instance record: "):
+            INSTANCE.check(instance.config)
+            check_expanded(expanded.config)
+        expand.check_devices(expanded.devices)
         expand.root_of(expanded.devices)
         self._host.cgroups.plan(expanded.config)
         self._guard(txn, instance)
@@ -42,3 +49,14 @@ class Policy:
         txn.exists(keys.project(instance.project))
         for profile in instance.profiles:
             txn.exists(keys.profile(home, profile))
+
+
+@contextlib.contextmanager
+def _words(before: str) -> Iterator[None]:
+    """Say what was refused as LXD does; what its engine refuses comes without such words."""
+    try:
+        yield
+    except Invalid as exc:
+        if exc.reason == "BAD_RLIMIT":
+            raise
+        raise Invalid(exc.reason, f"{before}{exc.message}", about=exc.about) from None

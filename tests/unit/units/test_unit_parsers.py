@@ -43,7 +43,7 @@ def test_an_allowance_is_a_share_or_a_quota() -> None:
     assert units.parse_allowance("25ms/100ms") == (25, 100)
 
 
-@pytest.mark.parametrize("text", ["50", "25ms/0ms", "0ms/100ms", "-5%", "25/100", "25ms/100ms\n"])
+@pytest.mark.parametrize("text", ["50", "25ms/0ms", "0ms/100ms", "-5%", "1ms/2000ms", "25ms/100ms\n"])
 def test_what_is_no_allowance_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         units.parse_allowance(text)
