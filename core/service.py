@@ -18,7 +18,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -40,6 +40,24 @@ from protos.podium.common.v1 import common_pb2_grpc
 
 Register = Callable[[grpc.aio.Server], list[str]]
 _GRACE_S = 1.0
+
+
+class Servicers:
+    """What a server answers: servicers of one package, each beside the generated function that adds it."""
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._added: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = []
+
+    def add(self, adder: Callable[[Any, grpc.aio.Server], None], servicer: Any) -> None:
+        self._added.append((adder, servicer))
+
+    def __call__(self, server: grpc.aio.Server) -> list[str]:
+        """Add them to *server* and return their full names."""
+        for adder, servicer in self._added:
+            adder(servicer, server)
+        names = (adder.__name__.removeprefix("add_") for adder, _ in self._added)
+        return [f"{self._package}.{name.removesuffix('Servicer_to_server')}" for name in names]
 
 
 class Part(Protocol):

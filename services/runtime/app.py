@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import grpc
+from functools import partial
 
-from core.service import Register, member_service
+from core.service import Servicers, member_service
 from core.settings import Settings
 from protos.podium.runtime.v1 import exec_pb2_grpc, files_pb2_grpc, instance_pb2_grpc, storage_pb2_grpc
 from services.runtime.clients.peers import ImageClient, NetworkClient
@@ -35,8 +35,6 @@ from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
 from services.runtime.usecases.watch import Watch
 
-_PACKAGE = "podium.runtime.v1"
-
 
 async def main() -> None:
     async with member_service("runtime") as service:
@@ -47,7 +45,8 @@ async def main() -> None:
         host = _host(settings, RuntimeStore(service.etcd), images, networks)
         runner = service.runner(host.store)
         watch = Watch(host.store, host.engine)
-        execs = Execs(lambda project, name: find(host, project, name), host.engine, runner)
+        locate = partial(find, host)
+        execs = Execs(locate, host.engine, runner)
         pools = Pools(host, settings.member)
         claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
         power = Power(host, claims, watch, settings.member)
@@ -55,7 +54,7 @@ async def main() -> None:
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
         lending = Lending(settings.lending_socket, execs)
-        register = _wire(settings, host, policy, claims, power, execs, pools, changes, follow, lending)
+        create = Create(host, policy, claims, power, settings.member)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
@@ -66,7 +65,16 @@ async def main() -> None:
         await service.start(Boot(host, power, boots, settings.member))
         await service.start(follow)
         await service.start(lending)
-        await service.serve(register, runner)
+        servicers = Servicers("podium.runtime.v1")
+        instances = InstanceServicer(host, create, power, changes, follow, claims)
+        servicers.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
+        commands = ExecServicer(execs, locate, runner, lending.lines)
+        servicers.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
+        files = FileServicer(Roots(host.store, host), locate)
+        servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
+        storage = StorageServicer(pools, host)
+        servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
+        await service.serve(servicers, runner)
         await service.until_stopped()
 
 
@@ -100,36 +108,3 @@ def find(host: Host, project: str, name: str) -> Target:
         config=host.expanded(instance).config,
         folder=host.engine.folder(instance.id),
     )
-
-
-def _wire(
-    settings: Settings,
-    host: Host,
-    policy: Policy,
-    claims: Claims,
-    power: Power,
-    execs: Execs,
-    pools: Pools,
-    changes: Changes,
-    follow: Follow,
-    lending: Lending,
-) -> Register:
-    runner = claims.runner
-    create = Create(host, policy, claims, power, settings.member)
-    roots = Roots(host.store, host)
-
-    def locate(project: str, name: str) -> Target:
-        return find(host, project, name)
-
-    def register(server: grpc.aio.Server) -> list[str]:
-        instances = InstanceServicer(host, create, power, changes, follow, claims)
-        instance_pb2_grpc.add_InstanceServiceServicer_to_server(instances, server)
-        exec_pb2_grpc.add_ExecServiceServicer_to_server(
-            ExecServicer(execs, locate, runner, lending.lines), server
-        )
-        files_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(roots, locate), server)
-        storage_pb2_grpc.add_StorageServiceServicer_to_server(StorageServicer(pools, host), server)
-        names = ("InstanceService", "ExecService", "FileService", "StorageService")
-        return [f"{_PACKAGE}.{name}" for name in names]
-
-    return register
