@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import signal
@@ -12,10 +11,10 @@ from collections.abc import Awaitable, Callable
 
 from core import logs
 from core.errors import Busy, PodiumError
+from core.memory import tidy
 from core.settings import Settings
 
 log = logs.get_logger(__name__)
-_TIDY_EVERY_S = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -56,15 +55,8 @@ async def _until_signalled(main: Callable[[], Awaitable[None]]) -> None:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, end)
-    _tidy_memory(loop)
+    tidy(loop)
     await task
-
-
-def _tidy_memory(loop: asyncio.AbstractEventLoop) -> None:
-    """Now and then give the kernel back what a busy time needed; glibc keeps holes for ever by itself."""
-    with contextlib.suppress(AttributeError):  # another libc
-        ctypes.CDLL(None).malloc_trim(0)
-    loop.call_later(_TIDY_EVERY_S, _tidy_memory, loop)
 
 
 def take_lock(settings: Settings, service: str) -> int:
