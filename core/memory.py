@@ -30,7 +30,7 @@ def _trim(loop: asyncio.AbstractEventLoop, libc: ctypes.CDLL) -> None:
 
 
 def _drop(loop: asyncio.AbstractEventLoop, libc: ctypes.CDLL) -> None:
-    """Unmap pages of programs and libraries; what is used comes back from the page cache, half of it never."""
+    """Unmap pages of programs and libraries; what is used comes back, half never does."""
     with contextlib.suppress(OSError), _SMAPS.open() as smaps:
         for start, size in untouched(smaps):
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_DONTNEED)
