@@ -100,6 +100,18 @@ def ensure_folders(settings: Settings) -> None:
         shutil.chown(state / name, USER, settings.group)
         (state / name).chmod(0o700 if name == "etcd" else 0o770)
     (state / "logs").mkdir(mode=0o750, exist_ok=True)
+    _ensure_guests(state / "guests")
+
+
+def _ensure_guests(folder: Path) -> None:
+    """Make what is mounted into guests a file system of its own: they see nothing of the host's disk."""
+    folder.mkdir(exist_ok=True)
+    if not folder.is_mount():
+        argv = ["mount", "-t", "tmpfs", "-o", "size=16m,nosuid,nodev,noexec", "podium", str(folder)]
+        if subprocess.run(argv, capture_output=True, check=False).returncode:
+            print(f"warning: {folder} could not be mounted; guests see which disk it lies on")
+    folder.chmod(0o711)
+    shutil.chown(folder, USER)
 
 
 def ensure_sysctls() -> None:

@@ -13,6 +13,7 @@ from core.metrics import start_metrics
 from core.settings import Settings
 from core.state.etcd import EtcdStore
 from gateway.backend import Backend
+from gateway.guests.server import GuestApi
 from gateway.protocol import HttpsSite, Runner
 from gateway.tls import server_context
 from gateway.web import application, split_address
@@ -30,9 +31,12 @@ async def main() -> None:
     await runner.setup()
     await _listen_unix(runner, settings)
     await _listen_https(runner, settings)
+    guests = GuestApi(backend, settings.state_dir / "guests")
+    guests.start()
     try:
         await asyncio.Event().wait()
     finally:
+        await guests.stop()
         await runner.cleanup()
         await backend.stop()
         await store.close()

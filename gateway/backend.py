@@ -25,7 +25,13 @@ from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
 from protos.podium.image.v1 import image_pb2_grpc as image
 from protos.podium.network.v1 import network_pb2_grpc as network
-from protos.podium.runtime.v1 import exec_pb2_grpc, files_pb2_grpc, instance_pb2_grpc, storage_pb2_grpc
+from protos.podium.runtime.v1 import (
+    exec_pb2_grpc,
+    files_pb2_grpc,
+    guest_pb2_grpc,
+    instance_pb2_grpc,
+    storage_pb2_grpc,
+)
 
 _KEEP_FINAL_S = 60.0
 
@@ -48,6 +54,7 @@ class Backend:
         self.instances: Any = instance_pb2_grpc.InstanceServiceStub(lines["runtime"])
         self.exec: Any = exec_pb2_grpc.ExecServiceStub(lines["runtime"])
         self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
+        self.guests: Any = guest_pb2_grpc.GuestServiceStub(lines["runtime"])
         self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
         self.operation_services: dict[str, Any] = {
             name: common.OperationServiceStub(line) for name, line in lines.items()

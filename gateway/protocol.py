@@ -25,7 +25,7 @@ _LIMITS: dict[str, Any] = {
 
 
 class Runner(web.AppRunner):
-    """An AppRunner whose connections speak through _Protocol."""
+    """An AppRunner whose connections speak through Connection."""
 
     def __init__(self, app: web.Application) -> None:
         super().__init__(app, access_log=None, handle_signals=False, shutdown_timeout=2, **_LIMITS)
@@ -56,10 +56,10 @@ class HttpsSite(web.TCPSite):
 
 class _Server(web.Server):
     def __call__(self) -> RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, **self._kwargs)
 
 
-class _Protocol(RequestHandler):
+class Connection(RequestHandler):
     __slots__ = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

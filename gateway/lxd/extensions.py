@@ -16,7 +16,7 @@ project_usage projects resources resources_v2 snapshot_expiry snapshot_expiry_cr
 storage_api_local_volume_handling storage_api_project storage_api_remote_volume_handling
 storage_api_volume_rename storage_api_volume_snapshots storage_driver_ceph storage_volume_project_move
 storage_volume_state storage_volumes_all_projects warnings etag patch event_lifecycle event_location
-event_project operation_description image_types usedby_consistency certificate_project
+event_project operation_description image_types usedby_consistency certificate_project instance_ready_state
 """
 # What Podium adds; docs/extensions.md tells of each.
 _OWN = "podium_events_since podium_idempotency_key"

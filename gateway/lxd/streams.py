@@ -12,7 +12,7 @@ _BYTES = "application/octet-stream"
 
 
 async def answer(
-    request: web.Request, messages: AsyncGenerator[Any, None], headers: dict[str, str] | None = None
+    request: web.BaseRequest, messages: AsyncGenerator[Any, None], headers: dict[str, str] | None = None
 ) -> web.StreamResponse:
     """Send the chunks of *messages*. What fails before the first of them is still an error reply."""
     async with aclosing(messages):

@@ -6,16 +6,24 @@ from functools import partial
 
 from core.service import Servicers, member_service
 from core.settings import Settings
-from protos.podium.runtime.v1 import exec_pb2_grpc, files_pb2_grpc, instance_pb2_grpc, storage_pb2_grpc
+from protos.podium.runtime.v1 import (
+    exec_pb2_grpc,
+    files_pb2_grpc,
+    guest_pb2_grpc,
+    instance_pb2_grpc,
+    storage_pb2_grpc,
+)
 from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.domain.target import Target
 from services.runtime.engine.lxc import LxcEngine
 from services.runtime.kernel.boot import BootMarker
 from services.runtime.kernel.cgroups import LinuxCgroups
+from services.runtime.kernel.doors import GuestDoors
 from services.runtime.kernel.guests import ProcGuests
 from services.runtime.kernel.rootfs import LinuxRootFs
 from services.runtime.servicer.exec import ExecServicer
 from services.runtime.servicer.files import FileServicer
+from services.runtime.servicer.guest import GuestServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.storage import StorageServicer
@@ -28,6 +36,7 @@ from services.runtime.usecases.create import Create
 from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
+from services.runtime.usecases.guest import Guests
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
@@ -74,6 +83,8 @@ async def main() -> None:
         servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
         storage = StorageServicer(pools, host)
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
+        guests = GuestServicer(Guests(host))
+        servicers.add(guest_pb2_grpc.add_GuestServiceServicer_to_server, guests)
         await service.serve(servicers, runner)
         await service.until_stopped()
 
@@ -90,6 +101,7 @@ def _host(settings: Settings, store: RuntimeStore, images: ImageClient, networks
         networks=networks,
         drivers=drivers,
         missing_drivers=missing,
+        doors=GuestDoors(settings.state_dir),
     )
 
 

@@ -356,6 +356,18 @@ class Guests(Protocol):
         ...
 
 
+class Doors(Protocol):
+    """The folders through which guests reach the guest API. All may be repeated; they block shortly."""
+
+    def ensure(self, id: str, first_id: int) -> Path:
+        """Return the folder to be mounted inside; *first_id* is the host id of the guest's root."""
+        ...
+
+    def remove(self, id: str) -> None: ...
+
+    def known(self) -> set[str]: ...
+
+
 class Boots(Protocol):
     """Tells a start of the host from a start of this service."""
 

@@ -217,6 +217,21 @@ class FakeGuests:
         self.up += names
 
 
+class FakeDoors:
+    def __init__(self) -> None:
+        self.open: set[str] = set()
+
+    def ensure(self, id: str, first_id: int) -> Path:
+        self.open.add(id)
+        return Path(f"/guests/{id}/lxd")
+
+    def remove(self, id: str) -> None:
+        self.open.discard(id)
+
+    def known(self) -> set[str]:
+        return set(self.open)
+
+
 class FakeImages:
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
         if alias and alias != "debian/12":

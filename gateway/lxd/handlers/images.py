@@ -12,6 +12,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from core.errors import Invalid, NotFound, Unsupported
+from gateway.backend import Backend
 from gateway.lxd import envelope, etag, filters, streams
 from gateway.lxd import request as req
 from gateway.lxd.views.others import alias_json, image_json
@@ -186,10 +187,14 @@ async def _multipart(request: web.Request) -> AsyncIterator[pb.UploadImageReques
 
 
 async def export_image(request: web.Request) -> web.StreamResponse:
-    image = await _image(request)
-    stream = req.backend(request).images.ExportImage(
-        pb.ExportImageRequest(project=_project(request), fingerprint=image.fingerprint)
-    )
+    return await send_image(request, req.backend(request), _project(request), await _image(request))
+
+
+async def send_image(
+    request: web.BaseRequest, backend: Backend, project: str, image: Any
+) -> web.StreamResponse:
+    """Send the files of *image* as the body: one, or both parts of a split one."""
+    stream = backend.images.ExportImage(pb.ExportImageRequest(project=project, fingerprint=image.fingerprint))
     if image.split:
         async with aclosing(stream):
             return await _export_split(request, stream, image)
@@ -201,7 +206,9 @@ async def export_image(request: web.Request) -> web.StreamResponse:
     return await streams.answer(request, stream, headers)
 
 
-async def _export_split(request: web.Request, stream: AsyncIterator[Any], image: Any) -> web.StreamResponse:
+async def _export_split(
+    request: web.BaseRequest, stream: AsyncIterator[Any], image: Any
+) -> web.StreamResponse:
     boundary = f"podium-{image.fingerprint[:32]}"
     response = web.StreamResponse(headers={"Content-Type": f"multipart/form-data; boundary={boundary}"})
     response.enable_chunked_encoding()

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.lxd.codes import EPOCH, INSTANCE, stamp_text
+from gateway.lxd.codes import EPOCH, INSTANCE, READY, stamp_text
 from protos.podium.runtime.v1 import instance_pb2 as pb
+
+_READY = "volatile.last_state.ready"
 
 
 def devices_json(devices: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     return {name: dict(device.options) for name, device in devices.items()}
 
 
+def status_of(i: pb.Instance) -> tuple[str, int]:
+    """Return status and code: a guest that said so by itself is more than running."""
+    if i.status == pb.INSTANCE_STATUS_RUNNING and i.config.get(_READY) == "true":
+        return READY
+    return INSTANCE[i.status]
+
+
 def instance_json(i: pb.Instance) -> dict[str, Any]:
-    status, code = INSTANCE[i.status]
+    status, code = status_of(i)
     return {
         "architecture": i.architecture,
         "config": dict(i.config),
@@ -42,7 +51,7 @@ def full_json(i: pb.Instance) -> dict[str, Any]:
 
 def state_json(i: pb.Instance) -> dict[str, Any]:
     state = i.state
-    status, code = INSTANCE[i.status]
+    status, code = status_of(i)
     memory = state.memory
     return {
         "status": status,

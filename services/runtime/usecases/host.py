@@ -10,15 +10,27 @@ from pathlib import Path
 from core.errors import NotFound, PodiumError, Unsupported
 from core.logs import get_logger
 from core.records import Instance, InstanceObserved
+from core.units import parse_bool
 from services.runtime.domain.expand import Expanded, expand, nics_of, root_of
 from services.runtime.domain.lifecycle import UP
-from services.runtime.ports import Cgroups, Engine, EnginePlan, Guests, NicPlan, RootFs, StorageDriver
+from services.runtime.ports import (
+    Cgroups,
+    Doors,
+    Engine,
+    EnginePlan,
+    Guests,
+    Mount,
+    NicPlan,
+    RootFs,
+    StorageDriver,
+)
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.peers import Images, Networks
 from services.runtime.usecases.volatile import new_nics, with_nics
 
 log = get_logger(__name__)
 _RATE = "limits."
+_GUEST_API, _GUEST_FOLDER = "security.devlxd", "/dev/lxd"
 _ENVIRONMENT, _SYSCTL, _RLIMIT = "environment.", "linux.sysctl.", "limits.kernel."
 
 
@@ -33,6 +45,7 @@ class Host:
     networks: Networks
     drivers: dict[str, StorageDriver]
     missing_drivers: dict[str, str] = field(default_factory=dict)
+    doors: Doors = field(kw_only=True)
 
     def driver(self, name: str) -> StorageDriver:
         """Raises: Unsupported, NotFound."""
@@ -108,12 +121,20 @@ class Host:
             sysctls=_below(config, _SYSCTL),
             rlimits=_below(config, _RLIMIT),
             limits=self.cgroups.plan(config),
+            mounts=await asyncio.to_thread(self._door, instance, config),
             nesting=config.get("security.nesting") == "true",
         )
         pid = await self.engine.start(plan)
         if any(key.startswith(_RATE) for d in nics_of(expanded.devices).values() for key in d):
             await self._bound(instance.id, pid)
         return pid
+
+    def _door(self, instance: Instance, config: dict[str, str]) -> tuple[Mount, ...]:
+        """Return the mount of the guest API, where the guest may have it."""
+        if not has_guest_api(config):
+            return ()
+        source = self.doors.ensure(instance.id, instance.idmap_base)
+        return (Mount(str(source), _GUEST_FOLDER, read_only=True),)
 
     async def _bound(self, id: str, pid: int) -> None:
         """Let the network service bound what the NICs may send; without it, the instance must not run."""
@@ -126,6 +147,7 @@ class Host:
     async def clean(self, id: str) -> None:
         """Take away what a stopped instance leaves."""
         await asyncio.to_thread(self.cgroups.remove, id)
+        await asyncio.to_thread(self.doors.remove, id)
         await self.rootfs.ensure_unmounted(id)
 
     async def remove(self, instance: Instance) -> None:
@@ -148,6 +170,10 @@ class Host:
             await self.rootfs.drop_image(instance.image)
         except PodiumError as exc:
             log.warning("image_not_dropped", image=instance.image, error=str(exc))
+
+
+def has_guest_api(config: dict[str, str]) -> bool:
+    return parse_bool(config.get(_GUEST_API) or "true")
 
 
 def _below(config: dict[str, str], prefix: str) -> dict[str, str]:

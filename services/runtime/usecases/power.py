@@ -16,7 +16,7 @@ from core.state.store import Txn
 from services.runtime.domain import idmaps
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.volatile import with_nics
+from services.runtime.usecases.volatile import READY, with_nics
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
@@ -96,6 +96,7 @@ class Power:
             "volatile.last_state.idmap": shown,
             "volatile.last_state.power": "RUNNING",
         }
+        volatile.pop(READY, None)
         self._watch.follow(instance.id)
         return replace(observed, status="running", pid=pid, last_used_at=time.time(), volatile=volatile)
 
@@ -104,6 +105,7 @@ class Power:
         await self._host.clean(instance.id)
         volatile = {k: v for k, v in observed.volatile.items() if not k.endswith(".host_name")}
         volatile["volatile.last_state.power"] = "STOPPED"
+        volatile.pop(READY, None)
         return replace(observed, status="stopped", pid=0, volatile=volatile)
 
     # --- steps -----------------------------------------------------------------------------------

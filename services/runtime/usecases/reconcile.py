@@ -46,6 +46,8 @@ class Reconcile:
         work = [
             self._remove_stray(id) for id in sorted(self._host.engine.known() - known) if _ID.fullmatch(id)
         ]
+        for id in self._host.doors.known() - known:
+            self._host.doors.remove(id)
         work += [self._sweep_volumes(e.record, known) for e in self._store.pools.entries()]
         used = {entry.record.image for entry in self._store.instances.entries()}
         work += [self._host.rootfs.drop_image(image) for image in sorted(self._host.rootfs.images() - used)]

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from services.runtime.ports import NicPlan
 
+READY = "volatile.last_state.ready"
+"""What the guest said of itself since it was started, true or false."""
 _OF_NIC = re.compile(r"volatile\.(?P<device>.+)\.(?:hwaddr|host_name|name)")
 
 
