@@ -64,10 +64,30 @@ def project_name(name: str) -> str:
 
 
 def pool_name(name: str) -> str:
+    if not name:
+        raise Invalid("BAD_NAME", "No name provided")
+    if "/" in name:
+        raise Invalid("BAD_NAME", "Storage pool names may not contain slashes", about=shown(name))
+    if any(c.isspace() for c in name):
+        raise Invalid("BAD_NAME", "Storage name cannot contain white space", about=shown(name))
     plain_name("storage pool", name)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise _no("storage pool", name, "it must have letters, digits, '.', '_' and '-' only")
     return name
+
+
+def volume_name(name: str) -> str:
+    if not name:
+        raise Invalid("BAD_NAME", "No name provided")
+    if "/" in name:
+        raise Invalid("BAD_NAME", "Storage volume names may not contain slashes", about=shown(name))
+    return plain_name("storage volume", name)
+
+
+def volume_snapshot_name(name: str) -> str:
+    if "/" in name:
+        raise Invalid("BAD_NAME", 'Storage name cannot contain "/"', about=shown(name))
+    return plain_name("snapshot", name)
 
 
 def alias_name(name: str) -> str:

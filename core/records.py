@@ -99,6 +99,42 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """A custom volume. Writer: runtime. status: Pending, Created or Deleting.
+
+    id names its folder in the pool, so that a rename moves nothing. project is the one that it lives in
+    (see features.storage.volumes). operation: the one that owns it; "" when it is free.
+    """
+
+    id: str = ""
+    pool: str = ""
+    project: str = ""
+    name: str = ""
+    description: str = ""
+    content_type: str = "filesystem"
+    config: Config = field(default_factory=dict)
+    created_at: float = 0.0
+    status: str = "Created"
+    operation: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class VolumeSnapshot:
+    """A custom volume as it was. Writer: runtime. id names its folder; see Volume for the rest."""
+
+    id: str = ""
+    volume_id: str = ""
+    name: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    status: str = "Created"
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class Network:
     """Writer: network. status: Pending, Created, Errored or Deleting."""
 

@@ -31,6 +31,7 @@ from protos.podium.runtime.v1 import (
     guest_pb2_grpc,
     instance_pb2_grpc,
     storage_pb2_grpc,
+    volume_pb2_grpc,
 )
 
 _KEEP_FINAL_S = 60.0
@@ -56,6 +57,7 @@ class Backend:
         self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
         self.guests: Any = guest_pb2_grpc.GuestServiceStub(lines["runtime"])
         self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
+        self.volumes: Any = volume_pb2_grpc.VolumeServiceStub(lines["runtime"])
         self.operation_services: dict[str, Any] = {
             name: common.OperationServiceStub(line) for name, line in lines.items()
         }

@@ -1,19 +1,10 @@
-"""Keys of pools, projects and the server."""
+"""Keys of projects and the server."""
 
 from __future__ import annotations
 
 from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
-from core.units import parse_bool, parse_bytes, parse_expiry, parse_int
+from core.units import parse_bool, parse_expiry, parse_int
 
-POOL = Schema(
-    "storage pool",
-    (
-        ConfigKey("source", text, "folder, file or block device"),
-        ConfigKey("size", parse_bytes, "of the loop file"),
-        ConfigKey("volatile.initial_source", text, "source asked for"),
-    ),
-    {"user.": lines, "volume.": text},
-)
 _FEATURES = ("images", "profiles", "storage.volumes", "networks", "networks.zones", "storage.buckets")
 PROJECT = Schema(
     "project",

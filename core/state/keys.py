@@ -10,6 +10,8 @@
       images/PROJECT/FINGERPRINT             Image
       aliases/PROJECT/NAME                   Alias (NAME percent-encoded)
       pools/NAME                             Pool
+      volumes/POOL/PROJECT/NAME              Volume
+      volume-snapshots/VOLUME_ID/NAME        VolumeSnapshot
       instances/PROJECT/NAME                 Instance
       observed/ID                            InstanceObserved
       idmaps/MEMBER/BASE                     IdmapBlock
@@ -39,6 +41,8 @@ WARNINGS = f"{ROOT}warnings/"
 IMAGES = f"{ROOT}images/"
 ALIASES = f"{ROOT}aliases/"
 POOLS = f"{ROOT}pools/"
+VOLUMES = f"{ROOT}volumes/"
+VOLUME_SNAPSHOTS = f"{ROOT}volume-snapshots/"
 INSTANCES = f"{ROOT}instances/"
 OBSERVED = f"{ROOT}observed/"
 IDMAPS = f"{ROOT}idmaps/"
@@ -101,6 +105,23 @@ def aliases(project: str) -> str:
 
 def pool(name: str) -> str:
     return _join(POOLS, name)
+
+
+def volume(pool: str, project: str, name: str) -> str:
+    return _join(VOLUMES, pool, project, name)
+
+
+def volumes(pool: str, project: str = "") -> str:
+    """Prefix of the custom volumes of a pool, or of one project in it."""
+    return (_join(VOLUMES, pool, project) if project else _join(VOLUMES, pool)) + "/"
+
+
+def volume_snapshot(volume_id: str, name: str) -> str:
+    return _join(VOLUME_SNAPSHOTS, volume_id, name)
+
+
+def volume_snapshots(volume_id: str) -> str:
+    return _join(VOLUME_SNAPSHOTS, volume_id) + "/"
 
 
 def instance(project: str, name: str) -> str:

@@ -20,6 +20,7 @@ from gateway.lxd.handlers import (
     projects,
     server,
     storage,
+    volumes,
     warnings,
 )
 
@@ -53,6 +54,8 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/{name}/metadata/templates", "project", instances.not_yet),
 )
 
+_VOLUMES = "/1.0/storage-pools/{name}/volumes"
+_VOLUME = f"{_VOLUMES}/{{type}}/{{volume}}"
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
     ("GET", "/1.0", "public", server.get_server),
@@ -122,14 +125,19 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", "/1.0/storage-pools/{name}", "admin", storage.put_pool),
     ("DELETE", "/1.0/storage-pools/{name}", "admin", storage.delete_pool),
     ("GET", "/1.0/storage-pools/{name}/resources", "trusted", storage.pool_resources),
-    ("GET", "/1.0/storage-pools/{name}/volumes", "project", storage.list_volumes),
-    ("POST", "/1.0/storage-pools/{name}/volumes", "project", storage.no_custom_volumes),
-    ("GET", "/1.0/storage-pools/{name}/volumes/{type}", "project", storage.list_volumes),
-    ("POST", "/1.0/storage-pools/{name}/volumes/{type}", "project", storage.no_custom_volumes),
-    ("GET", "/1.0/storage-pools/{name}/volumes/{type}/{volume}", "project", storage.get_volume),
-    ("DELETE", "/1.0/storage-pools/{name}/volumes/{type}/{volume}", "project", storage.no_custom_volumes),
-    ("GET", "/1.0/storage-pools/{name}/volumes/{type}/{volume}/state", "project", storage.volume_state),
-    ("GET", "/1.0/storage-pools/{name}/volumes/{type}/{volume}/snapshots", "project", storage.no_snapshots),
+    ("GET", f"{_VOLUMES}", "project", volumes.list_volumes),
+    ("POST", f"{_VOLUMES}", "project", volumes.post_volume),
+    ("GET", f"{_VOLUMES}/{{type}}", "project", volumes.list_volumes),
+    ("POST", f"{_VOLUMES}/{{type}}", "project", volumes.post_volume),
+    ("GET", f"{_VOLUME}", "project", volumes.get_volume),
+    ("PUT", f"{_VOLUME}", "project", volumes.put_volume),
+    ("PATCH", f"{_VOLUME}", "project", volumes.put_volume),
+    ("POST", f"{_VOLUME}", "project", volumes.move_volume),
+    ("DELETE", f"{_VOLUME}", "project", volumes.delete_volume),
+    ("GET", f"{_VOLUME}/state", "project", volumes.volume_state),
+    ("GET", f"{_VOLUME}/backups", "project", volumes.list_backups),
+    ("GET", f"{_VOLUME}/snapshots", "project", volumes.list_snapshots),
+    ("GET", f"{_VOLUME}/snapshots/{{snapshot}}", "project", volumes.get_snapshot),
     ("GET", "/1.0/cluster", "trusted", server.get_cluster),
     ("GET", "/1.0/cluster/members", "trusted", server.not_clustered),
     ("GET", "/1.0/cluster/groups", "trusted", server.not_clustered),

@@ -12,6 +12,7 @@ from protos.podium.runtime.v1 import (
     guest_pb2_grpc,
     instance_pb2_grpc,
     storage_pb2_grpc,
+    volume_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.domain.target import Target
@@ -27,6 +28,7 @@ from services.runtime.servicer.guest import GuestServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.storage import StorageServicer
+from services.runtime.servicer.volumes import VolumeServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.boot import Boot
@@ -42,6 +44,8 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
+from services.runtime.usecases.volumeclaims import VolumeClaims
+from services.runtime.usecases.volumes import Volumes
 from services.runtime.usecases.watch import Watch
 
 
@@ -62,6 +66,8 @@ async def main() -> None:
         policy = Policy(host)
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
+        volume_claims = VolumeClaims(host.store, runner)
+        volumes = Volumes(host, volume_claims)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
@@ -85,6 +91,9 @@ async def main() -> None:
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
         guests = GuestServicer(Guests(host))
         servicers.add(guest_pb2_grpc.add_GuestServiceServicer_to_server, guests)
+        servicers.add(
+            volume_pb2_grpc.add_VolumeServiceServicer_to_server, VolumeServicer(host, volume_claims, volumes)
+        )
         await service.serve(servicers, runner)
         await service.until_stopped()
 

@@ -8,7 +8,17 @@ from typing import Any
 
 from core.errors import NotFound
 from core.projects import home_of
-from core.records import IdmapBlock, Instance, InstanceObserved, NicReservation, Pool, Profile, Project
+from core.records import (
+    IdmapBlock,
+    Instance,
+    InstanceObserved,
+    NicReservation,
+    Pool,
+    Profile,
+    Project,
+    Volume,
+    VolumeSnapshot,
+)
 from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.repository import Entry
@@ -24,6 +34,8 @@ class RuntimeStore:
         self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
         self.idmaps = Cache(inner, IdmapBlock, keys.IDMAPS)
         self.pools = Cache(inner, Pool, keys.POOLS)
+        self.volumes = Cache(inner, Volume, keys.VOLUMES)
+        self.volume_snapshots = Cache(inner, VolumeSnapshot, keys.VOLUME_SNAPSHOTS)
         self.profiles = Cache(inner, Profile, keys.PROFILES)
         self.projects = Cache(inner, Project, keys.PROJECTS)
         self.nics = Cache(inner, NicReservation, keys.NICS)
@@ -32,6 +44,8 @@ class RuntimeStore:
             (keys.OBSERVED, InstanceObserved, self.observed),
             (keys.IDMAPS, IdmapBlock, self.idmaps),
             (keys.POOLS, Pool, self.pools),
+            (keys.VOLUMES, Volume, self.volumes),
+            (keys.VOLUME_SNAPSHOTS, VolumeSnapshot, self.volume_snapshots),
         ]
 
     async def start(self) -> None:
@@ -87,6 +101,19 @@ class RuntimeStore:
         if entry is None:
             raise NotFound("NO_POOL", "Storage pool not found", about=name)
         return entry
+
+    def volume(self, pool: str, project: str, name: str) -> Entry[Volume]:
+        """Return a custom volume as *project* sees it. Raises: NotFound."""
+        self.pool(pool)
+        entry = self.volumes.get(keys.volume(pool, self.home_of(project, "storage.volumes"), name))
+        if entry is None:
+            raise NotFound("NO_VOLUME", "Storage pool volume not found", about=name[:64])
+        return entry
+
+    def snapshots_of(self, volume: Volume) -> builtins.list[Entry[VolumeSnapshot]]:
+        """Return the snapshots of a custom volume, the oldest first."""
+        found = self.volume_snapshots.entries(keys.volume_snapshots(volume.id))
+        return sorted(found, key=lambda entry: entry.record.created_at)
 
     def home_of(self, project: str, feature: str) -> str:
         """Return the project whose profiles or images *project* uses. Raises: NotFound."""

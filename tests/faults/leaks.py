@@ -196,6 +196,7 @@ def _files(state: Path) -> Iterator[str]:
     )
     patterns += (
         "pools/*/containers/*",
+        "pools/*/custom/*",
         "pools/*/instances/*",
         "logs/*/*",
         "mounted/*",

@@ -142,6 +142,34 @@ class Listed:
 
 INSTANCE, IMAGE, BUILT = Instance(), Image(), Built()
 BRIDGE = Listed("/1.0/networks", {"name": NETWORK, "config": {"ipv6.address": "none"}})
+
+
+class Custom:
+    """A custom volume in the first pool there is; *name*, or the name it may have been given."""
+
+    names = ("step-volume", "step-volume-copy")
+
+    folder = "/1.0/storage-pools/default/volumes/custom"
+
+    def state(self, victim: Victim) -> str:
+        return state_at(victim, f"{self.folder}/{self.names[0]}")
+
+    def reach(self, victim: Victim, state: str) -> None:
+        self.remove(victim)
+        if state != ABSENT:
+            call(victim, "POST", self.folder, self.body)
+
+    def remove(self, victim: Victim) -> None:
+        for name in self.names:
+            if state_at(victim, f"{self.folder}/{name}") != ABSENT:
+                call(victim, "DELETE", f"{self.folder}/{name}")
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"name": self.names[0], "type": "custom", "config": {"size": "64MiB"}}
+
+
+CUSTOM = Custom()
 VOLUMES = Listed("/1.0/storage-pools", {"name": POOL, "driver": "btrfs", "config": {"size": "128MiB"}})
 
 
@@ -265,6 +293,7 @@ def _ask(method: str, path: str, body: Any = None) -> Callable[[Victim], Answer]
 _EVERY = {"state": {"action": "start", "timeout": 30, "force": True}}
 _ONE, _NET, _POOL = f"/1.0/instances/{NAME}", f"/1.0/networks/{NETWORK}", f"/1.0/storage-pools/{POOL}"
 _RENAMED, _CHANGED = {"name": f"{NAME}-renamed"}, {"config": {"user.x": "1"}}
+_VOLUME, _SMALLER = f"{CUSTOM.folder}/{CUSTOM.names[0]}", {"config": {"size": "32MiB"}}
 _NO_NAT = {"config": {"ipv4.nat": "false"}}
 _LAUNCH = functools.partial(new_instance, start=True)
 
@@ -289,6 +318,9 @@ SCENARIOS = (
     Scenario("network.update", BRIDGE, CREATED, (CREATED,), _ask("PATCH", _NET, _NO_NAT)),
     Scenario("network.rename", BRIDGE, CREATED, (CREATED,), _ask("POST", _NET, {"name": BRIDGE.names[1]})),
     Scenario("network.delete", BRIDGE, CREATED, (ABSENT, CREATED), _ask("DELETE", _NET)),
+    Scenario("volume.create", CUSTOM, ABSENT, (ABSENT, CREATED), _ask("POST", CUSTOM.folder, CUSTOM.body)),
+    Scenario("volume.update", CUSTOM, CREATED, (CREATED,), _ask("PATCH", _VOLUME, _SMALLER)),
+    Scenario("volume.delete", CUSTOM, CREATED, (ABSENT, CREATED), _ask("DELETE", _VOLUME)),
     Scenario("pool.create", VOLUMES, ABSENT, (ABSENT, CREATED), _ask("POST", VOLUMES.folder, VOLUMES.body)),
     Scenario("pool.delete", VOLUMES, CREATED, (ABSENT, CREATED, "Errored"), _ask("DELETE", _POOL)),
 )

@@ -1,4 +1,4 @@
-"""Storage pools and their volumes."""
+"""Storage pools."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import NotFound
-from gateway.lxd import envelope, etag
+from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
-from gateway.lxd.views.others import pool_json, volume_json
-from protos.podium.runtime.v1 import instance_pb2 as instances
+from gateway.lxd.views.others import pool_json
 from protos.podium.runtime.v1 import storage_pb2 as pb
 
 
@@ -81,60 +79,3 @@ async def pool_resources(request: web.Request) -> web.Response:
             "inodes": {"used": r.inodes_used, "total": r.inodes_total},
         }
     )
-
-
-async def _volumes(request: web.Request) -> list[Any]:
-    """Return the volumes of the type that the path names, or all."""
-    reply = await req.backend(request).storage.ListVolumes(
-        pb.ListVolumesRequest(
-            pool=req.name(request),
-            project=req.project(request),
-            all_projects=request.query.get("all-projects") == "true",
-        )
-    )
-    wanted = request.match_info.get("type", "")
-    return [v for v in reply.volumes if not wanted or v.type == wanted]
-
-
-async def list_volumes(request: web.Request) -> web.Response:
-    found = await _volumes(request)
-    if req.recursion(request):
-        return envelope.sync([volume_json(v) for v in found])
-    base = f"/1.0/storage-pools/{req.name(request)}/volumes"
-    return envelope.sync([f"{base}/{v.type}/{v.name}" for v in found])
-
-
-async def _volume(request: web.Request) -> Any:
-    name = req.name(request, "volume")
-    for volume in await _volumes(request):
-        if volume.name == name:
-            return volume
-    raise NotFound("NO_VOLUME", "Storage pool volume not found", about=name[:64])
-
-
-async def get_volume(request: web.Request) -> web.Response:
-    volume = await _volume(request)
-    return envelope.sync(volume_json(volume), etag=etag.of(volume.name, volume.type, dict(volume.config)))
-
-
-async def volume_state(request: web.Request) -> web.Response:
-    """What the volume of an instance uses is in the state of the instance."""
-    volume = await _volume(request)
-    found = await req.backend(request).instances.GetInstance(
-        instances.GetInstanceRequest(
-            project=volume.project, name=volume.name, view=instances.INSTANCE_VIEW_FULL
-        )
-    )
-    used = sum(found.instance.state.disk_usage_bytes.values())
-    return envelope.sync({"usage": {"used": used, "total": 0}})
-
-
-async def no_snapshots(request: web.Request) -> web.Response:
-    """None exist yet; the volume must."""
-    await _volume(request)
-    return envelope.sync([])
-
-
-async def no_custom_volumes(request: web.Request) -> web.Response:
-    await (_volume if "volume" in request.match_info else _volumes)(request)
-    raise req.not_yet()

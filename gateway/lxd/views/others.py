@@ -137,20 +137,6 @@ def _status(status: str) -> str:
     return "Pending" if status == "Deleting" else status
 
 
-def volume_json(v: Any) -> dict[str, Any]:
-    return {
-        "config": dict(v.config),
-        "description": v.description,
-        "name": v.name,
-        "type": v.type,
-        "used_by": used_by(v.used_by),
-        "location": "none",
-        "content_type": "filesystem",
-        "project": v.project,
-        "created_at": NEVER,
-    }
-
-
 def certificate_json(c: Any) -> dict[str, Any]:
     return {
         "name": c.name,

@@ -8,6 +8,7 @@ from core.records import Pool
 from core.state.repository import Entry
 from protos.podium.runtime.v1 import storage_pb2 as pb
 from protos.podium.runtime.v1 import storage_pb2_grpc as rpc
+from services.runtime.domain.volumes import url
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pools import Pools
 
@@ -68,10 +69,15 @@ class StorageServicer(rpc.StorageServiceServicer):
 
     async def ListVolumes(self, request: pb.ListVolumesRequest, context: Any) -> pb.ListVolumesResponse:
         self._host.store.pool(request.pool)
-        answer = pb.ListVolumesResponse()
+        answer, images = pb.ListVolumesResponse(), set[str]()
         for entry in self._host.store.instances.entries():
             r = entry.record
             if r.pool == request.pool and (request.all_projects or r.project == request.project):
-                used = f"instances/{r.name}" + ("" if r.project == "default" else f"?project={r.project}")
+                used = url("instances", r.name, r.project)
                 answer.volumes.add(name=r.name, type="container", project=r.project, used_by=[used])
+            if r.pool == request.pool and r.image:
+                images.add(r.image)
+        if request.all_projects or request.project == "default":
+            for image in sorted(images):
+                answer.volumes.add(name=image, type="image", project="default", used_by=[f"images/{image}"])
         return answer

@@ -55,7 +55,11 @@ class Host:
             raise Unsupported(
                 "NO_DRIVER", f"Storage driver {name!r}: {self.missing_drivers[name]}", about=name
             )
-        raise NotFound("NO_DRIVER", f"Unknown storage driver {name!r}", about=name)
+        raise NotFound("NO_DRIVER", "Unknown driver", about=name)
+
+    def driver_of(self, pool: str) -> StorageDriver:
+        """Return the driver of a pool. Raises: Unsupported, NotFound."""
+        return self.driver(self.store.pool(pool).record.driver)
 
     def expanded(self, instance: Instance) -> Expanded:
         return expand(self.store.profiles_of(instance.project, instance.profiles), instance)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from urllib.parse import quote
 
-from core.configkeys.others import POOL
 from core.configkeys.schema import without_empty
+from core.configkeys.storage import check_pool
 from core.errors import AlreadyExists, Invalid, PodiumError, Stale, WrongState
 from core.events import Event
 from core.failpoints import declare, failpoint
@@ -17,6 +18,7 @@ from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
+from services.runtime.domain.volumes import url
 from services.runtime.usecases.host import Host
 
 log = get_logger(__name__)
@@ -44,14 +46,16 @@ class Pools:
     async def _create(self, wanted: Pool) -> Entry[Pool]:
         pool_name(wanted.name)
         driver = self._host.driver(wanted.driver)
+        check_pool(wanted.driver, wanted.config)
         config = without_empty(wanted.config)
-        POOL.check(config)
         pool = replace(wanted, config=config, status="Pending", member=self._member)
         key = keys.pool(pool.name)
         try:
             await self._store.commit(Txn().absent(key).put(key, pool))
         except Stale as exc:
-            raise AlreadyExists("EXISTS", "The storage pool already exists", about=pool.name) from exc
+            raise AlreadyExists(
+                "EXISTS", "The storage pool already exists: The record already exists", about=pool.name
+            ) from exc
         try:
             failpoint("pool.create.recorded")
             made = await driver.create_pool(pool.name, config)
@@ -106,11 +110,11 @@ class Pools:
         if expected_revision and entry.revision != expected_revision:
             raise Stale("STALE", "The storage pool was changed meanwhile; read it again", about=name)
         old = entry.record
-        new = without_empty({**old.config, **config} if merge else config)
-        POOL.check(new)
-        for fixed in ("source", "size"):
-            if new.setdefault(fixed, old.config.get(fixed, "")) != old.config.get(fixed, ""):
-                raise Invalid("FIXED", f"{fixed} cannot be changed", about=fixed)
+        new = {**old.config, **config} if merge else dict(config)
+        check_pool(old.driver, new)
+        if new.setdefault("source", old.config.get("source", "")) != old.config.get("source", ""):
+            raise Invalid("FIXED", "Pool source cannot be changed when not in pending state", about="source")
+        new.setdefault("size", old.config.get("size", ""))
         text = (description or old.description) if merge else description
         return await self._save(
             replace(old, config=without_empty(new), description=text), "storage-pool-updated"
@@ -123,11 +127,13 @@ class Pools:
     async def _delete(self, name: str) -> None:
         """Record that it goes, remove it, forget it: so a crash in between leaves a name to finish by."""
         old = self._store.pool(name).record
-        if self.users(name):
+        if any(not user.startswith("images/") for user in self.users(name)):
             raise WrongState("POOL_IN_USE", "The storage pool is currently in use", about=name)
         key, seen = keys.pool(name), self._store.instances.revision
         going = old if old.status == "Pending" else replace(old, status="Deleting")
-        await self._store.commit(Txn().exists(key).prefix_unchanged(keys.INSTANCES, seen).put(key, going))
+        txn = Txn().exists(key).prefix_unchanged(keys.INSTANCES, seen)
+        txn.prefix_unchanged(keys.volumes(name), self._store.volumes.revision)
+        await self._store.commit(txn.put(key, going))
         driver = self._host.driver(old.driver)
         try:
             failpoint("pool.delete.recorded")
@@ -141,15 +147,20 @@ class Pools:
         await self._store.commit(Txn().delete(key).emit(_event("storage-pool-deleted", name)))
 
     def users(self, name: str) -> list[str]:
-        found = [
-            ("instances", e.record.project, e.record.name)
-            for e in self._store.instances.entries()
-            if e.record.pool == name
-        ]
-        for entry in self._store.profiles.entries():
-            if any(d.get("pool") == name for d in entry.record.devices.values()):
-                found.append(("profiles", entry.record.project, entry.record.name))
-        return [f"{kind}/{n}" + ("" if p == "default" else f"?project={p}") for kind, p, n in found]
+        """Return URLs below /1.0: images, instances, profiles, custom volumes and their snapshots."""
+        instances = [e.record for e in self._store.instances.entries() if e.record.pool == name]
+        found = [url("images", image, "default") for image in sorted({i.image for i in instances} - {""})]
+        found += [url("instances", i.name, i.project) for i in instances]
+        for profile in self._store.profiles.entries():
+            if any(d.get("pool") == name for d in profile.record.devices.values()):
+                found.append(url("profiles", profile.record.name, profile.record.project))
+        for volume in (e.record for e in self._store.volumes.entries(keys.volumes(name))):
+            kind = f"storage-pools/{quote(name)}/volumes/custom"
+            found.append(url(kind, quote(volume.name), volume.project))
+            for snapshot in self._store.snapshots_of(volume):
+                of = f"{kind}/{quote(volume.name)}/snapshots"
+                found.append(url(of, quote(snapshot.record.name), volume.project))
+        return sorted(found)
 
     async def _save(self, pool: Pool, action: str) -> Entry[Pool]:
         key = keys.pool(pool.name)

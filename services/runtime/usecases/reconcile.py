@@ -12,7 +12,7 @@ from core.records import Instance, Pool
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain.lifecycle import UP
-from services.runtime.ports import Boots
+from services.runtime.ports import Boots, VolumeKind
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.watch import Watch
 
@@ -48,6 +48,8 @@ class Reconcile:
         ]
         for id in self._host.doors.known() - known:
             self._host.doors.remove(id)
+        custom = {entry.record.id for entry in self._store.volumes.entries()}
+        known = known | custom | {entry.record.id for entry in self._store.volume_snapshots.entries()}
         work += [self._sweep_volumes(e.record, known) for e in self._store.pools.entries()]
         used = {entry.record.image for entry in self._store.instances.entries()}
         work += [self._host.rootfs.drop_image(image) for image in sorted(self._host.rootfs.images() - used)]
@@ -64,14 +66,15 @@ class Reconcile:
         await self._host.engine.remove(id)
 
     async def _sweep_volumes(self, pool: Pool, known: set[str]) -> None:
-        """Delete volumes of instances that are gone; only what is named as ours are."""
+        """Delete volumes that nothing is recorded of; only what is named as ours are."""
         if pool.status != "Created":
             return
         driver = self._host.driver(pool.driver)
-        for id in await driver.volumes(pool.name):
-            if _ID.fullmatch(id) and id not in known:
-                log.warning("stray_volume_removed", pool=pool.name, id=id)
-                await driver.delete_volume(pool.name, id)
+        for kind in VolumeKind:
+            for id in await driver.volumes(pool.name, kind=kind):
+                if _ID.fullmatch(id) and id not in known:
+                    log.warning("stray_volume_removed", pool=pool.name, id=id)
+                    await driver.delete_volume(pool.name, id, kind=kind)
 
     async def _adopt_one(self, instance: Instance, *, is_new_boot: bool) -> None:
         observed = self._store.observed_of(instance).record

@@ -6,7 +6,7 @@ import pytest
 
 from core.configkeys.instance import INSTANCE, PROFILE
 from core.configkeys.network import NETWORK
-from core.configkeys.others import POOL, PROJECT, SERVER
+from core.configkeys.others import PROJECT, SERVER
 from core.configkeys.schema import Schema, without_empty
 from core.errors import Invalid
 
@@ -95,7 +95,7 @@ def test_an_empty_value_unsets() -> None:
     assert without_empty({"a": "", "b": "1"}) == {"b": "1"}
 
 
-@pytest.mark.parametrize("schema", [INSTANCE, PROFILE, NETWORK, POOL, PROJECT, SERVER])
+@pytest.mark.parametrize("schema", [INSTANCE, PROFILE, NETWORK, PROJECT, SERVER])
 def test_every_default_passes_its_own_parser(schema: Schema) -> None:
     for key in schema.keys.values():
         if key.default:

@@ -1,0 +1,268 @@
+"""Volumes of storage pools: those of instances and images to look at, custom ones to work with."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from core.errors import Invalid, NotFound
+from core.operations.convert import from_proto
+from gateway.lxd import envelope, etag, filters
+from gateway.lxd import request as req
+from gateway.lxd.views.volumes import (
+    custom_json,
+    snapshot_as_volume,
+    snapshot_in_list,
+    snapshot_json,
+    volume_json,
+)
+from protos.podium.runtime.v1 import instance_pb2 as instances
+from protos.podium.runtime.v1 import storage_pb2 as storage
+from protos.podium.runtime.v1 import volume_pb2 as pb
+
+CUSTOM = "custom"
+_TYPES = ("container", "virtual-machine", CUSTOM, "image")
+
+
+def kind_of(request: web.Request) -> str:
+    """Return the type that the path names. Raises: Invalid."""
+    kind = request.match_info.get("type", "")
+    if kind and kind not in _TYPES:
+        raise Invalid("BAD_TYPE", "Invalid storage volume type name", about=kind[:40])
+    return kind
+
+
+def ref_of(request: web.Request) -> pb.VolumeRef:
+    """Return the custom volume, or the snapshot of one, that the path names. Raises: NotFound."""
+    if kind_of(request) != CUSTOM:
+        raise _missing(request)
+    return pb.VolumeRef(
+        pool=req.name(request),
+        project=req.project(request),
+        name=req.name(request, "volume"),
+        snapshot=request.match_info.get("snapshot", ""),
+    )
+
+
+def _missing(request: web.Request) -> NotFound:
+    return NotFound("NO_VOLUME", "Storage pool volume not found", about=req.name(request, "volume")[:64])
+
+
+# --- lists -------------------------------------------------------------------------------------------
+
+
+async def list_volumes(request: web.Request) -> web.Response:
+    kind = kind_of(request)
+    text = request.query.get("filter", "")
+    holds = filters.parse(text) if text.strip() else None
+    found = await _system_volumes(request) if kind != CUSTOM else []
+    if kind in ("", CUSTOM):
+        found += await _custom_volumes(request)
+    shown = [v for v in found if (not kind or v["type"] == kind) and (holds is None or holds(v))]
+    if req.recursion(request):
+        return envelope.sync(shown)
+    return envelope.sync([_url(request, v) for v in shown])
+
+
+async def _system_volumes(request: web.Request) -> list[dict[str, Any]]:
+    reply = await req.backend(request).storage.ListVolumes(
+        storage.ListVolumesRequest(
+            pool=req.name(request), project=req.project(request), all_projects=_everywhere(request)
+        )
+    )
+    return [volume_json(v) for v in reply.volumes]
+
+
+async def _custom_volumes(request: web.Request) -> list[dict[str, Any]]:
+    reply = await req.backend(request).volumes.ListCustomVolumes(
+        pb.ListCustomVolumesRequest(
+            pool=req.name(request), project=req.project(request), all_projects=_everywhere(request)
+        )
+    )
+    found = []
+    for volume in reply.volumes:
+        found.append(custom_json(volume))
+        found += [snapshot_as_volume(volume, snapshot) for snapshot in volume.snapshots]
+    return found
+
+
+def _everywhere(request: web.Request) -> bool:
+    return request.query.get("all-projects") == "true"
+
+
+def _url(request: web.Request, volume: dict[str, Any]) -> str:
+    name, _, snapshot = volume["name"].partition("/")
+    path = f"/1.0/storage-pools/{req.name(request)}/volumes/{volume['type']}/{quote(name)}"
+    if snapshot:
+        path += f"/snapshots/{quote(snapshot)}"
+    return path if volume["project"] == "default" else f"{path}?project={volume['project']}"
+
+
+# --- one ---------------------------------------------------------------------------------------------
+
+
+async def get_volume(request: web.Request) -> web.Response:
+    if kind_of(request) != CUSTOM:
+        return envelope.sync(await _system_volume(request))
+    volume = await _custom(request)
+    return envelope.sync(custom_json(volume), etag=_tag(volume))
+
+
+async def _custom(request: web.Request) -> Any:
+    reply = await req.backend(request).volumes.GetVolume(pb.GetVolumeRequest(volume=ref_of(request)))
+    return reply.volume
+
+
+def _tag(volume: Any) -> str:
+    return etag.of(volume.name, CUSTOM, dict(volume.config))
+
+
+async def _system_volume(request: web.Request) -> dict[str, Any]:
+    wanted = kind_of(request), req.name(request, "volume")
+    for volume in await _system_volumes(request):
+        if (volume["type"], volume["name"]) == wanted:
+            return volume
+    raise _missing(request)
+
+
+async def volume_state(request: web.Request) -> web.Response:
+    if kind_of(request) == CUSTOM:
+        found = await req.backend(request).volumes.GetVolumeState(
+            pb.GetVolumeStateRequest(volume=ref_of(request))
+        )
+        known = found.HasField("used_bytes")
+        return envelope.sync(_usage(found.used_bytes, found.total_bytes) if known else {"usage": None})
+    if kind_of(request) != "container":
+        raise _missing(request)
+    return await _instance_state(request)
+
+
+async def _instance_state(request: web.Request) -> web.Response:
+    """What the volume of an instance uses is in the state of the instance."""
+    reply = await req.backend(request).instances.GetInstance(
+        instances.GetInstanceRequest(
+            project=req.project(request),
+            name=req.name(request, "volume"),
+            view=instances.INSTANCE_VIEW_FULL,
+        )
+    )
+    return envelope.sync(_usage(sum(reply.instance.state.disk_usage_bytes.values()), 0))
+
+
+def _usage(used: int, total: int) -> dict[str, Any]:
+    return {"usage": {"used": used, "total": total}}
+
+
+# --- changes -----------------------------------------------------------------------------------------
+
+
+async def post_volume(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    _check_new(request, data)
+    message = pb.CreateVolumeRequest(
+        volume=pb.VolumeRef(
+            pool=req.name(request), project=req.project(request), name=req.text(data, "name")
+        ),
+        content_type=req.text(data, "content_type"),
+        description=req.text(data, "description"),
+        config=req.text_map(data, "config"),
+    )
+    source = req.object_of(data, "source")
+    if kind := req.text(source, "type"):
+        raise Invalid("BAD_SOURCE", f'Unknown source type "{kind[:40]}"', about="source.type")
+    done(await req.backend(request).volumes.CreateVolume(message))
+    return envelope.empty()
+
+
+def _check_new(request: web.Request, data: dict[str, Any]) -> None:
+    kind = kind_of(request) or req.text(data, "type")
+    if not req.text(data, "name"):
+        raise Invalid("NO_NAME", "No name provided", about="name")
+    if not kind:
+        raise Invalid("NO_TYPE", "You must provide a storage volume type of the storage volume", about="type")
+    if kind != CUSTOM:
+        raise Invalid(
+            "BAD_TYPE", f'Currently not allowed to create storage volumes of type "{kind[:40]}"', about="type"
+        )
+
+
+async def put_volume(request: web.Request) -> web.Response:
+    data, volume = await req.body(request), await _custom(request)
+    etag.check(request, _tag(volume))
+    message = pb.UpdateVolumeRequest(
+        volume=ref_of(request),
+        config=req.text_map(data, "config"),
+        merge=request.method == "PATCH",
+        expected_revision=volume.revision,
+    )
+    if request.method == "PUT" or data.get("description") is not None:
+        message.description = req.text(data, "description")
+    done(await req.backend(request).volumes.UpdateVolume(message))
+    return envelope.empty()
+
+
+async def move_volume(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    name = req.text(data, "name")
+    await req.backend(request).volumes.RenameVolume(
+        pb.RenameVolumeRequest(volume=ref_of(request), new_name=name)
+    )
+    return envelope.created(f"/1.0/storage-pools/{req.name(request)}/volumes/custom/{quote(name)}")
+
+
+async def delete_volume(request: web.Request) -> web.Response:
+    if kind_of(request) != CUSTOM:
+        await _system_volume(request)
+        kind = kind_of(request)
+        raise Invalid("BAD_TYPE", f'Storage volumes of type "{kind}" cannot be deleted with the storage API')
+    done(await req.backend(request).volumes.DeleteVolume(pb.DeleteVolumeRequest(volume=ref_of(request))))
+    return envelope.empty()
+
+
+def done(reply: Any) -> None:
+    """Raises: what the operation of a short call failed with."""
+    if error := from_proto(reply.operation).error():
+        raise error
+
+
+# --- snapshots ---------------------------------------------------------------------------------------
+
+
+async def list_snapshots(request: web.Request) -> web.Response:
+    if kind_of(request) != CUSTOM:
+        await _system_volume(request)
+        return envelope.sync([])
+    volume = await _custom(request)
+    if req.recursion(request):
+        return envelope.sync([snapshot_in_list(volume, s) for s in volume.snapshots])
+    base = f"/1.0/storage-pools/{volume.pool}/volumes/custom/{quote(volume.name)}/snapshots"
+    return envelope.sync([f"{base}/{quote(s.name)}" for s in volume.snapshots])
+
+
+async def list_backups(request: web.Request) -> web.Response:
+    """None exist yet; the volume must."""
+    await _custom(request)
+    return envelope.sync([])
+
+
+async def get_snapshot(request: web.Request) -> web.Response:
+    snapshot = await snapshot_of(request)
+    return envelope.sync(snapshot_json(snapshot), etag=snapshot_tag(snapshot))
+
+
+async def snapshot_of(request: web.Request) -> Any:
+    """Raises: NotFound."""
+    for snapshot in (await _custom(request)).snapshots:
+        if snapshot.name == req.name(request, "snapshot"):
+            return snapshot
+    raise _missing(request)
+
+
+def snapshot_tag(snapshot: Any) -> str:
+    return etag.of(snapshot.description, stamp(snapshot))
+
+
+def stamp(snapshot: Any) -> int:
+    return int(snapshot.expires_at.ToNanoseconds())

@@ -1,0 +1,80 @@
+"""Custom volumes: what one may be, how it is called in errors, and who uses it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.configkeys.schema import without_empty
+from core.configkeys.storage import check_volume, volume_defaults
+from core.errors import Invalid, Unsupported, WrongState
+from core.records import Pool, Volume
+
+Devices = Mapping[str, Mapping[str, str]]
+FILESYSTEM = "filesystem"
+_SHIFTING = ("security.shifted", "security.unmapped")
+
+
+@dataclass(frozen=True)
+class VolumeRef:
+    """A custom volume, or one of its snapshots, as somebody in *project* names it."""
+
+    pool: str
+    project: str
+    name: str
+    snapshot: str = ""
+
+
+@dataclass(frozen=True)
+class Users:
+    """URLs below /1.0 of what names a volume, and the names of the instances among them that run."""
+
+    urls: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+
+
+def check_content(kind: str) -> str:
+    """Return the content type of a new volume. Raises: Invalid, Unsupported with the reason."""
+    if kind in ("", FILESYSTEM):
+        return FILESYSTEM
+    if kind == "block":
+        raise Unsupported(
+            "NO_BLOCK", "Block volumes are disks of virtual machines, which Podium does not run", about=kind
+        )
+    more = ": an ISO is a disk of virtual machines, which Podium does not run" if kind == "iso" else ""
+    raise Invalid("BAD_CONTENT", f"Invalid volume content type name{more}", about=kind[:40])
+
+
+def checked_config(pool: Pool, project: str, name: str, config: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys that have a value. Raises: Invalid."""
+    check_volume(pool.driver, config, name=f"{project}_{name}")
+    return without_empty(config)
+
+
+def new_config(pool: Pool, project: str, name: str, config: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys of a new volume, with what its pool gives to all."""
+    return {**volume_defaults(pool.driver, pool.config), **checked_config(pool, project, name, config)}
+
+
+def check_change(old: Volume, new: Volume, users: Users) -> None:
+    """Raises: WrongState when a change needs instances to be stopped."""
+    if users.running and any(old.config.get(key) != new.config.get(key) for key in _SHIFTING):
+        raise WrongState(
+            "IN_USE", "Cannot modify shifting with running instances using the volume", about=old.name
+        )
+
+
+def names(devices: Devices, pool: str, name: str) -> list[str]:
+    """Return the devices that are disks of the custom volume *name*."""
+    return [
+        device
+        for device, options in devices.items()
+        if options.get("type") == "disk"
+        and options.get("pool") == pool
+        and options.get("source") == name
+        and options.get("path") != "/"
+    ]
+
+
+def url(kind: str, name: str, project: str) -> str:
+    return f"{kind}/{name}" + ("" if project == "default" else f"?project={project}")

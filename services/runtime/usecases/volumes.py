@@ -1,0 +1,295 @@
+"""Custom volumes: create, change, rename, delete, and who uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from core.errors import AlreadyExists, Busy, NotFound, PodiumError, Stale, WrongState
+from core.names import volume_name
+from core.operations.operation import Context, Operation, Step, Story
+from core.records import Instance, Pool, Volume
+from core.state import codec, keys
+from core.state.repository import Entry
+from core.state.store import Txn
+from core.units import parse_bytes
+from services.runtime.domain import volumes as rules
+from services.runtime.domain.lifecycle import STOPPED
+from services.runtime.domain.volumes import Users, VolumeRef
+from services.runtime.ports import VolumeKind
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.volumeclaims import VolumeClaims, event, key_of
+
+T = TypeVar("T")
+_ATTEMPTS = 8
+_PAUSE_S = 0.02
+_CUSTOM = VolumeKind.CUSTOM
+
+
+@dataclass(frozen=True)
+class NewVolume:
+    """What was asked for."""
+
+    ref: VolumeRef
+    content_type: str = ""
+    description: str = ""
+    config: dict[str, str] = field(default_factory=dict)
+
+
+class Volumes:
+    def __init__(self, host: Host, claims: VolumeClaims) -> None:
+        self._host = host
+        self._store = host.store
+        self._claims = claims
+        claims.runner.register(
+            Story(
+                "volume.create",
+                "Creating storage volume",
+                (Step("make", self._make, self.remove_folders),),
+                on_failure=self.forget,
+            ),
+            Story("volume.update", "Updating storage volume", (Step("bound", self._bound, self._unbound),),
+                  on_failure=self._as_before),
+            Story("volume.delete", "Deleting storage volume", (Step("remove", self._remove),),
+                  on_failure=self._broken),
+        )  # fmt: skip
+
+    # --- what is asked for -------------------------------------------------------------------------
+
+    async def create(self, wanted: NewVolume) -> Operation:
+        """Make an empty volume and return the final record. Raises: Invalid, NotFound, AlreadyExists."""
+        content = rules.check_content(wanted.content_type)
+        volume, txn = self.plan_new(wanted.ref, wanted.config, wanted.description)
+        volume = replace(volume, content_type=content)
+        return await self.accept_new("volume.create", volume, txn, wait=True)
+
+    def plan_new(self, ref: VolumeRef, config: dict[str, str], description: str) -> tuple[Volume, Txn]:
+        """Return the record of a new volume, pending, and a transaction that holds only if it may be."""
+        volume_name(ref.name)
+        pool = self.ready_pool(ref.pool)
+        home = self._store.home_of(ref.project, "storage.volumes")
+        volume = Volume(
+            id=str(uuid.uuid4()),
+            pool=ref.pool,
+            project=home,
+            name=ref.name,
+            description=description,
+            config=rules.new_config(pool.record, home, ref.name, config),
+            created_at=time.time(),
+            status="Pending",
+        )
+        if self._store.volumes.get(key_of(volume)):
+            raise taken(ref.name)
+        txn = Txn().absent(key_of(volume)).exists(keys.project(home))
+        return volume, txn.unchanged(keys.pool(ref.pool), pool.revision)
+
+    async def accept_new(self, kind: str, volume: Volume, txn: Txn, **more: object) -> Operation:
+        try:
+            return await self._claims.accept(kind, volume, txn, **more)  # type: ignore[arg-type]
+        except Stale:
+            if self._store.volumes.get(key_of(volume)):
+                raise taken(volume.name) from None
+            raise Busy("BUSY", "Too much changes right now; try again", about=volume.name) from None
+
+    def ready_pool(self, name: str) -> Entry[Pool]:
+        entry = self._store.pool(name)
+        if entry.record.status != "Created":
+            why = entry.record.error or "it is being made or deleted"
+            raise WrongState("POOL_NOT_READY", f"Storage pool {name!r} cannot be used: {why}", about=name)
+        return entry
+
+    async def update(
+        self, ref: VolumeRef, config: dict[str, str], description: str | None, *, merge: bool, revision: int
+    ) -> Operation:
+        """Change keys and text, and return the final record. Raises: Invalid, NotFound, Stale, WrongState."""
+        entry = self._claims.free(self.find(ref))
+        old = entry.record
+        if revision and entry.revision != revision:
+            raise Stale("STALE", "The storage volume was changed meanwhile; read it again", about=ref.name)
+        wanted = {**old.config, **config} if merge else config
+        pool = self._store.pool(ref.pool).record
+        new = replace(
+            old,
+            config=rules.checked_config(pool, old.project, old.name, wanted),
+            description=old.description if description is None else description,
+        )
+        rules.check_change(old, new, self.users(old))
+        txn = Txn().unchanged(key_of(old), entry.revision)
+        remembered = {"old": codec.encode(replace(old, operation="")).decode()}
+        return await self._claims.accept("volume.update", new, txn, input=remembered, wait=True)
+
+    async def rename(self, ref: VolumeRef, new_name: str) -> None:
+        """Give a volume that no running instance uses another name, and tell those that name it."""
+        volume_name(new_name)
+        await self._again(lambda: self._rename(ref, new_name))
+
+    async def _rename(self, ref: VolumeRef, new_name: str) -> None:
+        entry = self._claims.free(self.find(ref))
+        old, new = entry.record, replace(entry.record, name=new_name)
+        if self._store.volumes.get(key_of(new)):
+            raise taken(new_name)
+        users = self.users(old)
+        if users.running:
+            raise WrongState("IN_USE", "Volume is still in use by running instances", about=old.name)
+        if any(url.startswith("profiles/") for url in users.urls):
+            raise WrongState(
+                "IN_USE", "Volume is still in use by profiles; detach it there first", about=old.name
+            )
+        txn = Txn().unchanged(key_of(old), entry.revision).absent(key_of(new))
+        txn.prefix_unchanged(keys.INSTANCES, self._store.instances.revision)
+        for instance in self._naming(old):
+            renamed = _renamed(instance.record, old, new_name)
+            txn.put(keys.instance(renamed.project, renamed.name), renamed)
+        txn.delete(key_of(old)).put(key_of(new), new)
+        await self._store.commit(txn.emit(event("storage-volume-renamed", new, old_name=old.name)))
+
+    async def delete(self, ref: VolumeRef) -> Operation:
+        """Delete a volume that nothing uses, with its snapshots, and return the final record."""
+        return await self._again(lambda: self._delete(ref))
+
+    async def _delete(self, ref: VolumeRef) -> Operation:
+        entry = self._claims.free(self.find(ref))
+        volume = entry.record
+        if self.users(volume).urls:
+            raise WrongState("IN_USE", "The storage volume is still in use", about=ref.name)
+        txn = Txn().unchanged(key_of(volume), entry.revision)
+        txn.prefix_unchanged(keys.INSTANCES, self._store.instances.revision)
+        txn.prefix_unchanged(keys.PROFILES, self._store.profiles.revision)
+        return await self._claims.accept("volume.delete", replace(volume, status="Deleting"), txn, wait=True)
+
+    # --- what there is -----------------------------------------------------------------------------
+
+    def find(self, ref: VolumeRef) -> Entry[Volume]:
+        """Raises: NotFound."""
+        return self._store.volume(ref.pool, ref.project, ref.name)
+
+    def users(self, volume: Volume) -> Users:
+        urls, running = [], []
+        for entry in self._naming(volume):
+            urls.append(rules.url("instances", entry.record.name, entry.record.project))
+            if self._store.observed_of(entry.record).record.status not in (STOPPED, "error"):
+                running.append(entry.record.name)
+        for profile in self._store.profiles.entries():
+            record = profile.record
+            if self._home(record.project) == volume.project and rules.names(
+                record.devices, volume.pool, volume.name
+            ):
+                urls.append(rules.url("profiles", record.name, record.project))
+        return Users(tuple(urls), tuple(running))
+
+    def _naming(self, volume: Volume) -> list[Entry[Instance]]:
+        """Return the instances that name the volume, by themselves or by a profile."""
+        found = []
+        for entry in self._store.instances.entries():
+            if self._home(entry.record.project) != volume.project:
+                continue
+            devices = self._host.expanded(entry.record).devices
+            if rules.names(devices, volume.pool, volume.name):
+                found.append(entry)
+        return found
+
+    def _home(self, project: str) -> str:
+        try:
+            return self._store.home_of(project, "storage.volumes")
+        except NotFound:
+            return ""
+
+    async def usage(self, volume: Volume) -> tuple[int | None, int]:
+        """Return bytes used, None where the pool cannot tell, and the bound, 0 without one."""
+        driver = self._host.driver_of(volume.pool)
+        found = await driver.usage(volume.pool, [volume.id], kind=_CUSTOM)
+        return found.get(volume.id), bound_of(volume)
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    async def _make(self, ctx: Context) -> None:
+        volume = self._claims.of(ctx)
+        driver = self._host.driver_of(volume.pool)
+        await driver.ensure_volume(volume.pool, volume.id, kind=_CUSTOM, size=bound_of(volume))
+        self.made(ctx, volume)
+
+    def made(self, ctx: Context, volume: Volume) -> None:
+        self._claims.settle(ctx, ctx.txn, replace(volume, status="Created"))
+        ctx.txn.emit(event("storage-volume-created", volume, ctx))
+
+    async def remove_folders(self, ctx: Context) -> None:
+        """Take a volume and its snapshots from the pool. Idempotent."""
+        volume = self._claims.of(ctx)
+        driver = self._host.driver_of(volume.pool)
+        for entry in self._store.snapshots_of(volume):
+            await driver.delete_volume(volume.pool, entry.record.id, kind=_CUSTOM)
+        await driver.delete_volume(volume.pool, volume.id, kind=_CUSTOM)
+
+    async def forget(self, ctx: Context) -> None:
+        """A volume was not made: its name is free again at once."""
+        self._forget(ctx, ctx.undo_txn, self._claims.of(ctx))
+
+    def _forget(self, ctx: Context, txn: Txn, volume: Volume) -> None:
+        for entry in self._store.snapshots_of(volume):
+            txn.delete(keys.volume_snapshot(volume.id, entry.record.name))
+        self._claims.settle(ctx, txn, None)
+        txn.delete(key_of(volume))
+
+    async def _remove(self, ctx: Context) -> None:
+        await self.remove_folders(ctx)
+        volume = self._claims.of(ctx)
+        self._forget(ctx, ctx.txn, volume)
+        ctx.txn.emit(event("storage-volume-deleted", volume, ctx))
+
+    async def _broken(self, ctx: Context) -> None:
+        """A volume that could not be removed keeps its name, by which it is tried again."""
+        self._claims.settle(ctx, ctx.undo_txn, self._claims.of(ctx))
+
+    async def _bound(self, ctx: Context) -> None:
+        new, old = self._claims.of(ctx), _old(ctx)
+        await self._set_bound(new, unless=old)
+        self._claims.settle(ctx, ctx.txn, new)
+        ctx.txn.emit(event("storage-volume-updated", new, ctx))
+
+    async def _unbound(self, ctx: Context) -> None:
+        await self._set_bound(_old(ctx), unless=self._claims.of(ctx))
+
+    async def _set_bound(self, volume: Volume, *, unless: Volume) -> None:
+        if bound_of(volume) != bound_of(unless):
+            driver = self._host.driver_of(volume.pool)
+            await driver.set_quota(volume.pool, volume.id, bound_of(volume), kind=_CUSTOM)
+
+    async def _as_before(self, ctx: Context) -> None:
+        self._claims.settle(ctx, ctx.undo_txn, _old(ctx))
+
+    async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Decide anew while others change what was decided on. Raises: Busy."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await work()
+            except Stale:
+                await asyncio.sleep(_PAUSE_S)
+        raise Busy("BUSY", "Too much changes right now; try again")
+
+
+def bound_of(volume: Volume) -> int:
+    """Return the bound in bytes, 0 for none."""
+    return parse_bytes(volume.config.get("size") or "0")
+
+
+def taken(name: str) -> PodiumError:
+    return AlreadyExists("EXISTS", "Volume by that name already exists", about=name)
+
+
+def _old(ctx: Context) -> Volume:
+    return codec.decode(Volume, ctx.input["old"].encode())
+
+
+def _renamed(instance: Instance, volume: Volume, name: str) -> Instance:
+    naming = rules.names(instance.devices, volume.pool, volume.name)
+    return replace(
+        instance,
+        devices={
+            device: {**options, "source": name} if device in naming else options
+            for device, options in instance.devices.items()
+        },
+    )
