@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: up down purge test test-packages bench-packages lint stubs lock bench packages compose-image compose-test
+.PHONY: up down purge test test-packages bench-packages lint stubs lock bench packages compose-image compose-test crowd-test
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
@@ -36,6 +36,9 @@ test-packages: packages
 
 test: test-packages stubs $(VENV)/.dev
 	@$(PY) -m pytest
+
+crowd-test: test-packages stubs $(VENV)/.dev
+	@PODIUM_CROWD=200 $(PY) -m pytest -s tests/faults/test_crowd.py
 
 lint: stubs $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .

@@ -1,0 +1,78 @@
+"""Many clients and many containers at once: none lost, none doubled, none slow, nothing left.
+
+PODIUM_CROWD says how many containers (`make crowd-test`: 200); the usual run has a handful.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from bench.host import pss_kib
+from bench.memory import companions, control_plane
+from tests.faults.harness import Victim
+
+_COUNT = int(os.environ.get("PODIUM_CROWD", "12"))
+_CLIENTS = 16
+_ANSWER_S = 1.0
+_BESIDE_MIB = 3.0
+_NAMES = [f"crowd-{number:03d}" for number in range(_COUNT)]
+
+
+def test_a_crowd_comes_and_goes_whole(victim: Victim, no_leaks: None) -> None:
+    """What sixteen clients ask for at once is what is there, with ids and addresses of its own."""
+    _by_many(lambda name: victim.side.lxc("launch", victim.image, name))
+
+    instances = victim.side.request("GET", "/1.0/instances?recursion=2")["metadata"]
+
+    assert Counter(instance["name"] for instance in instances) == Counter(_NAMES)
+    assert {instance["status"] for instance in instances} == {"Running"}
+    _are_unique(instances, _address)
+    _are_unique(instances, lambda instance: str(instance["config"]["volatile.last_state.idmap"]))
+    _are_unique(instances, lambda instance: str(instance["state"]["pid"]))
+    _answers_at_once(victim)
+    daemons, stores = control_plane(victim.side)
+    beside = companions(victim.side, {*daemons, *stores})
+    assert sum(map(pss_kib, beside)) / 1024 / _COUNT < _BESIDE_MIB
+
+    _by_many(lambda name: victim.side.lxc("delete", "--force", name))
+
+    assert victim.side.names("crowd-") == []
+
+
+def _by_many(work: Callable[[str], Any]) -> None:
+    with ThreadPoolExecutor(_CLIENTS) as clients:
+        list(clients.map(work, _NAMES))
+
+
+def _address(instance: dict[str, Any]) -> str:
+    found = instance["state"]["network"]["eth0"]["addresses"]
+    return next(str(one["address"]) for one in found if one["family"] == "inet")
+
+
+def _are_unique(instances: list[dict[str, Any]], of: Callable[[dict[str, Any]], str]) -> None:
+    twice = [value for value, count in Counter(map(of, instances)).items() if count > 1]
+    assert not twice
+
+
+def _answers_at_once(victim: Victim) -> None:
+    """The best of three: the guests still boot on the same processors."""
+    asks: dict[str, Callable[[], Any]] = {
+        "lxc list": lambda: victim.side.lxc("list", "--format", "json"),
+        "metrics": lambda: victim.side.lxc("query", "--raw", "/1.0/metrics"),
+        "recursion=2": lambda: victim.side.request("GET", "/1.0/instances?recursion=2"),
+    }
+    seconds = {name: min(_timed(ask) for _ in range(3)) for name, ask in asks.items()}
+    print(json.dumps(seconds))
+    assert max(seconds.values()) < _ANSWER_S, seconds
+
+
+def _timed(ask: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    ask()
+    return time.perf_counter() - begun
