@@ -83,7 +83,11 @@ class Host(Protocol):
         ...
 
     async def leased(self, network: str) -> dict[str, str]:
-        """Return leased addresses and the MACs that hold them."""
+        """Return leased addresses and the MACs, in lower case, that hold them."""
+        ...
+
+    async def release_lease(self, network: Network, address: str, hwaddr: str) -> None:
+        """Let nobody hold *address* any more; it may take another look to be sure."""
         ...
 
     def is_serving(self, network: str) -> bool:

@@ -22,6 +22,11 @@ _TRIES = 1000
 _MAC_PREFIX = "00:16:3e"
 
 
+def is_given(hwaddr: str) -> bool:
+    """Whether a MAC is of the kind that NICs get here; others are of guests' guests or real hosts."""
+    return hwaddr.lower().startswith(_MAC_PREFIX)
+
+
 @dataclass(frozen=True)
 class Subnets:
     """The bridge's own addresses; None when the family is off."""

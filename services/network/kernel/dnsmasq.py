@@ -98,7 +98,7 @@ class Dnsmasq:
         except OSError:
             return {}
         rows = [line.split() for line in lines]
-        return {row[2]: row[1] for row in rows if len(row) >= 4 and "." in row[2]}
+        return {row[2]: row[1].lower() for row in rows if len(row) >= 4 and "." in row[2]}
 
     def write_nics(self, network: Network, nics: list[NicReservation]) -> None:
         """Tell the server of NICs. Blocks shortly."""
@@ -137,13 +137,18 @@ class Dnsmasq:
 
     def _give_back(self, network: Network, nic: NicReservation) -> None:
         """Release the guest's lease, unless another MAC holds the address by now."""
+        if self.leased(network.name).get(nic.ipv4, "") == nic.hwaddr.lower():
+            self.release(network, nic.ipv4, nic.hwaddr)
+
+    def release(self, network: Network, address: str, hwaddr: str) -> None:
+        """Say that who held *address* is gone. It is a datagram, so it may get lost: look again."""
         server = subnets_of(network.config).ipv4
-        if not server or self.leased(network.name).get(nic.ipv4, "").lower() != nic.hwaddr.lower():
+        if not server:
             return
         try:
-            release.send(network.name, nic.ipv4, nic.hwaddr, str(server.ip))
+            release.send(network.name, address, hwaddr, str(server.ip))
         except OSError as exc:
-            log.warning("lease_not_released", address=nic.ipv4, error=str(exc))
+            log.warning("lease_not_released", address=address, error=str(exc))
 
 
 async def _refused(network: Network, output: str) -> WrongState:

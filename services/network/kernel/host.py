@@ -126,6 +126,9 @@ class LinuxHost:
     async def leased(self, network: str) -> dict[str, str]:
         return await asyncio.to_thread(self._dnsmasq.leased, network)
 
+    async def release_lease(self, network: Network, address: str, hwaddr: str) -> None:
+        await asyncio.to_thread(self._dnsmasq.release, network, address, hwaddr)
+
     async def plug(self, nic: NicReservation, pid: int) -> None:
         await self._netlink(lambda links: links.ensure_veth(nic, pid))
         await self._netlink(lambda links: links.shape(nic))

@@ -1,8 +1,14 @@
-"""Give back the NICs of instances that no longer exist: what a crash between two services leaves."""
+"""Give back what nobody has any more: NICs of instances that are gone, and leases of NICs that are.
+
+A crash between two services leaves the first; the second are left when a guest's last words reach a
+busy DHCP server after ours, or one of both is lost on the way.
+"""
 
 from __future__ import annotations
 
 from core.logs import get_logger
+from core.records import Network
+from services.network.domain.addresses import is_given
 from services.network.ports import Host
 from services.network.store import NetworkStore
 from services.network.usecases.nics import Nics
@@ -26,4 +32,15 @@ class Strays:
             log.warning("stray_nics_released", instance=id)
             await self._nics.release(id)
         self._missing = missing
+        for entry in self._store.networks.entries():
+            await self._release_leases(entry.record)
         await self._host.remove_unused()
+
+    async def _release_leases(self, network: Network) -> None:
+        """No two looks are needed: a reservation is known here before its guest can ask."""
+        leased = await self._host.leased(network.name)
+        reserved = {entry.record.hwaddr.lower() for entry in self._store.nics.entries()}
+        for address, hwaddr in leased.items():
+            if is_given(hwaddr) and hwaddr not in reserved:
+                log.info("stray_lease_released", network=network.name, address=address)
+                await self._host.release_lease(network, address, hwaddr)
