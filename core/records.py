@@ -34,6 +34,11 @@ class Instance:
     idmap_size: int = 65536
     pool: str = ""
     image: str = ""
+    base_dir: str = ""
+    """Folder of the squashfs of `image` that is the root; empty where the image itself says it.
+    Set where it came by import or migration: then `image` is no image, but what came."""
+    base_shift: int = 0
+    """What is added to each id below base_dir; other managers shift ids on their disks."""
     schema: int = 1
 
 

@@ -24,6 +24,7 @@ from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
 from protos.podium.image.v1 import image_pb2_grpc as image
+from protos.podium.image.v1 import publish_pb2_grpc
 from protos.podium.network.v1 import network_pb2_grpc as network
 from protos.podium.runtime.v1 import (
     exec_pb2_grpc,
@@ -51,6 +52,7 @@ class Backend:
         self.trust: Any = cluster.TrustServiceStub(lines["cluster"])
         self.warnings: Any = warning_pb2_grpc.WarningServiceStub(lines["cluster"])
         self.images: Any = image.ImageServiceStub(lines["image"])
+        self.publish: Any = publish_pb2_grpc.PublishServiceStub(lines["image"])
         self.networks: Any = network.NetworkServiceStub(lines["network"])
         self.instances: Any = instance_pb2_grpc.InstanceServiceStub(lines["runtime"])
         self.exec: Any = exec_pb2_grpc.ExecServiceStub(lines["runtime"])

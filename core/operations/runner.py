@@ -83,6 +83,9 @@ class Runner:
             raise NotFound("NO_OPERATION", "Operation not found", about=id)
         return found
 
+    def find(self, id: str) -> Operation | None:
+        return self._live.get(id) or self._history.find(id)
+
     def find_live(self, id: str) -> Operation | None:
         return self._live.get(id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -137,6 +138,26 @@ def text_map(data: dict[str, Any], field: str) -> dict[str, str]:
         if item is not None and not isinstance(item, str):
             raise Invalid("BAD_TYPE", f"{field}.{key[:80]} must be a string", about=field)
     return {_clean(field, key): _clean(key[:80], item) for key, item in value.items() if item is not None}
+
+
+def when(data: dict[str, Any], field: str) -> float:
+    """Return a time (RFC 3339) in unix seconds; 0.0 where it is absent, or LXD's way to say never."""
+    value = text(data, field)
+    if not value:
+        return 0.0
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise Invalid("BAD_TIME", f"{field} must be a time as 2030-01-31T12:00:00Z", about=field) from None
+    if found.year == 1:
+        return 0.0
+    return max(found.replace(tzinfo=found.tzinfo or UTC).timestamp(), 0.0)
+
+
+def put_time(target: Any, seconds: float) -> None:
+    """Set a timestamp of a message; 0.0 leaves it unset."""
+    if seconds:
+        target.FromNanoseconds(int(seconds * 1e9))
 
 
 def object_of(data: dict[str, Any], field: str) -> dict[str, Any]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
-
-from core.service import member_service
+from core.service import Servicers, member_service
 from protos.podium.image.v1 import image_pb2_grpc as rpc
+from protos.podium.image.v1 import publish_pb2_grpc
 from services.image.blobs.files import FileBlobs
+from services.image.clients.runtime import RuntimeClient
 from services.image.formats.squashfs import SquashfsConverter
+from services.image.servicer.publish import PublishServicer
 from services.image.servicer.services import ImageServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
 from services.image.store import ImageStore
+from services.image.usecases.about import Abouts
 from services.image.usecases.builds import Builds
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
+from services.image.usecases.publish import Publish
 
 _SWEEP_EVERY_S = 300.0
 
@@ -23,22 +26,24 @@ _SWEEP_EVERY_S = 300.0
 async def main() -> None:
     async with member_service("image") as service:
         store, blobs = ImageStore(service.etcd), FileBlobs(service.settings.state_dir / "images")
-        runner = service.runner()
-        imports = Imports(store, blobs, SquashfsConverter(), runner)
+        runner, converter, roots = service.runner(), SquashfsConverter(), RuntimeClient(service.settings)
+        service.at_end(roots.close)
+        imports = Imports(store, blobs, converter, runner)
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
+        publish = Publish(store, roots, Abouts(blobs, converter), imports, images, runner)
         service.at_end(imports.stop)
         await service.start(store)
         await service.start(runner)
         await imports.clean()
 
-        def register(server: grpc.aio.Server) -> list[str]:
-            rpc.add_ImageServiceServicer_to_server(
-                ImageServicer(store, images, imports, builds, runner), server
-            )
-            return ["podium.image.v1.ImageService"]
-
-        await service.serve(register, runner)
+        servicers = Servicers("podium.image.v1")
+        servicers.add(
+            rpc.add_ImageServiceServicer_to_server, ImageServicer(store, images, imports, builds, runner)
+        )
+        publishing = PublishServicer(publish, runner)
+        servicers.add(publish_pb2_grpc.add_PublishServiceServicer_to_server, publishing)
+        await service.serve(servicers, runner)
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)
             await imports.sweep()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -76,5 +76,25 @@ class Builder(Protocol):
         """Build below *work*, and yield a split image as it comes: ("metadata" or "rootfs", bytes).
 
         Raises: Invalid, Unsupported. Closing it early ends the build.
+        """
+        ...
+
+
+class Roots(Protocol):
+    """Root file systems of instances."""
+
+    def pack(
+        self,
+        project: str,
+        name: str,
+        snapshot: str,
+        *,
+        compression: str,
+        files: Mapping[str, bytes],
+        tell: Tell,
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the root as an archive: a squashfs, or a tarball of *files* and the root as "rootfs".
+
+        Raises: NotFound, WrongState. Closing it early ends the packing.
         """
         ...

@@ -61,6 +61,17 @@ class ImageStore:
                 self.images.apply(kv.key, entry_of(Image, kv).record, kv.revision)
         return self._matching(project, prefix)
 
+    async def instance(self, project: str, name: str) -> Instance:
+        """Return an instance as it is now. Raises: NotFound."""
+        key = keys.instance(project, name)
+        found = self.instances.get(key)
+        if found is None and (kv := await self.store.get(key)):
+            # A client may have seen it made before this cache was told.
+            found = entry_of(Instance, kv)
+        if found is None:
+            raise NotFound("NO_INSTANCE", "Instance not found", about=shown(name))
+        return found.record
+
     def alias(self, project: str, name: str) -> Entry[Alias]:
         entry = self.aliases.get(keys.alias(project, name))
         if entry is None:

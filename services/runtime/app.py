@@ -12,6 +12,7 @@ from protos.podium.runtime.v1 import (
     guest_pb2_grpc,
     instance_pb2_grpc,
     storage_pb2_grpc,
+    transfer_pb2_grpc,
     volume_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
@@ -28,6 +29,7 @@ from services.runtime.servicer.guest import GuestServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.storage import StorageServicer
+from services.runtime.servicer.transfer import TransferServicer
 from services.runtime.servicer.volumes import VolumeServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
@@ -40,6 +42,7 @@ from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.guest import Guests
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
@@ -94,6 +97,8 @@ async def main() -> None:
         servicers.add(
             volume_pb2_grpc.add_VolumeServiceServicer_to_server, VolumeServicer(host, volume_claims, volumes)
         )
+        transfers = TransferServicer(Packs(host, settings.state_dir))
+        servicers.add(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfers)
         await service.serve(servicers, runner)
         await service.until_stopped()
 

@@ -258,9 +258,19 @@ class RootFs(Protocol):
         ...
 
     async def ensure_mounted(
-        self, id: str, lower: Path | None, volume: Path, idmap_base: int, idmap_size: int
+        self,
+        id: str,
+        lower: Path | None,
+        volume: Path,
+        idmap_base: int,
+        idmap_size: int,
+        *,
+        shift: int = 0,
     ) -> Path:
-        """Mount overlay(lower, volume) id-mapped at instances/ID/rootfs and return that path."""
+        """Mount overlay(lower, volume) id-mapped at instances/ID/rootfs and return that path.
+
+        *shift* is what was added to each id in *lower*.
+        """
         ...
 
     async def ensure_unmounted(self, id: str) -> None: ...

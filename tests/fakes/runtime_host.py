@@ -95,7 +95,14 @@ class FakeRootFs:
         return None
 
     async def ensure_mounted(
-        self, id: str, lower: Path | None, volume: Path, idmap_base: int, idmap_size: int
+        self,
+        id: str,
+        lower: Path | None,
+        volume: Path,
+        idmap_base: int,
+        idmap_size: int,
+        *,
+        shift: int = 0,
     ) -> Path:
         self.mounted.add(id)
         return Path("/instances") / id

@@ -96,6 +96,28 @@ class Image:
         self.reach(victim, ABSENT)
 
 
+class Published:
+    """The alias of an image that is made of a stopped instance."""
+
+    path = "/1.0/images/aliases/step-published"
+
+    def state(self, victim: Victim) -> str:
+        return state_at(victim, self.path, field="type")
+
+    def reach(self, victim: Victim, state: str) -> None:
+        self._unpublish(victim)
+        INSTANCE.reach(victim, STOPPED)
+
+    def remove(self, victim: Victim) -> None:
+        self._unpublish(victim)
+        INSTANCE.remove(victim)
+
+    def _unpublish(self, victim: Victim) -> None:
+        for image in victim.side.request("GET", "/1.0/images?recursion=1")["metadata"]:
+            if "step" in image["properties"]:
+                call(victim, "DELETE", f"/1.0/images/{image['fingerprint']}")
+
+
 class Built:
     """The alias of an image that was built before, so that building it again needs no packages."""
 
@@ -140,7 +162,7 @@ class Listed:
                 call(victim, "DELETE", f"{self.folder}/{name}")
 
 
-INSTANCE, IMAGE, BUILT = Instance(), Image(), Built()
+INSTANCE, IMAGE, BUILT, PUBLISHED = Instance(), Image(), Built(), Published()
 BRIDGE = Listed("/1.0/networks", {"name": NETWORK, "config": {"ipv6.address": "none"}})
 
 
@@ -295,6 +317,11 @@ _ONE, _NET, _POOL = f"/1.0/instances/{NAME}", f"/1.0/networks/{NETWORK}", f"/1.0
 _RENAMED, _CHANGED = {"name": f"{NAME}-renamed"}, {"config": {"user.x": "1"}}
 _VOLUME, _SMALLER = f"{CUSTOM.folder}/{CUSTOM.names[0]}", {"config": {"size": "32MiB"}}
 _NO_NAT = {"config": {"ipv4.nat": "false"}}
+_PUBLISH = {
+    "source": {"type": "instance", "name": NAME},
+    "properties": {"step": "published"},
+    "aliases": [{"name": "step-published"}],
+}
 _LAUNCH = functools.partial(new_instance, start=True)
 
 SCENARIOS = (
@@ -313,6 +340,9 @@ SCENARIOS = (
     Scenario("nics.plug", INSTANCE, RUNNING, (RUNNING,), plug),
     Scenario("image.build", BUILT, ABSENT, (ABSENT, "container"), build, keeps=True),
     Scenario("image.import", IMAGE, ABSENT, (ABSENT, CREATED), upload),
+    Scenario(
+        "image.publish", PUBLISHED, ABSENT, (ABSENT, "container"), _ask("POST", "/1.0/images", _PUBLISH)
+    ),
     Scenario("image.delete", IMAGE, CREATED, (ABSENT,), _ask("DELETE", f"/1.0/images/{tiny_image()[0]}")),
     Scenario("network.create", BRIDGE, ABSENT, (ABSENT, CREATED), _ask("POST", BRIDGE.folder, BRIDGE.body)),
     Scenario("network.update", BRIDGE, CREATED, (CREATED,), _ask("PATCH", _NET, _NO_NAT)),

@@ -15,13 +15,14 @@ from core.errors import Invalid, NotFound, Unsupported
 from gateway.backend import Backend
 from gateway.lxd import envelope, etag, filters, streams
 from gateway.lxd import request as req
+from gateway.lxd.handlers import publish
 from gateway.lxd.views.others import alias_json, image_json
 from protos.podium.image.v1 import image_pb2 as pb
 
 _CHUNK = 1 << 20
 _JSON_LIMIT = 1 << 20
 _STALL_S = 60.0
-_SOURCES = ("image", "url", "instance", "container", "virtual-machine", "snapshot")
+_SOURCES = ("image", "url")
 _PARTS = {"metadata": pb.IMAGE_PART_METADATA, "rootfs": pb.IMAGE_PART_ROOTFS}
 
 
@@ -106,7 +107,7 @@ async def post_image(request: web.Request) -> web.Response:
     else:
         first = await _in_time(_first(request))
         if first.lstrip()[:1] == b"{":
-            await _refuse_source(request, first)
+            return await _from_source(request, first)
         parts = _raw(request, first)
     backend = req.backend(request)
     reply = await backend.images.UploadImage(_upload(_header(request), parts))
@@ -118,13 +119,16 @@ async def _first(request: web.Request) -> bytes:
     return request[req.BODY] if req.BODY in request else await request.content.readany()
 
 
-async def _refuse_source(request: web.Request, body: bytes) -> None:
+async def _from_source(request: web.Request, body: bytes) -> web.Response:
     while len(body) <= _JSON_LIMIT and (more := await _in_time(request.content.readany())):
         body += more
-    kind = req.text(req.object_of(req.parse_object(body), "source"), "type")
+    data = req.parse_object(body)
+    kind = req.text(req.object_of(data, "source"), "type")
+    if kind in publish.SOURCES:
+        return await publish.publish(request, data)
     if kind not in _SOURCES:
         raise Invalid("BAD_SOURCE", f"Unknown source type {kind[:40]!r}", about="source.type")
-    raise Unsupported("NO_SOURCES", "Only uploads are supported yet; publish and copies from servers are not")
+    raise Unsupported("NO_SOURCES", "Images of other servers must be downloaded and imported first")
 
 
 def _header(request: web.Request) -> pb.UploadHeader:

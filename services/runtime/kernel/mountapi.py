@@ -11,7 +11,7 @@ import ctypes
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.errors import Unsupported
@@ -20,9 +20,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _CLONE, _CLOEXEC = 1, os.O_CLOEXEC
-_MOVE_EMPTY_PATH = 4
+_MOVE_EMPTY_PATH, _MOVE_EMPTY_TARGET = 0x4, 0x40
 _ATTR_IDMAP = 0x100000
-_SET_FD, _CMD_CREATE = 5, 6
+_SET_STRING, _SET_FD, _CMD_CREATE = 1, 5, 6
+_ATTR_READ_ONLY, _ATTR_NO_SUID_DEV_EXEC = 0x1, 0xE
 _MNT_DETACH = 2
 
 
@@ -58,21 +59,22 @@ class UserNamespaces:
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._kept: dict[tuple[int, int], int] = {}
+        self._kept: dict[tuple[int, int, int], int] = {}
         self._lock = threading.Lock()
 
-    def get(self, base: int, size: int) -> int:
+    def get(self, base: int, size: int, shift: int = 0) -> int:
         """Return a descriptor of its own, to be closed by the caller."""
+        key = (base, size, shift)
         with self._lock:
-            if (base, size) not in self._kept:
-                self._kept[base, size] = user_namespace(base, size)
+            if key not in self._kept:
+                self._kept[key] = user_namespace(base, size, shift)
                 if len(self._kept) > self._most:
                     os.close(self._kept.pop(next(iter(self._kept))))
-            return os.dup(self._kept[base, size])
+            return os.dup(self._kept[key])
 
 
-def user_namespace(base: int, size: int) -> int:
-    """Return a descriptor of a user namespace that maps 0..size-1 to base.. on the host.
+def user_namespace(base: int, size: int, shift: int = 0) -> int:
+    """Return a descriptor of a user namespace that maps shift..shift+size-1 to base.. on the host.
 
     The id after the range maps host root: overlayfs makes its work folder with the mounter's
     credentials. The namespace is made by a child process, since this one has threads.
@@ -84,7 +86,7 @@ def user_namespace(base: int, size: int) -> int:
     try:
         child.stdin.write(b".")
         child.stdout.read(1)  # the echo comes from cat, so unshare is done
-        table = f"0 {base} {size}\n{size} 0 1\n"
+        table = f"{shift} {base} {size}\n" + (f"{shift + size} 0 1\n" if base else "")
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{child.pid}/{name}").write_text(table)
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -117,15 +119,19 @@ def _set_fd(fs: int, key: str, fd: int) -> None:
     _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_SET_FD), _text(key), None, ctypes.c_int(fd))
 
 
-def mount_overlay(lower: Path, data: Path, target: Path, userns: int) -> None:
+def mount_overlay(
+    lower: Path, data: Path, target: Path, userns: int, *, lower_userns: int | None = None
+) -> None:
     """Mount overlay(lower, data/upper) at *target*, both layers id-mapped; nothing is chowned.
+
+    *lower_userns* maps the ids of *lower*, where they are others than those of *data*.
 
     Raises: Unsupported on kernels that do not take layers as descriptors (before 6.15).
     """
     with descriptors() as fds:
         fs = _call(_FSOPEN, _text("overlay"), ctypes.c_uint(1))
         fds.append(fs)
-        fds.append(_idmapped(lower, userns))
+        fds.append(_idmapped(lower, userns if lower_userns is None else lower_userns))
         try:
             _set_fd(fs, "lowerdir+", fds[-1])
         except OSError as exc:
@@ -161,3 +167,44 @@ def unmount(path: Path) -> None:
 
 def is_mount(path: Path) -> bool:
     return os.path.ismount(path)
+
+
+def detached(kind: str, layers: Sequence[int] = (), *, read_only: bool = False) -> int:
+    """Return a new mount that has no place: it is seen through this descriptor alone, and ends with it.
+
+    *layers*: the folders of an overlay, uppermost first, as descriptors.
+    """
+    with descriptors() as fds:
+        fs = _call(_FSOPEN, _text(kind), ctypes.c_uint(1))
+        fds.append(fs)
+        if not layers:
+            _call(
+                _FSCONFIG,
+                ctypes.c_int(fs),
+                ctypes.c_uint(_SET_STRING),
+                _text("mode"),
+                _text("0755"),
+                ctypes.c_int(0),
+            )
+        for layer in layers:
+            _set_fd(fs, "lowerdir+", layer)
+        _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))
+        attributes = _ATTR_NO_SUID_DEV_EXEC | (_ATTR_READ_ONLY if read_only else 0)
+        return _call(_FSMOUNT, ctypes.c_int(fs), ctypes.c_uint(1), ctypes.c_uint(attributes))
+
+
+def attach(mount: int, folder: int) -> None:
+    """Put a detached mount onto *folder*, which may itself lie in a detached one (Linux 6.15)."""
+    _call(
+        _MOVE_MOUNT,
+        ctypes.c_int(mount),
+        _text(""),
+        ctypes.c_int(folder),
+        _text(""),
+        ctypes.c_uint(_MOVE_EMPTY_PATH | _MOVE_EMPTY_TARGET),
+    )
+
+
+def shifted(path: Path, userns: int) -> int:
+    """Return *path* as a detached mount whose ids *userns* maps."""
+    return _idmapped(path, userns)

@@ -36,9 +36,12 @@ class LinuxRootFs:
         target = self._images / fingerprint
         async with self._image_lock:
             await asyncio.to_thread(_mount_image, squashfs, target)
-        lower = target / rootfs_dir if rootfs_dir else target
-        if not stat.S_ISDIR(os.lstat(lower).st_mode):
-            raise Invalid("NO_ROOTFS", f"The rootfs of image {fingerprint[:12]} is not a folder")
+        lower = target
+        for part in rootfs_dir.split("/") if rootfs_dir else ():
+            # Each on its own: a link on the way would lead to a folder of the host.
+            lower /= part
+            if part in ("", ".", "..") or not _is_folder(lower):
+                raise Invalid("NO_ROOTFS", f"The rootfs of image {fingerprint[:12]} is not a folder")
         return lower
 
     async def drop_image(self, fingerprint: str) -> None:
@@ -52,9 +55,16 @@ class LinuxRootFs:
         await asyncio.to_thread(_seed, volume / "upper", files, lower)
 
     async def ensure_mounted(
-        self, id: str, lower: Path | None, volume: Path, idmap_base: int, idmap_size: int
+        self,
+        id: str,
+        lower: Path | None,
+        volume: Path,
+        idmap_base: int,
+        idmap_size: int,
+        *,
+        shift: int = 0,
     ) -> Path:
-        return await asyncio.to_thread(self._mount, id, lower, volume, idmap_base, idmap_size)
+        return await asyncio.to_thread(self._mount, id, lower, volume, idmap_base, idmap_size, shift)
 
     async def ensure_unmounted(self, id: str) -> None:
         await asyncio.to_thread(mountapi.unmount, self._instances / id / "rootfs")
@@ -62,7 +72,7 @@ class LinuxRootFs:
     def is_mounted(self, id: str) -> bool:
         return mountapi.is_mount(self._instances / id / "rootfs")
 
-    def _mount(self, id: str, lower: Path | None, volume: Path, base: int, size: int) -> Path:
+    def _mount(self, id: str, lower: Path | None, volume: Path, base: int, size: int, shift: int) -> Path:
         folder = self._instances / id
         target = folder / "rootfs"
         target.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -74,12 +84,14 @@ class LinuxRootFs:
             lower = volume / "empty"
             lower.mkdir(exist_ok=True)
         os.chmod(volume / "upper", stat.S_IMODE(os.lstat(lower).st_mode))
-        userns = self._namespaces.get(base, size)
-        try:
-            mountapi.mount_overlay(lower, volume, target, userns)
-        finally:
-            os.close(userns)
+        with mountapi.descriptors() as fds:
+            fds += [self._namespaces.get(base, size), self._namespaces.get(base, size, shift)]
+            mountapi.mount_overlay(lower, volume, target, fds[0], lower_userns=fds[1])
         return target
+
+
+def _is_folder(path: Path) -> bool:
+    return path.exists() and stat.S_ISDIR(os.lstat(path).st_mode)
 
 
 def _mount_image(squashfs: Path, target: Path) -> None:

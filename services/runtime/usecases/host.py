@@ -70,7 +70,8 @@ class Host:
             return None
         home = self.store.home_of(instance.project, "images")
         prepared = await self.images.prepare(home, instance.image)
-        return await self.rootfs.ensure_image(instance.image, prepared.squashfs, prepared.rootfs_dir)
+        root = instance.base_dir or prepared.rootfs_dir
+        return await self.rootfs.ensure_image(instance.image, prepared.squashfs, root)
 
     async def volume(self, instance: Instance) -> Path:
         size = root_of(self.expanded(instance).devices).size
@@ -87,7 +88,12 @@ class Host:
     async def mount(self, instance: Instance) -> Path:
         lower, volume = await asyncio.gather(self.lower(instance), self.volume(instance))
         return await self.rootfs.ensure_mounted(
-            instance.id, lower, volume, instance.idmap_base, instance.idmap_size
+            instance.id,
+            lower,
+            volume,
+            instance.idmap_base,
+            instance.idmap_size,
+            shift=instance.base_shift,
         )
 
     async def reserve(

@@ -1,0 +1,38 @@
+"""POST /1.0/images with an instance or snapshot as source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from gateway.lxd import envelope
+from gateway.lxd import request as req
+from protos.podium.image.v1 import image_pb2, publish_pb2
+from protos.podium.runtime.v1 import transfer_pb2
+
+SOURCES = ("instance", "container", "virtual-machine", "snapshot")
+
+
+async def publish(request: web.Request, data: dict[str, Any]) -> web.Response:
+    backend, project = req.backend(request), req.project(request)
+    home = backend.effective_project(project, "images")
+    name, _, snapshot = req.text(req.object_of(data, "source"), "name").partition("/")
+    message = publish_pb2.PublishInstanceRequest(
+        project=home,
+        instance=transfer_pb2.InstanceRef(project=project, name=name, snapshot=snapshot),
+        public=req.flag(data, "public"),
+        aliases=[image_pb2.Alias(project=home, name=alias) for alias in _aliases(data)],
+        compression=req.text(data, "compression_algorithm"),
+    )
+    if data.get("properties") is not None:
+        message.properties.values.update(req.text_map(data, "properties"))
+        message.properties.SetInParent()
+    req.put_time(message.expires_at, req.when(data, "expires_at"))
+    reply = await backend.publish.PublishInstance(message)
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+def _aliases(data: dict[str, Any]) -> list[str]:
+    found = data.get("aliases") or []
+    return [req.text(alias if isinstance(alias, dict) else {}, "name") for alias in found]

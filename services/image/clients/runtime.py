@@ -1,0 +1,43 @@
+"""The runtime, as the use cases want it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from core.rpc.client import channel
+from core.settings import Settings
+from protos.podium.runtime.v1 import transfer_pb2 as pb
+from protos.podium.runtime.v1 import transfer_pb2_grpc as rpc
+from services.image.ports import Tell
+
+
+class RuntimeClient:
+    """Implements ports.Roots."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._channel = channel(settings, "runtime")
+        self._stub: Any = rpc.TransferServiceStub(self._channel)
+
+    async def pack(
+        self,
+        project: str,
+        name: str,
+        snapshot: str,
+        *,
+        compression: str,
+        files: Mapping[str, bytes],
+        tell: Tell,
+    ) -> AsyncGenerator[bytes, None]:
+        ref = pb.InstanceRef(project=project, name=name, snapshot=snapshot)
+        request = pb.PackRootRequest(instance=ref, compression=compression, files=files)
+        async with aclosing(self._stub.PackRoot(request)) as messages:
+            async for message in messages:
+                if message.WhichOneof("message") == "chunk":
+                    yield message.chunk
+                else:
+                    await tell(f"{message.packed_bytes / 1e6:.2f}MB")
+
+    async def close(self) -> None:
+        await self._channel.close()

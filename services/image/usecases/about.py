@@ -1,0 +1,61 @@
+"""What came with the root of an instance: metadata.yaml and its templates, from image or backup."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.errors import Invalid
+from services.image.domain import metadata as meta
+from services.image.ports import Blobs, Converter
+
+_TEMPLATE_MAX = 1 << 20
+_ALL_MAX = 8 << 20
+
+
+@dataclass(frozen=True)
+class About:
+    """metadata as parsed; templates: name of the file to its text."""
+
+    metadata: dict[str, Any] = field(default_factory=dict)
+    templates: dict[str, bytes] = field(default_factory=dict)
+
+
+class Abouts:
+    def __init__(self, blobs: Blobs, converter: Converter) -> None:
+        self._blobs = blobs
+        self._converter = converter
+
+    async def of(self, fingerprint: str, base_dir: str) -> About:
+        """Return what came with the root in folder *base_dir* of a base; nothing where it has none."""
+        if not fingerprint:
+            return About()
+        part = self._blobs.part(fingerprint, "metadata")
+        if base_dir or not part.exists():
+            folder = base_dir.rpartition("/")[0]
+            return await self._read(self._blobs.squashfs(fingerprint), folder and f"{folder}/")
+        id = str(uuid.uuid4())
+        try:
+            unpacked = self._blobs.staging(id) / "metadata.squashfs"
+            await self._converter.convert(part, unpacked)
+            return await self._read(unpacked, "")
+        finally:
+            await asyncio.to_thread(self._blobs.drop_staging, id)
+
+    async def _read(self, squashfs: Path, folder: str) -> About:
+        try:
+            metadata = meta.parse(
+                await self._converter.read(squashfs, f"{folder}metadata.yaml", meta.MAX_BYTES)
+            )
+        except Invalid:
+            return About()
+        templates: dict[str, bytes] = {}
+        for name in {template["template"] for template in metadata["templates"].values()}:
+            path = f"{folder}templates/{name}"
+            templates[name] = await self._converter.read(squashfs, path, _TEMPLATE_MAX)
+            if sum(map(len, templates.values())) > _ALL_MAX:
+                raise meta.bad("its templates are larger than 8 MiB together")
+        return About(metadata, templates)
