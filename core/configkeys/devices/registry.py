@@ -1,0 +1,69 @@
+"""All types of devices by name, and the check of a whole set of devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from core.configkeys.devices import others, unix
+from core.configkeys.devices.disk import DISK
+from core.configkeys.devices.gpu import GPU
+from core.configkeys.devices.nic import NIC
+from core.configkeys.devices.proxy import PROXY
+from core.configkeys.devices.schema import DeviceType, Options
+from core.configkeys.devices.usb import USB
+from core.errors import Invalid
+from core.names import device_name
+
+TYPES: dict[str, DeviceType] = {
+    kind.name: kind
+    for kind in (
+        DISK,
+        GPU,
+        NIC,
+        PROXY,
+        USB,
+        unix.UNIX_BLOCK,
+        unix.UNIX_CHAR,
+        unix.UNIX_HOTPLUG,
+        others.INFINIBAND,
+        others.NONE,
+        others.PCI,
+        others.TPM,
+    )
+}
+
+
+def check_devices(devices: Mapping[str, Options]) -> None:
+    """Check the devices of a profile. Raises: Invalid, naming the device and what is wrong."""
+    for name, options in devices.items():
+        device_name(name)
+        _check(name, options)
+
+
+def check_instance_devices(devices: Mapping[str, Options]) -> None:
+    """The same for those of an instance after its profiles, in LXD's words."""
+    try:
+        check_devices(devices)
+    except Invalid as exc:
+        raise Invalid(exc.reason, f"Invalid devices: {exc.message}", about=exc.about) from None
+
+
+def _check(name: str, options: Options) -> None:
+    try:
+        _loaded(name, options).check(options)
+    except ValueError as exc:
+        sentence = f'Device validation failed for "{name}": {exc}'
+        raise Invalid("BAD_DEVICE", sentence, about=name) from None
+
+
+def _loaded(name: str, options: Options) -> DeviceType:
+    try:
+        if not options.get("type"):
+            raise ValueError("Missing device type in config")
+        kind = TYPES.get(options["type"])
+        if kind is None:
+            raise ValueError("Unsupported device type")
+        kind.loads(options)
+    except ValueError as exc:
+        raise ValueError(f'Failed loading device "{name}": {exc}') from None
+    return kind
