@@ -16,6 +16,8 @@ from protos.podium.runtime.v1 import (
     volume_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
+from services.runtime.devices.facts import HostFacts
+from services.runtime.devices.linux import LinuxDevices
 from services.runtime.domain.target import Target
 from services.runtime.engine.lxc import LxcEngine
 from services.runtime.kernel.boot import BootMarker
@@ -114,6 +116,8 @@ def _host(settings: Settings, store: RuntimeStore, images: ImageClient, networks
         images=images,
         networks=networks,
         drivers=drivers,
+        devices=LinuxDevices(settings.state_dir),
+        facts=HostFacts(),
         missing_drivers=missing,
         doors=GuestDoors(settings.state_dir),
     )

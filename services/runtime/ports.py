@@ -6,11 +6,13 @@ be repeated; everything that blocks runs in a thread inside the implementation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+from services.runtime.domain.devices.plan import DevicePlan
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class EnginePlan:
     """All the engine needs to start an instance. Values are checked again when rendered.
 
     limits: cgroup files by logical name, see Cgroups.plan. environment and sysctls: name to value.
+    is_held: whether init waits until the caller has made ready what it needs, see Engine.start.
     """
 
     id: str
@@ -55,6 +58,8 @@ class EnginePlan:
     rlimits: dict[str, str] = field(default_factory=dict)
     limits: dict[str, str] = field(default_factory=dict)
     nesting: bool = False
+    device_rules: tuple[str, ...] = ()
+    is_held: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,18 @@ class Engine(Protocol):
 
     version: str
 
-    async def start(self, plan: EnginePlan) -> int:
+    async def start(self, plan: EnginePlan, ready: Callable[[int], Awaitable[None]] | None = None) -> int:
         """Start and return the host pid of its init. Idempotent: a running one is returned.
+
+        A plan that is held calls *ready* with that pid when its namespaces are complete and its init has
+        not begun; a running one that is not held any more calls it too. What it raises ends the start.
 
         Raises: WrongState with the engine's own words.
         """
+        ...
+
+    def release(self, id: str) -> None:
+        """Let go an init that waits since whoever held it was killed. Idempotent."""
         ...
 
     def pid(self, id: str) -> int:
@@ -376,6 +388,35 @@ class Doors(Protocol):
     def remove(self, id: str) -> None: ...
 
     def known(self) -> set[str]: ...
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A running instance as its devices see it."""
+
+    id: str
+    project: str
+    name: str
+    pid: int
+    idmap_base: int
+    idmap_size: int
+
+
+class GuestDevices(Protocol):
+    """Devices inside running instances. What is plugged is looked up, never remembered."""
+
+    async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
+        """Plug what is missing and unplug what is not planned. Repeatable, also after half of it.
+
+        *starting*: init has not begun, and the rules of the cgroup are the engine's.
+
+        Raises: WrongState naming the device that could not be plugged.
+        """
+        ...
+
+    async def clear(self, id: str) -> None:
+        """Forget the devices of an instance that does not run. Repeatable."""
+        ...
 
 
 class Boots(Protocol):

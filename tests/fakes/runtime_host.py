@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import NotFound, Unsupported, WrongState
-from services.runtime.ports import EnginePlan, ExitRecord, NicPlan, PoolSpace, Usage, VolumeKind
+from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, cannot_start
+from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
 from services.runtime.usecases.peers import FoundImage, PreparedImage
 
 
@@ -23,12 +24,17 @@ class FakeEngine:
         self.target = "stop"
         self._gone: dict[str, asyncio.Event] = {}
 
-    async def start(self, plan: EnginePlan) -> int:
+    async def start(self, plan: EnginePlan, ready: Callable[[int], Awaitable[None]] | None = None) -> int:
         if self.fails:
             raise WrongState("START_FAILED", "The engine said no")
         self.plans.append(plan)
+        if ready:
+            await ready(4000 + len(self.plans))
         self._gone[plan.id] = asyncio.Event()
         return self.pids.setdefault(plan.id, 4000 + len(self.plans))
+
+    def release(self, id: str) -> None:
+        return None
 
     def pid(self, id: str) -> int:
         return self.pids.get(id, 0)
@@ -237,6 +243,50 @@ class FakeDoors:
 
     def known(self) -> set[str]:
         return set(self.open)
+
+
+class FakeDevices:
+    """Devices by instance, as they were last ensured."""
+
+    def __init__(self) -> None:
+        self.plugged: dict[str, list[str]] = {}
+        self.refuses = ""
+
+    async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
+        if self.refuses in {plan.device for plan in plans}:
+            raise cannot_start(self.refuses, "The kernel said no")
+        self.plugged[guest.id] = [plan.device for plan in plans]
+
+    async def clear(self, id: str) -> None:
+        self.plugged.pop(id, None)
+
+
+class FakeFacts:
+    """A host with the nodes and devices it was given."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, HostNode] = {}
+        self.found: list[HostDevice] = []
+        self.programs: set[str] = set()
+        self.interfaces: set[str] = set()
+
+    def node(self, path: str) -> HostNode | None:
+        return self.nodes.get(path)
+
+    def is_there(self, path: str) -> bool:
+        return path in self.nodes
+
+    def devices(self) -> Sequence[HostDevice]:
+        return self.found
+
+    def has_program(self, name: str) -> bool:
+        return name in self.programs
+
+    def has_interface(self, name: str) -> bool:
+        return name in self.interfaces
+
+    def volume(self, pool: str, name: str) -> str:
+        return f"/pools/{pool}/{name}"
 
 
 class FakeImages:

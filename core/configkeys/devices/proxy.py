@@ -109,7 +109,7 @@ def _rules(options: Options) -> None:
 
 
 def _counts(options: Options, listen: Address, connect: Address) -> None:
-    if len(connect.ports) > len(listen.ports):
+    if len(connect.ports) > max(len(listen.ports), 1):
         raise ValueError("Mismatch between listen port(s) and connect port(s) count")
     if len(connect.ports) > 1 and len(connect.ports) != len(listen.ports):
         raise ValueError("Invalid port range")

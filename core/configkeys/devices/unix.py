@@ -6,10 +6,10 @@ from core.configkeys.devices.schema import (
     OWNER,
     DeviceType,
     Options,
+    anything,
     boolean,
     device_number,
     hex_id,
-    plain_path,
 )
 from core.units import parse_bool
 
@@ -17,7 +17,6 @@ from core.units import parse_bool
 def _in_dev(value: str) -> None:
     if not value.startswith("/dev/"):
         raise ValueError("Path needs to be in /dev")
-    plain_path(value)
 
 
 def _rules(options: Options) -> None:
@@ -32,7 +31,7 @@ def _hotplug_rules(options: Options) -> None:
 
 _NODE = {
     "source": _in_dev,
-    "path": plain_path,
+    "path": anything,
     "major": device_number,
     "minor": device_number,
     "required": boolean,

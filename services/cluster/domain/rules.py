@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from core.configkeys import others
+from core.configkeys.devices.registry import check_devices
 from core.configkeys.instance import check_profile
-from core.configkeys.schema import ConfigKey, text, without_empty
+from core.configkeys.schema import ConfigKey, without_empty
 from core.errors import Forbidden, Invalid
-from core.names import device_name
 from core.records import Instance, Profile
 
 _MAX_DEVICES = 64
@@ -35,30 +35,10 @@ def checked_profile(profile: Profile) -> Profile:
     """Return *profile* without empty keys. Raises: Invalid."""
     config = without_empty(profile.config)
     check_profile(config)
+    if len(profile.devices) > _MAX_DEVICES:
+        raise Invalid("TOO_MANY_DEVICES", f"At most {_MAX_DEVICES} devices are allowed")
     check_devices(profile.devices)
     return Profile(profile.project, profile.name, profile.description, config, profile.devices)
-
-
-def check_devices(devices: Mapping[str, Mapping[str, str]]) -> None:
-    if len(devices) > _MAX_DEVICES:
-        raise Invalid("TOO_MANY_DEVICES", f"At most {_MAX_DEVICES} devices are allowed")
-    for name, options in devices.items():
-        device_name(name)
-        if not options.get("type"):
-            raise Invalid("NO_DEVICE_TYPE", f"Device {name!r} has no type; set one", about=name)
-        check_options(name, options)
-
-
-def check_options(device: str, options: Mapping[str, str]) -> None:
-    """Raises: Invalid when a value holds what could break out of a line of a generated file."""
-    for key, value in options.items():
-        try:
-            text(key)
-            text(value)
-        except ValueError as exc:
-            raise Invalid(
-                "BAD_VALUE", f"Invalid value for device {device!r} option {key[:80]!r}: {exc}", about=device
-            ) from None
 
 
 def protect_default(kind: str, name: str, verb: str) -> None:

@@ -13,7 +13,8 @@ from core.errors import Invalid
 from services.runtime.ports import EnginePlan, Mount, NicPlan
 
 _DROPPED = "mac_admin mac_override sys_time sys_module sys_rawio"
-_DEVICES = (
+# What every instance may open.
+DEVICES = (
     "c *:* m",
     "b *:* m",
     *(f"c 1:{minor} rwm" for minor in (3, 5, 7, 8, 9)),
@@ -79,9 +80,10 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         f"lxc.hook.post-stop = {hook}",
         "lxc.hook.version = 1",
     ]
+    lines += [f"lxc.hook.start-host = {hook.with_name('start-host')}"] if plan.is_held else []
     lines += [f"lxc.mount.entry = {s} {t} none {o} 0 0" for s, t, o in _ENTRIES]
     lines += _lxcfs_lines(lxcfs) if lxcfs else []
-    lines += _device_rules(v2=v2)
+    lines += _device_rules(plan.device_rules, v2=v2)
     lines += [_mount_line(mount) for mount in plan.mounts]
     lines += _nic_lines(plan.nics)
     lines += [f"lxc.environment = {name(k)}={value(v)}" for k, v in sorted(plan.environment.items())]
@@ -92,11 +94,11 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
     return "\n".join(lines) + "\n"
 
 
-def _device_rules(*, v2: bool) -> list[str]:
+def _device_rules(more: tuple[str, ...], *, v2: bool) -> list[str]:
     prefix = "lxc.cgroup2" if v2 else "lxc.cgroup"
     return [
         f"{prefix}.devices.deny = a",
-        *(f"{prefix}.devices.allow = {rule}" for rule in _DEVICES),
+        *(f"{prefix}.devices.allow = {value(rule)}" for rule in (*DEVICES, *more)),
     ]
 
 

@@ -14,12 +14,14 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from core.errors import NotFound, WrongState
+from core.errors import NotFound, PodiumError, WrongState
 from services.runtime.engine import config as rendering
 from services.runtime.kernel.cgroups import folders
 from services.runtime.kernel.gate import refuse_waiting
+from services.runtime.kernel.hold import Hold
 from services.runtime.kernel.processes import Child, gone
 from services.runtime.kernel.sealed import SealedPrograms
 from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
@@ -49,24 +51,41 @@ class LxcEngine:
     def folder(self, id: str) -> Path:
         return self._root / id
 
-    async def start(self, plan: EnginePlan) -> int:
+    async def start(self, plan: EnginePlan, ready: Callable[[int], Awaitable[None]] | None = None) -> int:
         if pid := self.pid(plan.id):
+            if ready:
+                await self._make_ready(plan.id, ready)
             return pid
         folder = await asyncio.to_thread(self._prepare, plan)
         argv = ["lxc-start", "-d", "-n", plan.id, "-P", str(self._root), "-f", str(folder / "lxc.conf")]
         argv += ["-p", str(folder / "monitor.pid")]
         process = Child(argv, program=self._sealed.path("lxc-start"))
+        ended = asyncio.ensure_future(process.wait())
         try:
-            code = await asyncio.wait_for(process.wait(), _START_TIMEOUT_S)
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                if ready and await Hold(folder).reached(ended):
+                    await self._make_ready(plan.id, ready)
+                code = await asyncio.shield(ended)
         except TimeoutError:
             process.kill()
-            code = -1
+            code = await ended
         pid = self.pid(plan.id)
         if code or not pid:
             # The monitor may still be cleaning up; whoever retries must not meet it.
             await self.kill(plan.id)
             raise await asyncio.to_thread(_start_failed, folder)
         return pid
+
+    async def _make_ready(self, id: str, ready: Callable[[int], Awaitable[None]]) -> None:
+        try:
+            await ready(self.pid(id))
+        except PodiumError:
+            await self.kill(id)
+            raise
+        self.release(id)
+
+    def release(self, id: str) -> None:
+        Hold(self.folder(id)).answer("go")
 
     def pid(self, id: str) -> int:
         monitor = self._monitor(id)
@@ -85,6 +104,7 @@ class LxcEngine:
         return {id for id in self.known() if self._monitor(id)}
 
     async def kill(self, id: str) -> None:
+        Hold(self.folder(id)).answer("no")
         if pid := self.pid(id):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -137,7 +157,7 @@ class LxcEngine:
     def _install_helpers(self) -> None:
         """Copy hook and policy to a place that outlives the checkout; liblxc needs them at stop."""
         self._helpers.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for name in ("post-stop", "seccomp.policy"):
+        for name in ("post-stop", "start-host", "seccomp.policy"):
             target = self._helpers / name
             new = self._helpers / f"{name}.new"
             shutil.copyfile(_HERE / name, new)
@@ -160,6 +180,8 @@ class LxcEngine:
             file.write(text)
         for stale in ("exit", "monitor.pid", "lxc.log", "console.log"):
             (folder / stale).unlink(missing_ok=True)
+        if plan.is_held:
+            Hold(folder).make()
         return folder
 
     def _monitor(self, id: str) -> int:

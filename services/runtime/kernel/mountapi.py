@@ -25,6 +25,11 @@ _ATTR_IDMAP = 0x100000
 _SET_STRING, _SET_FD, _CMD_CREATE = 1, 5, 6
 _ATTR_READ_ONLY, _ATTR_NO_SUID_DEV_EXEC = 0x1, 0xE
 _MNT_DETACH = 2
+_RECURSIVE = 0x8000
+_MOVE_TO_EMPTY_PATH = 0x40
+_ATTR_RDONLY = 1
+_STATX_ATTR_MOUNT_ROOT = 0x2000
+_PROPAGATIONS = {"unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
 
 
 class _MountAttr(ctypes.Structure):
@@ -97,18 +102,66 @@ def user_namespace(base: int, size: int, shift: int = 0) -> int:
         child.stdout.close()
 
 
+def open_tree(path: Path, *, recursive: bool = False) -> int:
+    """Return a descriptor of a detached copy of the mount at *path*, or of a part of it."""
+    flags = _CLONE | _CLOEXEC | (_RECURSIVE if recursive else 0)
+    return _call(_OPEN_TREE, ctypes.c_int(_AT_FDCWD), _text(str(path)), ctypes.c_uint(flags))
+
+
+def set_attributes(
+    tree: int, *, read_only: bool = False, userns: int = -1, propagation: str = "", recursive: bool = False
+) -> None:
+    """Change a detached mount: what is given is set, the rest stays. propagation: as mount(8) calls it."""
+    attr = _MountAttr(0, 0, _PROPAGATIONS.get(propagation.removeprefix("r"), 0), max(userns, 0))
+    attr.attr_set |= _ATTR_RDONLY if read_only else 0
+    attr.attr_set |= _ATTR_IDMAP if userns >= 0 else 0
+    _call(
+        _MOUNT_SETATTR,
+        ctypes.c_int(tree),
+        _text(""),
+        ctypes.c_uint(_AT_EMPTY_PATH | (_RECURSIVE if recursive else 0)),
+        ctypes.byref(attr),
+        ctypes.c_size_t(ctypes.sizeof(attr)),
+    )
+
+
+def move(tree: int, target: int) -> None:
+    """Put a detached mount at the place that the descriptor *target* stands for."""
+    flags = _MOVE_EMPTY_PATH | _MOVE_TO_EMPTY_PATH
+    _call(
+        _MOVE_MOUNT,
+        ctypes.c_int(tree),
+        _text(""),
+        ctypes.c_int(target),
+        _text(""),
+        ctypes.c_uint(flags),
+    )
+
+
+def is_mount_root(place: int) -> bool:
+    """Return whether something is mounted where the descriptor *place* was opened."""
+    answer = (ctypes.c_uint64 * 32)()
+    if _libc.statx(place, b"", _AT_EMPTY_PATH, 0, ctypes.byref(answer)):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return bool(answer[1] & _STATX_ATTR_MOUNT_ROOT)
+
+
+def unmount_place(proc: int, place: int) -> None:
+    """Unmount (lazily) what *place* was opened upon; *proc* is a descriptor of the host's /proc.
+
+    Changes the calling thread's working folder: only for threads that share theirs with nobody.
+    """
+    os.fchdir(proc)
+    if _libc.umount2(f"thread-self/fd/{place}".encode(), _MNT_DETACH):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 def _idmapped(path: Path, userns: int) -> int:
-    fd = _call(_OPEN_TREE, ctypes.c_int(_AT_FDCWD), _text(str(path)), ctypes.c_uint(_CLONE | _CLOEXEC))
-    attr = _MountAttr(_ATTR_IDMAP, 0, 0, userns)
+    fd = open_tree(path)
     try:
-        _call(
-            _MOUNT_SETATTR,
-            ctypes.c_int(fd),
-            _text(""),
-            ctypes.c_uint(_AT_EMPTY_PATH),
-            ctypes.byref(attr),
-            ctypes.c_size_t(ctypes.sizeof(attr)),
-        )
+        set_attributes(fd, userns=userns)
     except OSError:
         os.close(fd)
         raise

@@ -74,7 +74,16 @@ async def gone(pid: int) -> None:
 
 
 def open_root(pid: int, idmap_base: int) -> int:
-    """Return a descriptor of the root of process *pid*, which must be the guest whose ids begin there.
+    """Return a descriptor of the root of process *pid*; else as open_guest."""
+    process = open_guest(pid, idmap_base)
+    try:
+        return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+    finally:
+        os.close(process)
+
+
+def open_guest(pid: int, idmap_base: int) -> int:
+    """Return a descriptor of /proc/PID, which must be of the guest whose ids begin there.
 
     Numbers of processes come again: without the look, a guest that ended this moment could lend its
     place to another guest or, as root of everything, to the host. Raises: OSError, ProcessLookupError.
@@ -85,6 +94,7 @@ def open_root(pid: int, idmap_base: int) -> int:
             first = file.readline().split()
         if first[:2] != ["0", str(idmap_base)]:
             raise ProcessLookupError(f"{pid} is another process now")
-        return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
-    finally:
+    except OSError:
         os.close(process)
+        raise
+    return process

@@ -150,6 +150,8 @@ class Changes:
         expanded = self._host.expanded(instance)
         if observed.status in UP:
             await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
+            if pid := self._host.engine.pid(instance.id):
+                await self._host.ensure_devices(instance, pid)
         driver = self._host.driver(self._host.store.pool(instance.pool).record.driver)
         await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
         return await self._host.ensure_nics(instance, observed)

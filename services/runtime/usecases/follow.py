@@ -76,7 +76,7 @@ class Follow:
             raise WrongState(
                 "NOT_FOLLOWED",
                 "The following instances failed to update (profile change still saved):\n"
-                + "\n".join(f" - {line}" for line in failed),
+                + "".join(f" - {line}\n" for line in failed),
                 about=name,
             )
 

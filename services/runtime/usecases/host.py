@@ -11,6 +11,8 @@ from core.errors import NotFound, PodiumError, Unsupported
 from core.logs import get_logger
 from core.records import Instance, InstanceObserved
 from core.units import parse_bool
+from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
+from services.runtime.domain.devices.registry import plan_devices
 from services.runtime.domain.expand import Expanded, expand, nics_of, root_of
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import (
@@ -18,6 +20,8 @@ from services.runtime.ports import (
     Doors,
     Engine,
     EnginePlan,
+    Guest,
+    GuestDevices,
     Guests,
     Mount,
     NicPlan,
@@ -44,6 +48,8 @@ class Host:
     images: Images
     networks: Networks
     drivers: dict[str, StorageDriver]
+    devices: GuestDevices
+    facts: Facts
     missing_drivers: dict[str, str] = field(default_factory=dict)
     doors: Doors = field(kw_only=True)
 
@@ -117,9 +123,20 @@ class Host:
                 await asyncio.to_thread(self.guests.set_up, pid, names)
         return replace(observed, volatile=with_nics(observed.volatile, nics, is_up=is_up))
 
+    async def device_plans(self, instance: Instance) -> tuple[DevicePlan, ...]:
+        """Return what its devices need now. Raises: WrongState when one of them cannot be started."""
+        return await asyncio.to_thread(plan_devices, self.expanded(instance).devices, self.facts)
+
+    async def ensure_devices(self, instance: Instance, pid: int, *, starting: bool = False) -> None:
+        """Give the running instance the devices it should have now, and no others."""
+        plans = await self.device_plans(instance)
+        await self.devices.ensure(_guest(instance, pid), plans, starting=starting)
+
     async def start(self, instance: Instance, rootfs: Path, nics: tuple[NicPlan, ...]) -> int:
         expanded = self.expanded(instance)
-        config = expanded.config
+        config, devices = expanded.config, await self.device_plans(instance)
+        if not self.engine.pid(instance.id):
+            await self.devices.clear(instance.id)
         plan = EnginePlan(
             id=instance.id,
             hostname=instance.name,
@@ -133,8 +150,14 @@ class Host:
             limits=self.cgroups.plan(config),
             mounts=await asyncio.to_thread(self._door, instance, config),
             nesting=config.get("security.nesting") == "true",
+            device_rules=rules_of(devices),
+            is_held=bool(devices),
         )
-        pid = await self.engine.start(plan)
+
+        async def ready(pid: int) -> None:
+            await self.devices.ensure(_guest(instance, pid), devices, starting=True)
+
+        pid = await self.engine.start(plan, ready if devices else None)
         if any(key.startswith(_RATE) for d in nics_of(expanded.devices).values() for key in d):
             await self._bound(instance.id, pid)
         return pid
@@ -156,6 +179,7 @@ class Host:
 
     async def clean(self, id: str) -> None:
         """Take away what a stopped instance leaves."""
+        await self.devices.clear(id)
         await asyncio.to_thread(self.cgroups.remove, id)
         await asyncio.to_thread(self.doors.remove, id)
         await self.rootfs.ensure_unmounted(id)
@@ -184,6 +208,10 @@ class Host:
 
 def has_guest_api(config: dict[str, str]) -> bool:
     return parse_bool(config.get(_GUEST_API) or "true")
+
+
+def _guest(instance: Instance, pid: int) -> Guest:
+    return Guest(instance.id, instance.project, instance.name, pid, instance.idmap_base, instance.idmap_size)
 
 
 def _below(config: dict[str, str], prefix: str) -> dict[str, str]:

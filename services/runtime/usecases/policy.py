@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from core.configkeys.devices.registry import check_instance_devices
 from core.configkeys.instance import INSTANCE, check_expanded
 from core.errors import Invalid
 from core.records import Instance
@@ -38,7 +39,7 @@ class Policy:
         with _words("Invalid config: " if replaces else "Failed creating instance record: "):
             INSTANCE.check(instance.config)
             check_expanded(expanded.config)
-        expand.check_devices(expanded.devices)
+        check_instance_devices(expanded.devices)
         expand.root_of(expanded.devices)
         self._host.cgroups.plan(expanded.config)
         self._guard(txn, instance)

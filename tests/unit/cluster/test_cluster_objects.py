@@ -22,7 +22,9 @@ async def add_instance(cluster: Cluster, project: str, name: str, *profiles: str
 async def test_a_profile_lives_from_create_to_delete(cluster: Cluster) -> None:
     entry = await cluster.profiles.create(Profile("default", "web", "d", {"limits.cpu": "2", "user.a": ""}))
     assert entry.record.config == {"limits.cpu": "2"}
-    more = Profile("default", "web", "", {"limits.cpu": "", "user.b": "1"}, {"eth0": {"type": "nic"}})
+    more = Profile(
+        "default", "web", "", {"limits.cpu": "", "user.b": "1"}, {"eth0": {"type": "nic", "network": "b"}}
+    )
     merged = await cluster.profiles.update(more, merge=True, expected_revision=0)
     assert (merged.record.description, merged.record.config) == ("d", {"user.b": "1"})
     await cluster.profiles.rename("default", "web", "www")

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from core.configkeys.devices.registry import check_instance_devices
 from core.errors import Invalid, LimitReached, WrongState
 from core.names import instance_name
 from core.records import Instance, Profile
@@ -48,7 +49,7 @@ def test_there_is_exactly_one_root_disk(devices: dict[str, dict[str, str]]) -> N
     [
         {},
         {"type": "teapot"},
-        {"type": "gpu"},
+        {"type": "gpu", "bogus": "1"},
         {"type": "nic"},
         {**NIC, "bogus": "1"},
         {"type": "disk", "path": "/etc", "source": "/etc"},
@@ -58,7 +59,7 @@ def test_there_is_exactly_one_root_disk(devices: dict[str, dict[str, str]]) -> N
 )
 def test_a_device_that_cannot_work_is_refused_by_name(device: dict[str, str]) -> None:
     with pytest.raises(Invalid, match='Device validation failed for "d1"'):
-        expand.check_devices({"d1": device})
+        check_instance_devices({"d1": device})
 
 
 def test_raw_keys_are_refused_even_when_a_profile_brings_them() -> None:

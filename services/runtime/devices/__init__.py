@@ -1,0 +1,1 @@
+"""Devices of running instances: nodes, mounts and forwarders, by the kernel's own calls."""

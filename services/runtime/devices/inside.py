@@ -1,0 +1,156 @@
+"""Mount things into a running instance, and take them out: in its mount namespace, beneath its root.
+
+A thread of its own enters; the process stays where it is. Inside, no path of the host can be reached:
+targets are opened by openat2 as the guest's root sees them, and held by descriptor until the mount is
+there. What the guest swaps meanwhile changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from services.runtime.kernel import mountapi
+from services.runtime.kernel.beneath import open_beneath
+
+T = TypeVar("T")
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+_libc = ctypes.CDLL(None, use_errno=True)
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def attach(guest: int, base: int, tree: int, path: str) -> None:
+    """Put *tree*, a detached mount, at *path* in the guest that *guest* (its /proc folder) stands for.
+
+    What is missing of the path is made and owned by the guest's root. Raises: OSError, Invalid.
+    """
+    is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
+
+    def work(root: int, proc: int) -> None:
+        with _as_root_of(base):
+            target = _target(root, path, is_folder=is_folder)
+        try:
+            mountapi.move(tree, target)
+        finally:
+            os.close(target)
+
+    _inside(guest, work)
+
+
+def detach(guest: int, path: str, source: tuple[int, int]) -> None:
+    """Unmount what is at *path* if it is *source* (device and inode), and remove the empty file below it.
+
+    Repeatable; what the guest has put there instead stays.
+    """
+
+    def work(root: int, proc: int) -> None:
+        while _is_at(root, path, source):
+            place = open_beneath(root, path, os.O_PATH)
+            try:
+                mountapi.unmount_place(proc, place)
+            finally:
+                os.close(place)
+        _remove_empty(root, path)
+
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        _inside(guest, work)
+
+
+def _is_at(root: int, path: str, source: tuple[int, int]) -> bool:
+    try:
+        place = open_beneath(root, path, os.O_PATH)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(place)
+        return (found.st_dev, found.st_ino) == source and mountapi.is_mount_root(place)
+    finally:
+        os.close(place)
+
+
+def _remove_empty(root: int, path: str) -> None:
+    """Remove the file that was made to be mounted upon. Folders stay: they may have become the guest's."""
+    folder, _, name = path.rpartition("/")
+    parent = open_beneath(root, folder or "/", _FOLDER)
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode) and not found.st_size:
+            os.unlink(name, dir_fd=parent)
+    except OSError:
+        pass  # busy, or not there any more
+    finally:
+        os.close(parent)
+
+
+def _target(root: int, path: str, *, is_folder: bool) -> int:
+    """Return a descriptor of the place at *path*, made if it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        return open_beneath(root, path, os.O_PATH)
+    parent, name = _parent(root, path)
+    try:
+        with contextlib.suppress(FileExistsError):
+            if is_folder:
+                os.mkdir(name, 0o755, dir_fd=parent)
+            else:
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(name, flags, 0o644, dir_fd=parent))
+        return open_beneath(root, path, os.O_PATH)
+    finally:
+        os.close(parent)
+
+
+def _parent(root: int, path: str) -> tuple[int, str]:
+    """Return the folder of *path*, made if need be, and the last part."""
+    parts = [part for part in path.split("/") if part]
+    folder = "/"
+    for part in parts[:-1]:
+        above, folder = folder, f"{folder}{part}/"
+        try:
+            os.close(open_beneath(root, folder, _FOLDER))
+        except FileNotFoundError:
+            _make_folder(root, above, part)
+    return open_beneath(root, folder, _FOLDER), parts[-1]
+
+
+def _make_folder(root: int, above: str, name: str) -> None:
+    parent = open_beneath(root, above, _FOLDER)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
+@contextlib.contextmanager
+def _as_root_of(base: int) -> Iterator[None]:
+    """Make files as the guest's root: the host's has no name in a file system of the guest."""
+    # Of this thread only, unlike os.seteuid.
+    _libc.setfsgid(base)
+    _libc.setfsuid(base)
+    try:
+        yield
+    finally:
+        _libc.setfsuid(0)
+        _libc.setfsgid(0)
+
+
+def _inside(guest: int, work: Callable[[int, int], T]) -> T:
+    with ThreadPoolExecutor(1) as alone:
+        return alone.submit(_enter, guest, work).result()
+
+
+def _enter(guest: int, work: Callable[[int, int], T]) -> T:
+    with mountapi.descriptors() as fds:
+        # /proc inside tells of the guest's processes; ours is found through the host's.
+        fds.append(os.open("/proc", _FOLDER))
+        fds.append(os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest))
+        if _libc.unshare(_CLONE_FS) or _libc.setns(fds[1], _CLONE_NEWNS):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        fds.append(os.open("/", _FOLDER))
+        return work(fds[2], fds[0])

@@ -1,0 +1,61 @@
+"""What is plugged into an instance, on disk beside it: written before a device is plugged, removed after.
+
+So whatever a killed process left can be told and taken away; nothing has to be remembered.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from core.state import codec
+from services.runtime.domain.devices.plan import DevicePlan
+
+_PLAN, _BEGUN = "plan", "begun"
+
+
+class Ledger:
+    """The folder <state>/instances/ID/devices, with one folder per device."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def begin(self, plan: DevicePlan) -> Path:
+        """Note that *plan* will be plugged now, and return the device's folder, which is empty."""
+        folder = self.folder(plan.device)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        (folder / _BEGUN).write_bytes(codec.encode(plan))
+        return folder
+
+    def done(self, device: str) -> None:
+        """Note that it is plugged as a whole."""
+        folder = self.folder(device)
+        os.rename(folder / _BEGUN, folder / _PLAN)
+
+    def forget(self, device: str) -> None:
+        shutil.rmtree(self.folder(device), ignore_errors=True)
+
+    def whole(self) -> dict[str, DevicePlan]:
+        """Return what is plugged as a whole."""
+        return self._read(_PLAN)
+
+    def half(self) -> dict[str, DevicePlan]:
+        """Return what was begun and not finished."""
+        return self._read(_BEGUN)
+
+    def folder(self, device: str) -> Path:
+        # Names may hold slashes and dots; "" and ".." cannot come of this.
+        return self._folder / ("d." + quote(device, safe=""))
+
+    def _read(self, name: str) -> dict[str, DevicePlan]:
+        found = {}
+        for path in sorted(self._folder.glob(f"d.*/{name}")):
+            device = unquote(path.parent.name.removeprefix("d."))
+            try:
+                found[device] = codec.decode(DevicePlan, path.read_bytes())
+            except ValueError:  # cut off by a crash of the host, when nothing is plugged any more
+                found[device] = DevicePlan(device)
+        return found

@@ -1,0 +1,149 @@
+"""Make a running instance have exactly the devices that are planned for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from core.errors import Invalid
+from core.logs import get_logger
+from services.runtime.devices import inside
+from services.runtime.devices.ledger import Ledger
+from services.runtime.devices.rules import DeviceRules
+from services.runtime.domain.devices.plan import Bind, DevicePlan, Node, cannot_start
+from services.runtime.kernel import mountapi
+from services.runtime.kernel.processes import open_guest
+from services.runtime.ports import Guest
+
+log = get_logger(__name__)
+_TYPES = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}
+
+
+class LinuxDevices:
+    """Implements ports.GuestDevices below <state>/instances."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._instances = state_dir / "instances"
+        self._rules = DeviceRules(self._instances)
+        self._namespaces = mountapi.UserNamespaces()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
+        async with self._locks.setdefault(guest.id, asyncio.Lock()):
+            await asyncio.to_thread(self._ensure, guest, plans, starting)
+
+    async def clear(self, id: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._instances / id / "devices", ignore_errors=True)
+        self._locks.pop(id, None)
+
+    def _ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], starting: bool) -> None:
+        ledger = Ledger(self._instances / guest.id / "devices")
+        has = ledger.whole()
+        wanted = {plan.device: plan for plan in plans}
+        gone = [plan for plan in has.values() if wanted.get(plan.device) != plan]
+        gone += ledger.half().values()
+        missing = [plan for plan in plans if has.get(plan.device) != plan]
+        if not gone and not missing:
+            return
+        try:
+            process = open_guest(guest.pid, guest.idmap_base)
+        except (FileNotFoundError, ProcessLookupError):
+            return  # it ended: whoever watches it cleans up
+        try:
+            work = _Work(guest, process, ledger, self._rules, self._namespaces, starting=starting)
+            for plan in reversed(gone):
+                kept = {rule for other in has.values() if other not in gone for rule in other.rules}
+                work.unplug(plan, kept)
+            for plan in missing:
+                work.plug(plan)
+        finally:
+            os.close(process)
+
+
+class _Work:
+    """One pass over the devices of one guest. *process* is a descriptor of its /proc folder."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        process: int,
+        ledger: Ledger,
+        rules: DeviceRules,
+        namespaces: mountapi.UserNamespaces,
+        *,
+        starting: bool,
+    ) -> None:
+        self._guest = guest
+        self._process = process
+        self._ledger = ledger
+        self._rules = rules
+        self._namespaces = namespaces
+        self._starting = starting
+
+    def plug(self, plan: DevicePlan) -> None:
+        """Plug a device as a whole or not at all. Raises: WrongState with LXD's sentence."""
+        folder = self._ledger.begin(plan)
+        try:
+            self._allow(plan.rules)
+            for number, node in enumerate(plan.nodes):
+                self._bind(Bind(str(self._make(folder / f"node{number}", node)), node.path))
+            for bind in plan.binds:
+                self._bind(bind)
+        except BaseException as exc:
+            self.unplug(plan, set())
+            if isinstance(exc, (OSError, Invalid)):
+                raise cannot_start(plan.device, str(exc)) from exc
+            raise
+        self._ledger.done(plan.device)
+        log.info("device_plugged", instance=self._guest.name, device=plan.device)
+
+    def unplug(self, plan: DevicePlan, kept: set[str]) -> None:
+        """Take out what is there of *plan*; rules that other devices need are *kept*. Repeatable."""
+        folder = self._ledger.folder(plan.device)
+        places = [(str(folder / f"node{number}"), node.path) for number, node in enumerate(plan.nodes)]
+        places += [(bind.source, bind.path) for bind in plan.binds]
+        for source, path in reversed(places):
+            with contextlib.suppress(OSError, Invalid):
+                found = os.stat(source)
+                inside.detach(self._process, path, (found.st_dev, found.st_ino))
+        for rule in sorted(plan.rules - kept):
+            self._rules.deny(self._guest.id, rule)
+        self._ledger.forget(plan.device)
+        log.info("device_unplugged", instance=self._guest.name, device=plan.device)
+
+    def _allow(self, rules: Iterable[str]) -> None:
+        # At a start they stand in the engine's configuration, and the engine does not answer yet.
+        for rule in sorted(rules) if not self._starting else ():
+            self._rules.allow(self._guest.id, rule)
+
+    def _make(self, path: Path, node: Node) -> Path:
+        """Make the node on the host: a guest may not, and it must be owned by ids of the guest."""
+        os.mknod(path, _TYPES[node.kind] | 0o600, os.makedev(node.major, node.minor))
+        os.chown(path, self._guest.idmap_base + node.uid, self._guest.idmap_base + node.gid)
+        os.chmod(path, node.mode)
+        return path
+
+    def _bind(self, bind: Bind) -> None:
+        tree = mountapi.open_tree(Path(bind.source), recursive=bind.recursive)
+        try:
+            if bind.read_only or bind.propagation:
+                mountapi.set_attributes(
+                    tree, read_only=bind.read_only, propagation=bind.propagation, recursive=bind.recursive
+                )
+            if bind.shifted:
+                self._shift(tree, recursive=bind.recursive)
+            inside.attach(self._process, self._guest.idmap_base, tree, bind.path)
+        finally:
+            os.close(tree)
+
+    def _shift(self, tree: int, *, recursive: bool) -> None:
+        userns = self._namespaces.get(self._guest.idmap_base, self._guest.idmap_size)
+        try:
+            mountapi.set_attributes(tree, userns=userns, recursive=recursive)
+        finally:
+            os.close(userns)

@@ -1,0 +1,54 @@
+"""usb, unix-hotplug and gpu: devices of the host by what they are, whichever are there now."""
+
+from __future__ import annotations
+
+from core.configkeys.devices.unix import is_required
+from services.runtime.domain.devices.plan import DevicePlan, Facts, HostDevice, Options, cannot_start
+from services.runtime.domain.devices.unix import node
+
+
+def plan_usb(device: str, options: Options, facts: Facts) -> DevicePlan:
+    return _plan(device, options, facts, is_usb=True, missing="Required USB device not found")
+
+
+def plan_hotplug(device: str, options: Options, facts: Facts) -> DevicePlan:
+    return _plan(device, options, facts, is_usb=False, missing="Required Unix Hotplug device not found")
+
+
+def _plan(device: str, options: Options, facts: Facts, *, is_usb: bool, missing: str) -> DevicePlan:
+    found = [d for d in facts.devices() if (d.subsystem == "usb") == is_usb and _fits(d, options)]
+    if not found and is_required(options, default="false"):
+        raise cannot_start(device, missing)
+    return _with_nodes(device, found, options, uevents=True)
+
+
+def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:
+    """A card has several nodes, among them some of all cards; a card that is not there is an error."""
+    if options.get("gputype") == "mig":
+        raise cannot_start(device, "Failed to detect requested GPU device")
+    cards = [d for d in facts.devices() if d.subsystem == "drm"]
+    wanted = [d for d in cards if _fits(d, options) and _is_named(d, options)]
+    # Nodes of the same card (card0, renderD128) share its address.
+    pcis = {d.pci for d in wanted}
+    found = [d for d in cards if d in wanted or (d.pci and d.pci in pcis)]
+    if not found:
+        raise cannot_start(device, "Failed to detect requested GPU device")
+    return _with_nodes(device, found, options, uevents=False)
+
+
+def _with_nodes(device: str, found: list[HostDevice], options: Options, *, uevents: bool) -> DevicePlan:
+    nodes = (node(d.path, d.node.kind, d.node, options) for d in found)
+    return DevicePlan(device, tuple(sorted(nodes, key=lambda n: n.path)), uevents=uevents)
+
+
+def _fits(found: HostDevice, options: Options) -> bool:
+    pairs = (("vendorid", found.vendor), ("productid", found.product))
+    return all(options.get(name) in (None, "", value) for name, value in pairs)
+
+
+def _is_named(found: HostDevice, options: Options) -> bool:
+    if address := options.get("pci"):
+        return found.pci == (address if address.count(":") == 2 else f"0000:{address}").lower()
+    if id := options.get("id"):
+        return found.path.endswith(f"/card{id}")
+    return True

@@ -1,0 +1,121 @@
+"""What a device needs on the host and inside, as data; and what deciding that needs to know of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from core.errors import WrongState
+
+Options = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A device node inside. kind: "c" or "b"; owner as the guest sees it; path absolute."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o660
+
+    @property
+    def rule(self) -> str:
+        """The line by which a devices cgroup allows it."""
+        return f"{self.kind} {self.major}:{self.minor} rwm"
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A file or folder of the host at *path* inside. shifted: its owners are those the guest has there.
+
+    propagation: as mount(8) calls it, "" for private. recursive: with what is mounted below it.
+    """
+
+    source: str
+    path: str
+    read_only: bool = False
+    recursive: bool = False
+    shifted: bool = False
+    propagation: str = ""
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """All that plugging one device takes. Two equal plans are the same device: nothing is to be done.
+
+    watched: folders of the host whose changes may change this plan; uevents: whether the kernel's may.
+    """
+
+    device: str
+    nodes: tuple[Node, ...] = ()
+    binds: tuple[Bind, ...] = ()
+    forward: Mapping[str, str] = field(default_factory=dict)
+    watched: tuple[str, ...] = ()
+    uevents: bool = False
+
+    @property
+    def rules(self) -> frozenset[str]:
+        return frozenset(node.rule for node in self.nodes)
+
+
+@dataclass(frozen=True)
+class HostNode:
+    """A device node of the host."""
+
+    kind: str
+    major: int
+    minor: int
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o660
+
+
+@dataclass(frozen=True)
+class HostDevice:
+    """A device that may come and go: its ids, its node, and what the kernel calls its subsystem."""
+
+    subsystem: str
+    vendor: str
+    product: str
+    path: str
+    node: HostNode
+    pci: str = ""
+
+
+class Facts(Protocol):
+    """The host, as it is at this moment."""
+
+    def node(self, path: str) -> HostNode | None:
+        """Return the device node at *path*, links followed; None when there is none."""
+        ...
+
+    def is_there(self, path: str) -> bool: ...
+
+    def devices(self) -> Sequence[HostDevice]:
+        """Return what has a node in /dev and the ids of a vendor and a product."""
+        ...
+
+    def has_program(self, name: str) -> bool: ...
+
+    def has_interface(self, name: str) -> bool: ...
+
+    def volume(self, pool: str, name: str) -> str:
+        """Return the folder of a custom volume that is ready to be attached."""
+        ...
+
+
+Planner = Callable[[str, Options, Facts], DevicePlan]
+
+
+def cannot_start(device: str, why: str) -> WrongState:
+    return WrongState("DEVICE_NOT_STARTED", f'Failed to start device "{device}": {why}', about=device)
+
+
+def rules_of(plans: Iterable[DevicePlan]) -> tuple[str, ...]:
+    """Return the cgroup rules of all *plans*, each once."""
+    return tuple(sorted({rule for plan in plans for rule in plan.rules}))

@@ -1,0 +1,112 @@
+"""Plans of devices: from options and what the host has to nodes, rules and mounts."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import WrongState
+from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, Node, rules_of
+from services.runtime.domain.devices.registry import plan_devices
+from tests.fakes.runtime_host import FakeFacts
+
+Options = dict[str, str]
+
+
+def _facts() -> FakeFacts:
+    facts = FakeFacts()
+    facts.nodes = {"/dev/fuse": HostNode("c", 10, 229), "/dev/loop7": HostNode("b", 7, 7)}
+    stick = HostDevice("usb", "1d6b", "0002", "/dev/bus/usb/001/002", HostNode("c", 189, 1))
+    tty = HostDevice("tty", "0403", "6001", "/dev/ttyUSB0", HostNode("c", 188, 0))
+    card = HostDevice("drm", "10de", "1eb8", "/dev/dri/card0", HostNode("c", 226, 0), "0000:01:00.0")
+    render = HostDevice("drm", "10de", "1eb8", "/dev/dri/renderD128", HostNode("c", 226, 128), "0000:01:00.0")
+    other = HostDevice("drm", "8086", "1912", "/dev/dri/card1", HostNode("c", 226, 1), "0000:00:02.0")
+    facts.found = [stick, tty, card, render, other]
+    return facts
+
+
+def _plan(options: Options, facts: FakeFacts | None = None) -> DevicePlan:
+    (plan,) = plan_devices({"d1": options}, facts or _facts())
+    return plan
+
+
+def test_a_node_is_what_the_host_has_owned_as_asked() -> None:
+    found = _plan({"type": "unix-char", "path": "/dev/fuse", "uid": "5", "mode": "0600"})
+    assert found.nodes == (Node("/dev/fuse", "c", 10, 229, 5, 0, 0o600),)
+    assert found.rules == {"c 10:229 rwm"}
+
+
+def test_source_says_which_node_and_path_where_it_lies() -> None:
+    found = _plan({"type": "unix-block", "source": "/dev/loop7", "path": "/dev/../data"})
+    assert found.nodes == (Node("/data", "b", 7, 7),)
+
+
+def test_numbers_need_no_node_on_the_host() -> None:
+    found = _plan({"type": "unix-char", "path": "/tmp/null", "major": "1", "minor": "3"})
+    assert found.rules == {"c 1:3 rwm"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"type": "unix-char", "path": "/dev/nope"}, "The required device path doesn't exist and the major"),
+        ({"type": "unix-char", "path": "/dev/loop7"}, "Path specified is not a unix-char device"),
+        ({"type": "unix-block", "path": "/dev/fuse"}, "Path specified is not a unix-block device"),
+        ({"type": "unix-char", "path": "/x", "required": "false"}, "Path needs to be in /dev"),
+        ({"type": "usb", "vendorid": "ffff", "required": "true"}, "Required USB device not found"),
+        (
+            {"type": "unix-hotplug", "vendorid": "ffff", "required": "true"},
+            "Required Unix Hotplug device",
+        ),
+        ({"type": "gpu", "id": "7"}, "Failed to detect requested GPU device"),
+        ({"type": "gpu", "gputype": "mig", "mig.ci": "0", "mig.gi": "0"}, "Failed to detect requested GPU"),
+        ({"type": "tpm", "path": "/dev/tpm0", "pathrm": "/dev/tpmrm0"}, "Required tool 'swtpm' is missing"),
+        ({"type": "infiniband", "nictype": "physical", "parent": "ib0"}, "Parent device 'ib0' doesn't exist"),
+    ],
+)
+def test_what_the_host_lacks_is_said_in_the_words_of_lxd(options: Options, words: str) -> None:
+    with pytest.raises(WrongState, match=f'^Failed to start device "d1": .*{words}'):
+        _plan(options)
+
+
+def test_a_device_that_is_not_required_is_watched_for() -> None:
+    absent = _plan({"type": "unix-char", "path": "/dev/sub/x", "required": "false"})
+    assert (absent.nodes, absent.watched) == ((), ("/dev/sub",))
+    there = _plan({"type": "unix-char", "path": "/dev/fuse", "required": "false"})
+    assert len(there.nodes) == 1
+
+
+def test_usb_takes_its_bus_and_hotplug_everything_else() -> None:
+    assert _plan({"type": "usb"}).nodes == (Node("/dev/bus/usb/001/002", "c", 189, 1),)
+    assert _plan({"type": "unix-hotplug", "vendorid": "0403"}).nodes == (Node("/dev/ttyUSB0", "c", 188, 0),)
+    absent = _plan({"type": "usb", "vendorid": "ffff"})
+    assert (absent.nodes, absent.uevents) == ((), True)
+
+
+@pytest.mark.parametrize(
+    ("options", "paths"),
+    [
+        ({}, ["/dev/dri/card0", "/dev/dri/card1", "/dev/dri/renderD128"]),
+        ({"id": "1"}, ["/dev/dri/card1"]),
+        ({"pci": "01:00.0"}, ["/dev/dri/card0", "/dev/dri/renderD128"]),
+        ({"vendorid": "8086"}, ["/dev/dri/card1"]),
+        ({"id": "0"}, ["/dev/dri/card0", "/dev/dri/renderD128"]),
+    ],
+)
+def test_a_card_brings_all_its_nodes(options: Options, paths: list[str]) -> None:
+    assert [node.path for node in _plan({"type": "gpu", **options}).nodes] == paths
+
+
+def test_two_devices_that_match_the_same_share_one_node() -> None:
+    """Mounted twice, the first to go would take the other's away."""
+    plans = plan_devices({"a": {"type": "usb"}, "b": {"type": "usb", "vendorid": "1d6b"}}, _facts())
+    assert [len(plan.nodes) for plan in plans] == [1, 0]
+    assert rules_of(plans) == ("c 189:1 rwm",)
+
+
+def test_what_needs_no_work_has_no_plan() -> None:
+    devices = {
+        "root": {"type": "disk", "path": "/", "pool": "p"},
+        "eth0": {"type": "nic", "network": "b"},
+        "gone": {"type": "none"},
+    }
+    assert plan_devices(devices, _facts()) == ()
