@@ -60,6 +60,26 @@ class InstanceObserved:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """An instance as it was at created_at. Writer: runtime. status: Pending, Created or Deleting.
+
+    id names its volume in the pool of *instance*, which is the specification that a restore puts back.
+    """
+
+    id: str = ""
+    instance_id: str = ""
+    name: str = ""
+    instance: Instance = Instance()
+    volatile: Config = field(default_factory=dict)
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    last_used_at: float = 0.0
+    stateful: bool = False
+    status: str = "Pending"
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class IdmapBlock:
     """A claimed range of host ids. Writer: runtime."""
 

@@ -14,6 +14,7 @@
       volume-snapshots/VOLUME_ID/NAME        VolumeSnapshot
       instances/PROJECT/NAME                 Instance
       observed/ID                            InstanceObserved
+      snapshots/INSTANCE_ID/NAME             Snapshot
       idmaps/MEMBER/BASE                     IdmapBlock
       networks/NAME                          Network
       nics/INSTANCE_ID/DEVICE                NicReservation
@@ -45,6 +46,7 @@ VOLUMES = f"{ROOT}volumes/"
 VOLUME_SNAPSHOTS = f"{ROOT}volume-snapshots/"
 INSTANCES = f"{ROOT}instances/"
 OBSERVED = f"{ROOT}observed/"
+SNAPSHOTS = f"{ROOT}snapshots/"
 IDMAPS = f"{ROOT}idmaps/"
 NETWORKS = f"{ROOT}networks/"
 NICS = f"{ROOT}nics/"
@@ -135,6 +137,14 @@ def instances(project: str = "") -> str:
 
 def observed(id: str) -> str:
     return _join(OBSERVED, id)
+
+
+def snapshot(instance_id: str, name: str) -> str:
+    return _join(SNAPSHOTS, instance_id, name)
+
+
+def snapshots(instance_id: str) -> str:
+    return _join(SNAPSHOTS, instance_id) + "/"
 
 
 def idmap(member: str, base: int) -> str:

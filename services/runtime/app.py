@@ -16,6 +16,7 @@ from protos.podium.runtime.v1 import (
     volume_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
+from services.runtime.copying import Copying
 from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.linux import LinuxDevices
 from services.runtime.domain.target import Target
@@ -75,6 +76,7 @@ async def main() -> None:
         volumes = Volumes(host, volume_claims)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
+        copying = Copying.wired(host, policy, claims, power)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
@@ -92,6 +94,7 @@ async def main() -> None:
         servicers.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
         files = FileServicer(Roots(host.store, host), locate)
         servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
+        copying.serve(servicers)
         storage = StorageServicer(pools, host)
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
         guests = GuestServicer(Guests(host))

@@ -185,6 +185,8 @@ class StorageDriver(Protocol):
 
     name: str
     version: str
+    is_instant: bool
+    """Whether a clone of a volume of the same pool is what that was at one moment."""
 
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         """Make the pool and return its config with source (and size) filled in. Undone by delete_pool."""

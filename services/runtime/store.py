@@ -16,6 +16,7 @@ from core.records import (
     Pool,
     Profile,
     Project,
+    Snapshot,
     Volume,
     VolumeSnapshot,
 )
@@ -32,6 +33,7 @@ class RuntimeStore:
         self._inner = inner
         self.instances = Cache(inner, Instance, keys.INSTANCES)
         self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
+        self.snapshots = Cache(inner, Snapshot, keys.SNAPSHOTS)
         self.idmaps = Cache(inner, IdmapBlock, keys.IDMAPS)
         self.pools = Cache(inner, Pool, keys.POOLS)
         self.volumes = Cache(inner, Volume, keys.VOLUMES)
@@ -42,6 +44,7 @@ class RuntimeStore:
         self._own: list[tuple[str, type[Any], Cache[Any]]] = [
             (keys.INSTANCES, Instance, self.instances),
             (keys.OBSERVED, InstanceObserved, self.observed),
+            (keys.SNAPSHOTS, Snapshot, self.snapshots),
             (keys.IDMAPS, IdmapBlock, self.idmaps),
             (keys.POOLS, Pool, self.pools),
             (keys.VOLUMES, Volume, self.volumes),
@@ -94,6 +97,23 @@ class RuntimeStore:
     def observed_of(self, instance: Instance) -> Entry[InstanceObserved]:
         entry = self.observed.get(keys.observed(instance.id))
         return entry or Entry(InstanceObserved(instance.id, instance.project, instance.name, "error"), 0)
+
+    def instance_snapshots(self, instance: Instance) -> builtins.list[Entry[Snapshot]]:
+        """Return all snapshots of an instance, half-made ones among them, the oldest first."""
+        found = self.snapshots.entries(keys.snapshots(instance.id))
+        return sorted(found, key=lambda entry: entry.record.created_at)
+
+    def snapshot(self, instance: Instance, name: str) -> Entry[Snapshot]:
+        """Return a snapshot that is whole, or was until its deletion began. Raises: NotFound."""
+        entry = self.snapshots.get(keys.snapshot(instance.id, name))
+        if entry is None or entry.record.status == "Pending":
+            raise NotFound(
+                "NO_SNAPSHOT",
+                f'Failed to fetch snapshot "{name}" of instance "{instance.name}" in project '
+                f'"{instance.project}": InstanceSnapshot not found',
+                about=name,
+            )
+        return entry
 
     def pool(self, name: str) -> Entry[Pool]:
         """Raises: NotFound."""

@@ -123,7 +123,7 @@ class FakeRootFs:
 class FakeDriver:
     """Keeps a text per volume in place of its content."""
 
-    name, version = "dir", "1"
+    name, version, is_instant = "dir", "1", False
 
     def __init__(self) -> None:
         self.content: dict[Path, str] = {}

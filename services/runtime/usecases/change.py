@@ -122,7 +122,7 @@ class Changes:
     async def _remove(self, ctx: Context) -> None:
         instance, _ = self._claims.of(ctx)
         await self._host.remove(instance)
-        forget(ctx.txn, instance, self._member)
+        forget(ctx.txn, self._host.store, instance, self._member)
         ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
 
     async def _broken(self, ctx: Context) -> None:
@@ -152,7 +152,7 @@ class Changes:
             await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
             if pid := self._host.engine.pid(instance.id):
                 await self._host.ensure_devices(instance, pid)
-        driver = self._host.driver(self._host.store.pool(instance.pool).record.driver)
+        driver = self._host.driver_of(instance.pool)
         await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
         return await self._host.ensure_nics(instance, observed)
 

@@ -222,5 +222,5 @@ class Create:
     async def _forget(self, ctx: Context) -> None:
         """The name is free again at once."""
         instance, _ = self._claims.of(ctx)
-        forget(ctx.undo_txn, instance, self._member)
+        forget(ctx.undo_txn, self._store, instance, self._member)
         ctx.undo_txn.emit(ctx.event("instance-deleted", "instances", instance.name))

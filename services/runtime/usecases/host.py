@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.errors import NotFound, PodiumError, Unsupported
 from core.logs import get_logger
-from core.records import Instance, InstanceObserved
+from core.records import Instance, InstanceObserved, Snapshot
 from core.units import parse_bool
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
 from services.runtime.domain.devices.registry import plan_devices
@@ -67,6 +68,10 @@ class Host:
         """Return the driver of a pool. Raises: Unsupported, NotFound."""
         return self.driver(self.store.pool(pool).record.driver)
 
+    def volume_of(self, instance: Instance) -> Path:
+        """Return where the volume of an instance or of a snapshot's is, or would be."""
+        return self.driver_of(instance.pool).volume(instance.pool, instance.id)
+
     def expanded(self, instance: Instance) -> Expanded:
         return expand(self.store.profiles_of(instance.project, instance.profiles), instance)
 
@@ -81,7 +86,7 @@ class Host:
 
     async def volume(self, instance: Instance) -> Path:
         size = root_of(self.expanded(instance).devices).size
-        driver = self.driver(self.store.pool(instance.pool).record.driver)
+        driver = self.driver_of(instance.pool)
         return await driver.ensure_volume(instance.pool, instance.id, size=size)
 
     async def seed(self, instance: Instance, lower: Path | None = None) -> None:
@@ -188,22 +193,38 @@ class Host:
         """Take everything of an instance from the host."""
         await self.engine.kill(instance.id)
         await self.clean(instance.id)
-        with contextlib.suppress(NotFound, Unsupported):
-            driver = self.driver(self.store.pool(instance.pool).record.driver)
-            await driver.delete_volume(instance.pool, instance.id)
+        snapshots = [entry.record for entry in self.store.instance_snapshots(instance)]
+        await self.remove_volume(instance.pool, instance.id)
+        for snapshot in snapshots:
+            await self.remove_volume(snapshot.instance.pool, snapshot.id)
         await self.engine.remove(instance.id)
-        await self._drop_image(instance)
+        gone = {instance.id, *(snapshot.id for snapshot in snapshots)}
+        await self._drop_images({instance.image, *(s.instance.image for s in snapshots)}, gone)
         # Last, since only this needs another service: what lies here is gone even if that is away.
         await self.networks.release(instance.id)
 
-    async def _drop_image(self, instance: Instance) -> None:
-        others = (e.record for e in self.store.instances.entries() if e.record.id != instance.id)
-        if not instance.image or any(other.image == instance.image for other in others):
-            return
-        try:
-            await self.rootfs.drop_image(instance.image)
-        except PodiumError as exc:
-            log.warning("image_not_dropped", image=instance.image, error=str(exc))
+    async def remove_snapshot(self, snapshot: Snapshot) -> None:
+        await self.remove_volume(snapshot.instance.pool, snapshot.id)
+        await self._drop_images({snapshot.instance.image}, {snapshot.id})
+
+    async def remove_volume(self, pool: str, id: str) -> None:
+        """Remove a volume; nothing happens where there is none, or no such pool (any more)."""
+        with contextlib.suppress(NotFound, Unsupported):
+            await self.driver_of(pool).delete_volume(pool, id)
+
+    async def _drop_images(self, images: set[str], gone: set[str]) -> None:
+        """Unmount those of *images* that nothing uses any more, besides what has an id in *gone*."""
+        for image in sorted(images - self.images_in_use(besides=gone) - {""}):
+            try:
+                await self.rootfs.drop_image(image)
+            except PodiumError as exc:
+                log.warning("image_not_dropped", image=image, error=str(exc))
+
+    def images_in_use(self, *, besides: Set[str] = frozenset()) -> set[str]:
+        """Return what the root file systems of instances and snapshots lie on."""
+        found = {e.record.image for e in self.store.instances.entries() if e.record.id not in besides}
+        snapshots = (e.record for e in self.store.snapshots.entries())
+        return found | {s.instance.image for s in snapshots if s.id not in besides}
 
 
 def has_guest_api(config: dict[str, str]) -> bool:

@@ -14,6 +14,7 @@ from core.records import Instance, InstanceObserved
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain import idmaps
+from services.runtime.store import RuntimeStore
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.volatile import READY, with_nics
@@ -162,7 +163,7 @@ class Power:
         ctx.txn.emit(ctx.event(action, "instances", instance.name))
         if instance.ephemeral:
             await self._host.remove(instance)
-            forget(ctx.txn, instance, self._member)
+            forget(ctx.txn, self._host.store, instance, self._member)
             ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
             return
         self._claims.settle(ctx, ctx.txn, down)
@@ -234,7 +235,9 @@ def _check(action: str) -> None:
         raise Invalid("BAD_ACTION", f"Unknown state action {action!r}", about=action)
 
 
-def forget(txn: Txn, instance: Instance, member: str) -> None:
-    """Delete the records of *instance* in *txn*."""
+def forget(txn: Txn, store: RuntimeStore, instance: Instance, member: str) -> None:
+    """Delete the records of *instance* and of its snapshots in *txn*."""
+    for entry in store.instance_snapshots(instance):
+        txn.delete(keys.snapshot(instance.id, entry.record.name))
     txn.delete(keys.instance(instance.project, instance.name)).delete(keys.observed(instance.id))
     txn.delete(keys.idmap(member, instance.idmap_base))

@@ -46,3 +46,8 @@ def device_of(volatile: Mapping[str, str], interface: str) -> str:
 def new_nics(volatile: Mapping[str, str], nics: Iterable[NicPlan]) -> list[NicPlan]:
     """Return those of *nics* that a running instance has not been given yet."""
     return [nic for nic in nics if not of_nic(nic).items() <= dict(volatile).items()]
+
+
+def hwaddrs_of(volatile: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys that name MAC addresses."""
+    return {k: v for k, v in volatile.items() if _OF_NIC.fullmatch(k) and k.endswith(".hwaddr")}
