@@ -32,6 +32,7 @@ class Instance:
     member: str = ""
     idmap_base: int = 0
     idmap_size: int = 65536
+    idmap_raw: str = ""
     pool: str = ""
     image: str = ""
     base_dir: str = ""

@@ -19,12 +19,14 @@ from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.copying import Copying
 from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.linux import LinuxDevices
+from services.runtime.domain import idmaps
 from services.runtime.domain.target import Target
 from services.runtime.engine.lxc import LxcEngine
 from services.runtime.kernel.boot import BootMarker
 from services.runtime.kernel.cgroups import LinuxCgroups
 from services.runtime.kernel.doors import GuestDoors
 from services.runtime.kernel.guests import ProcGuests
+from services.runtime.kernel.knows import HostKernel
 from services.runtime.kernel.rootfs import LinuxRootFs
 from services.runtime.servicer.exec import ExecServicer
 from services.runtime.servicer.files import FileServicer
@@ -116,6 +118,7 @@ def _host(settings: Settings, store: RuntimeStore, images: ImageClient, networks
         rootfs=LinuxRootFs(settings.state_dir),
         cgroups=LinuxCgroups(),
         guests=ProcGuests(),
+        kernel=HostKernel(),
         images=images,
         networks=networks,
         drivers=drivers,
@@ -136,8 +139,7 @@ def find(host: Host, project: str, name: str) -> Target:
         name=name,
         status=observed.status,
         pid=observed.pid,
-        idmap_base=instance.idmap_base,
-        idmap_size=instance.idmap_size,
+        idmap=idmaps.of(instance),
         config=host.expanded(instance).config,
         folder=host.engine.folder(instance.id),
     )

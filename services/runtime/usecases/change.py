@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from core.configkeys.instance import INSTANCE
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Forbidden, Invalid, Stale
 from core.names import instance_name
@@ -13,6 +14,7 @@ from core.records import Instance, InstanceObserved
 from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
+from core.units import parse_bool
 from services.runtime.domain import expand
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
@@ -63,8 +65,9 @@ class Changes:
 
     async def delete(self, project: str, name: str) -> Operation:
         instance = self._host.store.instance(project, name).record
-        if self._host.expanded(instance).config.get("security.protection.delete") == "true":
-            raise Forbidden("PROTECTED", "Instance is protected from being deleted", about=name)
+        config = self._host.expanded(instance).config
+        if parse_bool(INSTANCE.get(config, "security.protection.delete")):
+            raise Forbidden("PROTECTED", "Container is protected", about=name)
         return await self._claims.accept("instance.delete", "delete", project, name)
 
     async def rename(self, project: str, name: str, new_name: str) -> Operation:

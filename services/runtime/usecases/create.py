@@ -14,7 +14,7 @@ from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale, WrongStat
 from core.events import Event
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
-from core.records import IdmapBlock, Instance, InstanceObserved, Pool
+from core.records import Instance, InstanceObserved, Pool
 from core.rpc.identity import current_identity
 from core.rpc.once import new_operation_id
 from core.state import keys
@@ -22,6 +22,7 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain import expand, idmaps
 from services.runtime.domain.words import two_words
+from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import FoundImage
@@ -133,14 +134,15 @@ class Create:
             devices=wanted.devices,
             created_at=time.time(),
             member=self._member,
-            idmap_base=idmaps.free_base(e.record.base for e in self._store.idmaps.entries()),
             image=image.fingerprint if image else "",
         )
-        pool = expand.root_of(self._policy.admit(txn, instance).devices).pool
+        expanded = self._policy.admit(txn, instance)
+        pool = expand.root_of(expanded.devices).pool
         self._ready_pool(pool)
         if self._store.instances.get(keys.instance(instance.project, instance.name)):
             raise self._taken(instance.name)
-        return replace(instance, pool=pool)
+        want = idmaps.wanted(expanded.config)
+        return ids.decide(self._store, replace(instance, pool=pool), want)
 
     def _ready_pool(self, name: str) -> Entry[Pool]:
         entry = self._store.pool(name)
@@ -151,7 +153,6 @@ class Create:
 
     async def _commit(self, txn: Txn, instance: Instance, wanted: Wanted) -> Operation:
         key = keys.instance(instance.project, instance.name)
-        block = keys.idmap(self._member, instance.idmap_base)
         id = new_operation_id()
         asked = {
             k: v for k, v in wanted.config.items() if k.startswith("volatile.") and k.endswith(".hwaddr")
@@ -161,17 +162,17 @@ class Create:
             "volatile.uuid": instance.id,
             "volatile.base_image": instance.image,
             "volatile.cloud-init.instance-id": str(uuid.uuid4()),
-            "volatile.idmap.base": "0",
-            "volatile.idmap.next": idmaps.shown(instance.idmap_base, instance.idmap_size),
+            **ids.volatile(instance, self._host.expanded(instance).config),
             "volatile.last_state.idmap": "[]",
             "volatile.last_state.power": "STOPPED",
         }
         observed = InstanceObserved(
             instance.id, instance.project, instance.name, "creating", operation=id, volatile=volatile
         )
-        txn.absent(key).absent(block)
+        txn.absent(key)
+        ids.claim(txn, self._member, instance)
         txn.unchanged(keys.pool(instance.pool), self._ready_pool(instance.pool).revision)
-        txn.put(key, instance).put(block, IdmapBlock(instance.idmap_base, instance.id))
+        txn.put(key, instance)
         txn.put(keys.observed(instance.id), observed)
         who = current_identity().as_dict()
         txn.emit(Event("instance-created", "instances", instance.project, instance.name, who))

@@ -8,10 +8,13 @@ from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from core.errors import NotFound, PodiumError, Unsupported
+from core.configkeys.instance import INSTANCE
+from core.configkeys.values import parse_modules
+from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
 from core.records import Instance, InstanceObserved, Snapshot
 from core.units import parse_bool
+from services.runtime.domain import idmaps, seccomp
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
 from services.runtime.domain.devices.registry import plan_devices
 from services.runtime.domain.expand import Expanded, expand, nics_of, root_of
@@ -24,6 +27,7 @@ from services.runtime.ports import (
     Guest,
     GuestDevices,
     Guests,
+    Kernel,
     Mount,
     NicPlan,
     RootFs,
@@ -46,6 +50,7 @@ class Host:
     rootfs: RootFs
     cgroups: Cgroups
     guests: Guests
+    kernel: Kernel
     images: Images
     networks: Networks
     drivers: dict[str, StorageDriver]
@@ -99,12 +104,7 @@ class Host:
     async def mount(self, instance: Instance) -> Path:
         lower, volume = await asyncio.gather(self.lower(instance), self.volume(instance))
         return await self.rootfs.ensure_mounted(
-            instance.id,
-            lower,
-            volume,
-            instance.idmap_base,
-            instance.idmap_size,
-            shift=instance.base_shift,
+            instance.id, lower, volume, idmaps.of(instance), shift=instance.base_shift
         )
 
     async def reserve(
@@ -146,15 +146,15 @@ class Host:
             id=instance.id,
             hostname=instance.name,
             rootfs=rootfs,
-            idmap_base=instance.idmap_base,
-            idmap_size=instance.idmap_size,
+            idmap=idmaps.of(instance),
             nics=nics,
             environment=_below(config, _ENVIRONMENT),
             sysctls=_below(config, _SYSCTL),
             rlimits=_below(config, _RLIMIT),
             limits=self.cgroups.plan(config),
             mounts=await asyncio.to_thread(self._door, instance, config),
-            nesting=config.get("security.nesting") == "true",
+            nesting=parse_bool(INSTANCE.get(config, "security.nesting")),
+            seccomp=seccomp.policy(config),
             device_rules=rules_of(devices),
             is_held=bool(devices),
         )
@@ -162,6 +162,7 @@ class Host:
         async def ready(pid: int) -> None:
             await self.devices.ensure(_guest(instance, pid), devices, starting=True)
 
+        self._need_modules(config)
         pid = await self.engine.start(plan, ready if devices else None)
         if any(key.startswith(_RATE) for d in nics_of(expanded.devices).values() for key in d):
             await self._bound(instance.id, pid)
@@ -171,8 +172,23 @@ class Host:
         """Return the mount of the guest API, where the guest may have it."""
         if not has_guest_api(config):
             return ()
-        source = self.doors.ensure(instance.id, instance.idmap_base)
+        source = self.doors.ensure(instance.id, idmaps.of(instance).root[0])
         return (Mount(str(source), _GUEST_FOLDER, read_only=True),)
+
+    def check(self, config: dict[str, str]) -> None:
+        """Say no to keys that this host cannot carry out. Raises: Invalid, Unsupported."""
+        self.cgroups.plan(config)
+        idmaps.wanted(config)
+        if unknown := self.kernel.unknown_syscalls(seccomp.names(config)):
+            raise Invalid("NO_SYSCALL", f"Unknown system call {unknown[0]!r}", about=unknown[0])
+
+    def _need_modules(self, config: dict[str, str]) -> None:
+        """Raises: WrongState in LXD's words."""
+        if missing := self.kernel.missing_modules(parse_modules(config.get("linux.kernel_modules", ""))):
+            why = "none is loaded for a guest; load it on the host"
+            raise WrongState(
+                "NO_MODULE", f"Failed to load kernel module '{missing[0]}': {why}", about=missing[0]
+            )
 
     async def _bound(self, id: str, pid: int) -> None:
         """Let the network service bound what the NICs may send; without it, the instance must not run."""
@@ -232,7 +248,7 @@ def has_guest_api(config: dict[str, str]) -> bool:
 
 
 def _guest(instance: Instance, pid: int) -> Guest:
-    return Guest(instance.id, instance.project, instance.name, pid, instance.idmap_base, instance.idmap_size)
+    return Guest(instance.id, instance.project, instance.name, pid, idmaps.of(instance))
 
 
 def _below(config: dict[str, str], prefix: str) -> dict[str, str]:

@@ -19,6 +19,10 @@ from services.runtime.domain import expand
 from services.runtime.domain.expand import Expanded
 from services.runtime.usecases.host import Host
 
+# What LXD puts before a refusal.
+_UPDATE, _CREATE = "Invalid config: ", "Failed creating instance record: "
+_UPDATE_IDS, _CREATE_IDS = "Failed to get ID map: ", f"{_CREATE}Failed initialising instance: "
+
 
 class Policy:
     def __init__(self, host: Host) -> None:
@@ -36,12 +40,13 @@ class Policy:
         if len(set(instance.profiles)) != len(instance.profiles):
             raise Invalid("TWICE", "Duplicate profile found in request", about=instance.name)
         expanded = self._host.expanded(instance)
-        with _words("Invalid config: " if replaces else "Failed creating instance record: "):
+        with _words(_UPDATE if replaces else _CREATE):
             INSTANCE.check(instance.config)
             check_expanded(expanded.config)
         check_instance_devices(expanded.devices)
         expand.root_of(expanded.devices)
-        self._host.cgroups.plan(expanded.config)
+        with _words(_UPDATE_IDS if replaces else _CREATE_IDS, only="BAD_IDMAP"):
+            self._host.check(expanded.config)
         self._guard(txn, instance)
         return expanded
 
@@ -53,11 +58,11 @@ class Policy:
 
 
 @contextlib.contextmanager
-def _words(before: str) -> Iterator[None]:
+def _words(before: str, *, only: str = "") -> Iterator[None]:
     """Say what was refused as LXD does; what its engine refuses comes without such words."""
     try:
         yield
     except Invalid as exc:
-        if exc.reason == "BAD_RLIMIT":
+        if exc.reason == "BAD_RLIMIT" or only not in ("", exc.reason):
             raise
         raise Invalid(exc.reason, f"{before}{exc.message}", about=exc.about) from None

@@ -86,8 +86,9 @@ async def world() -> AsyncIterator[World]:
     await store.start()
     engine, networks, driver = fakes.FakeEngine(), fakes.FakeNetworks(), fakes.FakeDriver()
     host = Host(
-        store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeImages(),
-        networks, {"dir": driver}, fakes.FakeDevices(), fakes.FakeFacts(), doors=fakes.FakeDoors(),
+        store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeKernel(),
+        fakes.FakeImages(), networks, {"dir": driver}, fakes.FakeDevices(), fakes.FakeFacts(),
+        doors=fakes.FakeDoors(),
     )  # fmt: skip
     runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
     claims = Claims(store, runner)
