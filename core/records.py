@@ -102,12 +102,21 @@ class Profile:
 
 @dataclass(frozen=True)
 class Project:
-    """Writer: cluster."""
+    """Writer: cluster. renamed_by: the operation that gave it its name, "" when none did."""
 
     name: str = ""
     description: str = ""
     config: Config = field(default_factory=dict)
+    renamed_by: str = ""
     schema: int = 1
+
+
+@dataclass(frozen=True)
+class ProjectGuard:
+    """Written with all that counts against the limits of a project. Writer: runtime of *member*."""
+
+    project: str = ""
+    member: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
       server-config                          ServerConfig
       members/NAME                           Member
       projects/NAME                          Project
+      project-guards/NAME                    ProjectGuard: written with what counts against its limits
       profiles/PROJECT/NAME                  Profile
       certificates/FINGERPRINT               Certificate
       warnings/ID                            Warning
@@ -36,6 +37,7 @@ ROOT = "/podium/v1/"
 SERVER_CONFIG = f"{ROOT}server-config"
 MEMBERS = f"{ROOT}members/"
 PROJECTS = f"{ROOT}projects/"
+PROJECT_GUARDS = f"{ROOT}project-guards/"
 PROFILES = f"{ROOT}profiles/"
 CERTIFICATES = f"{ROOT}certificates/"
 WARNINGS = f"{ROOT}warnings/"
@@ -71,6 +73,10 @@ def member(name: str) -> str:
 
 def project(name: str) -> str:
     return _join(PROJECTS, name)
+
+
+def project_guard(name: str) -> str:
+    return _join(PROJECT_GUARDS, name)
 
 
 def profile(project: str, name: str) -> str:

@@ -16,6 +16,7 @@ from core.records import (
     Pool,
     Profile,
     Project,
+    ProjectGuard,
     Snapshot,
     Volume,
     VolumeSnapshot,
@@ -40,6 +41,7 @@ class RuntimeStore:
         self.volume_snapshots = Cache(inner, VolumeSnapshot, keys.VOLUME_SNAPSHOTS)
         self.profiles = Cache(inner, Profile, keys.PROFILES)
         self.projects = Cache(inner, Project, keys.PROJECTS)
+        self.guards = Cache(inner, ProjectGuard, keys.PROJECT_GUARDS)
         self.nics = Cache(inner, NicReservation, keys.NICS)
         self._own: list[tuple[str, type[Any], Cache[Any]]] = [
             (keys.INSTANCES, Instance, self.instances),
@@ -49,6 +51,7 @@ class RuntimeStore:
             (keys.POOLS, Pool, self.pools),
             (keys.VOLUMES, Volume, self.volumes),
             (keys.VOLUME_SNAPSHOTS, VolumeSnapshot, self.volume_snapshots),
+            (keys.PROJECT_GUARDS, ProjectGuard, self.guards),
         ]
 
     async def start(self) -> None:

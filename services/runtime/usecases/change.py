@@ -87,6 +87,8 @@ class Changes:
         entry = self._host.store.instance(project, name)
         if expected_revision and entry.revision != expected_revision:
             raise Stale("STALE", "The instance was changed meanwhile; read it again", about=name)
+        observed = self._host.store.observed_of(entry.record).record
+        self._policy.check_volatile(entry.record, wanted.config, observed.volatile)
         new = _changed(entry.record, wanted)
         return await self._claims.accept(
             "instance.update",

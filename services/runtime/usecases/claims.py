@@ -64,11 +64,11 @@ class Claims:
             key = keys.observed(entry.record.id)
             txn = Txn().unchanged(key, observed.revision)
             txn.put(key, replace(observed.record, status=state, operation=id))
-            new = change() if callable(change) else change
-            txn.merge(new) if new else txn.exists(keys.instance(project, name))
             whole = {**(input or {}), "id": entry.record.id, "project": project, "name": name}
             whole["before"] = observed.record.status
             try:
+                new = change() if callable(change) else change
+                txn.merge(new) if new else txn.exists(keys.instance(project, name))
                 return await self.runner.accept(
                     kind,
                     id=id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import random
 import time
@@ -32,6 +33,7 @@ from services.runtime.usecases.volatile import with_nics
 
 KIND = "instance.create"
 _ATTEMPTS = 16
+_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,15 @@ class Create:
         """Raises: Invalid, NotFound, AlreadyExists."""
         image = await self._image(wanted)
         await self._claims.caught_up(wanted.project, wanted.name)
-        for _ in range(_ATTEMPTS):
-            txn = Txn()
-            instance = self._decide(txn, wanted, image)
-            try:
-                return await self._commit(txn, instance, wanted)
-            except Stale:
-                if wanted.name and self._store.instances.get(keys.instance(wanted.project, wanted.name)):
-                    raise self._taken(wanted.name) from None
+        async with self._policy.turn(wanted.project):
+            for _ in range(_ATTEMPTS):
+                try:
+                    txn = Txn()
+                    return await self._commit(txn, self._decide(txn, wanted, image), wanted)
+                except Stale:
+                    if wanted.name and self._store.instances.get(keys.instance(wanted.project, wanted.name)):
+                        raise self._taken(wanted.name) from None
+                    await asyncio.sleep(_PAUSE_S)
         raise Busy("BUSY", "Too much changes right now; try again", about=wanted.name)
 
     def _taken(self, name: str) -> AlreadyExists:

@@ -12,12 +12,13 @@ from core.configkeys.instance import INSTANCE
 from core.configkeys.values import parse_modules
 from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
+from core.policy.expansion import Expanded, expand
 from core.records import Instance, InstanceObserved, Snapshot
 from core.units import parse_bool
 from services.runtime.domain import idmaps, seccomp
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
 from services.runtime.domain.devices.registry import plan_devices
-from services.runtime.domain.expand import Expanded, expand, nics_of, root_of
+from services.runtime.domain.expand import nics_of, root_of
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import (
     Cgroups,

@@ -22,6 +22,7 @@ from services.runtime.domain.lifecycle import STOPPED
 from services.runtime.domain.volumes import Users, VolumeRef
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.volumeclaims import VolumeClaims, event, key_of
 
 T = TypeVar("T")
@@ -41,8 +42,9 @@ class NewVolume:
 
 
 class Volumes:
-    def __init__(self, host: Host, claims: VolumeClaims) -> None:
+    def __init__(self, host: Host, policy: Policy, claims: VolumeClaims) -> None:
         self._host = host
+        self._policy = policy
         self._store = host.store
         self._claims = claims
         claims.runner.register(
@@ -84,7 +86,8 @@ class Volumes:
         )
         if self._store.volumes.get(key_of(volume)):
             raise taken(ref.name)
-        txn = Txn().absent(key_of(volume)).exists(keys.project(home))
+        txn = Txn().absent(key_of(volume))
+        self._policy.admit_volume(txn, volume, is_new=True)
         return volume, txn.unchanged(keys.pool(ref.pool), pool.revision)
 
     async def accept_new(self, kind: str, volume: Volume, txn: Txn, **more: object) -> Operation:
@@ -119,6 +122,7 @@ class Volumes:
         )
         rules.check_change(old, new, self.users(old))
         txn = Txn().unchanged(key_of(old), entry.revision)
+        self._policy.admit_volume(txn, new, is_new=False)
         remembered = {"old": codec.encode(replace(old, operation="")).decode()}
         return await self._claims.accept("volume.update", new, txn, input=remembered, wait=True)
 

@@ -93,7 +93,7 @@ async def world() -> AsyncIterator[World]:
     runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
     claims = Claims(store, runner)
     power = Power(host, claims, watch, MEMBER)
-    policy = Policy(host)
+    policy = Policy(host, MEMBER)
     create, changes = Create(host, policy, claims, power, MEMBER), Changes(host, policy, claims, MEMBER)
     yield World(host, runner, create, power, changes, engine, networks, driver, late)
     await watch.stop()
