@@ -65,9 +65,13 @@ class Volumes:
     async def create(self, wanted: NewVolume) -> Operation:
         """Make an empty volume and return the final record. Raises: Invalid, NotFound, AlreadyExists."""
         content = rules.check_content(wanted.content_type)
-        volume, txn = self.plan_new(wanted.ref, wanted.config, wanted.description)
-        volume = replace(volume, content_type=content)
-        return await self.accept_new("volume.create", volume, txn, wait=True)
+
+        async def attempt() -> Operation:
+            volume, txn = self.plan_new(wanted.ref, wanted.config, wanted.description)
+            volume = replace(volume, content_type=content)
+            return await self._claims.accept("volume.create", volume, txn, wait=True)
+
+        return await self._again(attempt)
 
     def plan_new(self, ref: VolumeRef, config: dict[str, str], description: str) -> tuple[Volume, Txn]:
         """Return the record of a new volume, pending, and a transaction that holds only if it may be."""
