@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from core.configkeys.devices.registry import check_instance_devices
 from core.configkeys.instance import check_expanded
 from core.errors import Invalid
-from core.policy.expansion import Expanded
+from core.policy.expansion import Expanded as Expanded
+from core.policy.expansion import expand as expand
 from core.units import parse_bytes
 
 Devices = Mapping[str, Mapping[str, str]]

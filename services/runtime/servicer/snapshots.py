@@ -9,13 +9,13 @@ from typing import Any
 from core.errors import NotFound
 from core.operations.operation import Operation
 from core.operations.servicer import answer
+from core.policy.expansion import Expanded
 from core.records import Instance, InstanceObserved, Snapshot
 from core.state import keys
 from core.state.repository import Entry
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import snapshot_pb2 as pb
 from protos.podium.runtime.v1 import snapshot_pb2_grpc as rpc
-from services.runtime.domain.expand import Expanded
 from services.runtime.servicer import convert
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
