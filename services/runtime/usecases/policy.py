@@ -31,7 +31,7 @@ _UPDATE_IDS, _CREATE_IDS = "Failed to get ID map: ", f"{_CREATE}Failed initialis
 
 
 class Policy:
-    def __init__(self, host: Host, member: str) -> None:
+    def __init__(self, host: Host, member: str = "") -> None:
         self._host = host
         self._store = host.store
         self._member = member
