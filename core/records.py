@@ -32,7 +32,6 @@ class Instance:
     member: str = ""
     idmap_base: int = 0
     idmap_size: int = 65536
-    idmap_raw: str = ""
     pool: str = ""
     image: str = ""
     base_dir: str = ""
@@ -61,26 +60,6 @@ class InstanceObserved:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """An instance as it was at created_at. Writer: runtime. status: Pending, Created or Deleting.
-
-    id names its volume in the pool of *instance*, which is the specification that a restore puts back.
-    """
-
-    id: str = ""
-    instance_id: str = ""
-    name: str = ""
-    instance: Instance = Instance()
-    volatile: Config = field(default_factory=dict)
-    created_at: float = 0.0
-    expires_at: float = 0.0
-    last_used_at: float = 0.0
-    stateful: bool = False
-    status: str = "Pending"
-    schema: int = 1
-
-
-@dataclass(frozen=True)
 class IdmapBlock:
     """A claimed range of host ids. Writer: runtime."""
 
@@ -102,21 +81,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class Project:
-    """Writer: cluster. renamed_by: the operation that gave it its name, "" when none did."""
+    """Writer: cluster."""
 
     name: str = ""
     description: str = ""
     config: Config = field(default_factory=dict)
-    renamed_by: str = ""
     schema: int = 1
-
-
-@dataclass(frozen=True)
-class ProjectGuard:
-    """Written with all that counts against the limits of a project. Writer: runtime of *member*."""
-
-    project: str = ""
-    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,6 +175,13 @@ class NicReservation:
     is_static: bool = False
     at_rest: bool = False
     """Its instance does not run, and addresses that are not its own by configuration are left out."""
+    parent: str = ""
+    """Interface of the host that it hangs on, if that is no bridge. An mtu of 0 is the one it has."""
+    vlan: int = 0
+    host_side: bool = False
+    """Something on the host is more than its interfaces: made by plug, taken back by unplug."""
+    taken: Config = field(default_factory=dict)
+    """Of an interface that a running instance was given: index, hwaddr and mtu as they are given back."""
     options: Config = field(default_factory=dict)
     schema: int = 1
 

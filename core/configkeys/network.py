@@ -13,8 +13,8 @@ from ipaddress import (
     ip_address,
 )
 
-from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
-from core.units import parse_bits, parse_bool, parse_int
+from core.configkeys.schema import ConfigKey, Schema, lines, one_of
+from core.units import parse_bool, parse_int
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _INTERFACE = re.compile(r"[-_A-Za-z0-9.]{1,15}")
@@ -179,48 +179,4 @@ NETWORK = Schema(
     ),
     {"user.": lines},
     {"tunnel.": _ONE_HOST, "bgp.peers.": "BGP is not available in this version"},
-)
-
-
-def _static4(value: str) -> object:
-    return value if value == "none" else IPv4Address(value)
-
-
-def _static6(value: str) -> object:
-    return value if value == "none" else parse_ipv6(value)
-
-
-def _nic_mtu(value: str) -> int:
-    mtu = parse_int(value)
-    if not 68 <= mtu <= 65535:
-        raise ValueError(f"Invalid MTU {value[:32]!r}; use 68 to 65535")
-    return mtu
-
-
-_NIC_LATER = "it is not available in this version"
-NIC = Schema(
-    "NIC",
-    (
-        ConfigKey("type", one_of("nic"), "kind of device"),
-        ConfigKey("network", parse_interface, "managed network to plug into"),
-        ConfigKey("parent", parse_interface, "the same, with nictype=bridged"),
-        ConfigKey("nictype", one_of("bridged"), "kind of NIC", "bridged"),
-        ConfigKey("name", parse_interface, "interface name inside; the device's when unset"),
-        ConfigKey("hwaddr", parse_mac, "MAC inside; made and kept when unset"),
-        ConfigKey("host_name", parse_interface, "interface name on the host"),
-        ConfigKey("mtu", _nic_mtu, "bytes; the network's when unset"),
-        ConfigKey("ipv4.address", _static4, "fixed address, or none with filtering", "", True),
-        ConfigKey("ipv6.address", _static6, "fixed address, or none with filtering", "", True),
-        ConfigKey("security.mac_filtering", parse_bool, "let no other MAC out", "false", True),
-        ConfigKey("security.ipv4_filtering", parse_bool, "let no other IPv4 address out", "false", True),
-        ConfigKey("security.ipv6_filtering", parse_bool, "let no other IPv6 address out", "false", True),
-        ConfigKey("limits.ingress", parse_bits, "bits per second to the instance", "", True),
-        ConfigKey("limits.egress", parse_bits, "bits per second from the instance", "", True),
-        ConfigKey("limits.max", parse_bits, "both of them", "", True),
-        _no("boot.priority", "virtual machines are not supported"),
-        *(_no(f"ipv{n}.routes{e}", _NIC_LATER) for n in "46" for e in ("", ".external")),
-        *(_no(n, _NIC_LATER) for n in ("security.port_isolation", "vlan", "vlan.tagged", "gvrp")),
-        *(_no(f"maas.subnet.ipv{n}", "MAAS is not supported") for n in "46"),
-    ),
-    {"user.": text},
 )

@@ -4,7 +4,6 @@
       server-config                          ServerConfig
       members/NAME                           Member
       projects/NAME                          Project
-      project-guards/NAME                    ProjectGuard: written with what counts against its limits
       profiles/PROJECT/NAME                  Profile
       certificates/FINGERPRINT               Certificate
       warnings/ID                            Warning
@@ -15,7 +14,6 @@
       volume-snapshots/VOLUME_ID/NAME        VolumeSnapshot
       instances/PROJECT/NAME                 Instance
       observed/ID                            InstanceObserved
-      snapshots/INSTANCE_ID/NAME             Snapshot
       idmaps/MEMBER/BASE                     IdmapBlock
       networks/NAME                          Network
       nics/INSTANCE_ID/DEVICE                NicReservation
@@ -37,7 +35,6 @@ ROOT = "/podium/v1/"
 SERVER_CONFIG = f"{ROOT}server-config"
 MEMBERS = f"{ROOT}members/"
 PROJECTS = f"{ROOT}projects/"
-PROJECT_GUARDS = f"{ROOT}project-guards/"
 PROFILES = f"{ROOT}profiles/"
 CERTIFICATES = f"{ROOT}certificates/"
 WARNINGS = f"{ROOT}warnings/"
@@ -48,7 +45,6 @@ VOLUMES = f"{ROOT}volumes/"
 VOLUME_SNAPSHOTS = f"{ROOT}volume-snapshots/"
 INSTANCES = f"{ROOT}instances/"
 OBSERVED = f"{ROOT}observed/"
-SNAPSHOTS = f"{ROOT}snapshots/"
 IDMAPS = f"{ROOT}idmaps/"
 NETWORKS = f"{ROOT}networks/"
 NICS = f"{ROOT}nics/"
@@ -73,10 +69,6 @@ def member(name: str) -> str:
 
 def project(name: str) -> str:
     return _join(PROJECTS, name)
-
-
-def project_guard(name: str) -> str:
-    return _join(PROJECT_GUARDS, name)
 
 
 def profile(project: str, name: str) -> str:
@@ -143,14 +135,6 @@ def instances(project: str = "") -> str:
 
 def observed(id: str) -> str:
     return _join(OBSERVED, id)
-
-
-def snapshot(instance_id: str, name: str) -> str:
-    return _join(SNAPSHOTS, instance_id, name)
-
-
-def snapshots(instance_id: str) -> str:
-    return _join(SNAPSHOTS, instance_id) + "/"
 
 
 def idmap(member: str, base: int) -> str:

@@ -35,6 +35,7 @@ class Link:
     addresses: tuple[LinkAddress, ...] = ()
     counters: dict[str, int] = field(default_factory=dict)
     members: tuple[str, ...] = ()
+    index: int = 0
 
 
 class Host(Protocol):
@@ -67,15 +68,26 @@ class Host(Protocol):
         """Take back what write_nics told, and the lease; *network* is None when it is gone."""
         ...
 
-    async def plug(self, nic: NicReservation, pid: int) -> None:
-        """Make *nic* exist between its bridge and the network namespace of process *pid*, within its rates.
+    async def plug(self, nic: NicReservation, pid: int) -> bool:
+        """Make *nic* exist in the network namespace of process *pid*, with all that it has on the host.
 
-        Raises: WrongState.
+        Return whether its interface was not there before. Raises: WrongState.
         """
         ...
 
+    async def ensure_parent(self, nic: NicReservation) -> None:
+        """Make what *nic* hangs on, if that is a VLAN of an interface. Raises: WrongState."""
+        ...
+
     async def unplug(self, nic: NicReservation) -> None:
-        """Remove the NIC's interfaces from host and guest."""
+        """Remove what *nic* has on the host, and with it what hangs on that inside.
+
+        An interface that was given away is as it was before, once it is back from the guest.
+        """
+        ...
+
+    async def unplug_side(self, nic: NicReservation) -> None:
+        """Take back routes, filters and the like of *nic*, but not its interfaces."""
         ...
 
     async def remove_unused(self) -> None:

@@ -6,19 +6,22 @@ be repeated; everything that blocks runs in a thread inside the implementation.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from services.runtime.domain.devices.plan import DevicePlan
-from services.runtime.domain.idmaps import IdMap
 
 
 @dataclass(frozen=True)
 class NicPlan:
-    """A NIC as the network service decided it."""
+    """A NIC as the network service decided it. An mtu of 0 is that of what it hangs on.
+
+    addresses, with prefix, and gateways are those that a routed one has inside. host_side: it is to be
+    plugged also when the engine made it. volatile: what the instance's keys tell of it while it runs.
+    """
 
     device: str
     name: str
@@ -26,6 +29,12 @@ class NicPlan:
     hwaddr: str
     mtu: int
     bridge: str
+    nictype: str = "bridged"
+    parent: str = ""
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    host_side: bool = False
+    volatile: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,8 @@ class EnginePlan:
     id: str
     hostname: str
     rootfs: Path
-    idmap: IdMap
+    idmap_base: int
+    idmap_size: int = 65536
     nics: tuple[NicPlan, ...] = ()
     mounts: tuple[Mount, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
@@ -60,8 +70,6 @@ class EnginePlan:
     nesting: bool = False
     device_rules: tuple[str, ...] = ()
     is_held: bool = False
-    seccomp: str = ""
-    """Its own filter of system calls as liblxc reads it; empty for that of all instances."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +195,6 @@ class StorageDriver(Protocol):
 
     name: str
     version: str
-    is_instant: bool
-    """Whether a clone of a volume of the same pool is what that was at one moment."""
 
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         """Make the pool and return its config with source (and size) filled in. Undone by delete_pool."""
@@ -274,7 +280,14 @@ class RootFs(Protocol):
         ...
 
     async def ensure_mounted(
-        self, id: str, lower: Path | None, volume: Path, idmap: IdMap, *, shift: int = 0
+        self,
+        id: str,
+        lower: Path | None,
+        volume: Path,
+        idmap_base: int,
+        idmap_size: int,
+        *,
+        shift: int = 0,
     ) -> Path:
         """Mount overlay(lower, volume) id-mapped at instances/ID/rootfs and return that path.
 
@@ -374,6 +387,27 @@ class Guests(Protocol):
         """Set interfaces of the guest up. Blocks shortly. Raises: OSError."""
         ...
 
+    def take_out(self, pid: int, name: str, parent: str) -> None:
+        """Remove interface *name* from the guest; one that the host gave goes back to it as *parent*.
+
+        Nothing happens when the guest has no such interface. Blocks shortly.
+        """
+        ...
+
+    def keep(self, folder: Path, pid: int) -> None:
+        """Let the guest's network outlive it, until give_back; the kernel would drop what was given to it.
+
+        Repeatable. Blocks shortly. Raises: WrongState.
+        """
+        ...
+
+    def give_back(self, folder: Path, given: Mapping[str, str]) -> None:
+        """Take what the host gave (inside name to host name) out of the network of a guest that ended.
+
+        Repeatable; free where nothing was kept. Blocks shortly.
+        """
+        ...
+
 
 class Doors(Protocol):
     """The folders through which guests reach the guest API. All may be repeated; they block shortly."""
@@ -395,7 +429,8 @@ class Guest:
     project: str
     name: str
     pid: int
-    idmap: IdMap
+    idmap_base: int
+    idmap_size: int
 
 
 class GuestDevices(Protocol):
@@ -412,16 +447,6 @@ class GuestDevices(Protocol):
 
     async def clear(self, id: str) -> None:
         """Forget the devices of an instance that does not run. Repeatable."""
-        ...
-
-
-class Kernel(Protocol):
-    """What the host's kernel knows."""
-
-    def unknown_syscalls(self, names: Iterable[str]) -> list[str]: ...
-
-    def missing_modules(self, names: Iterable[str]) -> list[str]:
-        """Return those that are neither loaded nor built in."""
         ...
 
 

@@ -12,12 +12,11 @@ from core.records import (
     IdmapBlock,
     Instance,
     InstanceObserved,
+    Network,
     NicReservation,
     Pool,
     Profile,
     Project,
-    ProjectGuard,
-    Snapshot,
     Volume,
     VolumeSnapshot,
 )
@@ -34,24 +33,21 @@ class RuntimeStore:
         self._inner = inner
         self.instances = Cache(inner, Instance, keys.INSTANCES)
         self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
-        self.snapshots = Cache(inner, Snapshot, keys.SNAPSHOTS)
         self.idmaps = Cache(inner, IdmapBlock, keys.IDMAPS)
         self.pools = Cache(inner, Pool, keys.POOLS)
         self.volumes = Cache(inner, Volume, keys.VOLUMES)
         self.volume_snapshots = Cache(inner, VolumeSnapshot, keys.VOLUME_SNAPSHOTS)
         self.profiles = Cache(inner, Profile, keys.PROFILES)
         self.projects = Cache(inner, Project, keys.PROJECTS)
-        self.guards = Cache(inner, ProjectGuard, keys.PROJECT_GUARDS)
         self.nics = Cache(inner, NicReservation, keys.NICS)
+        self.networks = Cache(inner, Network, keys.NETWORKS)
         self._own: list[tuple[str, type[Any], Cache[Any]]] = [
             (keys.INSTANCES, Instance, self.instances),
             (keys.OBSERVED, InstanceObserved, self.observed),
-            (keys.SNAPSHOTS, Snapshot, self.snapshots),
             (keys.IDMAPS, IdmapBlock, self.idmaps),
             (keys.POOLS, Pool, self.pools),
             (keys.VOLUMES, Volume, self.volumes),
             (keys.VOLUME_SNAPSHOTS, VolumeSnapshot, self.volume_snapshots),
-            (keys.PROJECT_GUARDS, ProjectGuard, self.guards),
         ]
 
     async def start(self) -> None:
@@ -101,23 +97,6 @@ class RuntimeStore:
         entry = self.observed.get(keys.observed(instance.id))
         return entry or Entry(InstanceObserved(instance.id, instance.project, instance.name, "error"), 0)
 
-    def instance_snapshots(self, instance: Instance) -> builtins.list[Entry[Snapshot]]:
-        """Return all snapshots of an instance, half-made ones among them, the oldest first."""
-        found = self.snapshots.entries(keys.snapshots(instance.id))
-        return sorted(found, key=lambda entry: entry.record.created_at)
-
-    def snapshot(self, instance: Instance, name: str) -> Entry[Snapshot]:
-        """Return a snapshot that is whole, or was until its deletion began. Raises: NotFound."""
-        entry = self.snapshots.get(keys.snapshot(instance.id, name))
-        if entry is None or entry.record.status == "Pending":
-            raise NotFound(
-                "NO_SNAPSHOT",
-                f'Failed to fetch snapshot "{name}" of instance "{instance.name}" in project '
-                f'"{instance.project}": InstanceSnapshot not found',
-                about=name,
-            )
-        return entry
-
     def pool(self, name: str) -> Entry[Pool]:
         """Raises: NotFound."""
         entry = self.pools.get(keys.pool(name))
@@ -137,6 +116,13 @@ class RuntimeStore:
         """Return the snapshots of a custom volume, the oldest first."""
         found = self.volume_snapshots.entries(keys.volume_snapshots(volume.id))
         return sorted(found, key=lambda entry: entry.record.created_at)
+
+    def network_types(self) -> dict[str, str]:
+        """Return the types of managed networks by name."""
+        return {entry.record.name: entry.record.type for entry in self.networks.entries()}
+
+    def nics_of(self, instance_id: str) -> builtins.list[NicReservation]:
+        return [entry.record for entry in self.nics.entries(keys.nics(instance_id))]
 
     def home_of(self, project: str, feature: str) -> str:
         """Return the project whose profiles or images *project* uses. Raises: NotFound."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import NotFound, Unsupported, WrongState
 from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, cannot_start
-from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
 from services.runtime.usecases.peers import FoundImage, PreparedImage
 
@@ -85,14 +84,6 @@ class FakeEngine:
         self.pids.pop(id, None)
 
 
-class FakeKernel:
-    def unknown_syscalls(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if name == "nonsense"]
-
-    def missing_modules(self, names: Iterable[str]) -> list[str]:
-        return [name for name in names if name != "overlay"]
-
-
 class FakeRootFs:
     def __init__(self) -> None:
         self.mounted: set[str] = set()
@@ -110,7 +101,14 @@ class FakeRootFs:
         return None
 
     async def ensure_mounted(
-        self, id: str, lower: Path | None, volume: Path, idmap: IdMap, *, shift: int = 0
+        self,
+        id: str,
+        lower: Path | None,
+        volume: Path,
+        idmap_base: int,
+        idmap_size: int,
+        *,
+        shift: int = 0,
     ) -> Path:
         self.mounted.add(id)
         return Path("/instances") / id
@@ -125,7 +123,7 @@ class FakeRootFs:
 class FakeDriver:
     """Keeps a text per volume in place of its content."""
 
-    name, version, is_instant = "dir", "1", False
+    name, version = "dir", "1"
 
     def __init__(self) -> None:
         self.content: dict[Path, str] = {}
@@ -231,6 +229,15 @@ class FakeGuests:
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         self.up += names
 
+    def take_out(self, pid: int, name: str, parent: str) -> None:
+        return None
+
+    def keep(self, folder: Path, pid: int) -> None:
+        return None
+
+    def give_back(self, folder: Path, given: Mapping[str, str]) -> None:
+        return None
+
 
 class FakeDoors:
     def __init__(self) -> None:
@@ -323,10 +330,21 @@ class FakeNetworks:
         if self.fails:
             raise NotFound("NO_NETWORK", "Network 'x' not found")
         self.reserved[id] = list(nics)
-        return tuple(NicPlan(d, d, f"veth{d}", "00:16:3e:00:00:01", 1500, "br0") for d in nics)
+        return tuple(
+            NicPlan(
+                *(d, d, f"veth{d}", "00:16:3e:00:00:01", 1500, "br0"),
+                host_side=any(key.startswith("limits.") for key in options),
+                volatile={"host_name": f"veth{d}", "name": d, "hwaddr": "00:16:3e:00:00:01"},
+            )
+            for d, options in nics.items()
+        )
 
-    async def plug(self, id: str, pid: int) -> None:
-        self.plugged[id] = list(self.reserved[id])
+    async def plug(self, id: str, pid: int) -> tuple[str, ...]:
+        before, self.plugged[id] = self.plugged.get(id, ["eth0"]), list(self.reserved[id])
+        return tuple(name for name in self.plugged[id] if name not in before)
+
+    async def unplug(self, id: str) -> None:
+        self.plugged.pop(id, None)
 
     async def release(self, id: str) -> None:
         self.reserved.pop(id, None)

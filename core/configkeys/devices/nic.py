@@ -1,19 +1,25 @@
-"""nic: its options stand in core/configkeys/network.py, beside those of the networks it plugs into."""
+"""nic: its options depend on what it is plugged into; they stand in core/configkeys/nic.py."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
+from core.configkeys import nic
 from core.configkeys.devices.schema import DeviceType, Options, anything
-from core.configkeys.network import NIC as OPTIONS
-from core.errors import Invalid
+
+_ALL = {name: anything for kind in nic.TYPES.values() for name in ("nictype", *kind.options)}
 
 
-def _rules(options: Options) -> None:
-    if not (options.get("network") or options.get("parent")):
-        raise ValueError("Unsupported device type: a NIC needs network=NAME of a managed bridge")
-    try:
-        OPTIONS.check({key: value for key, value in options.items() if value})
-    except Invalid as exc:
-        raise ValueError(exc.message) from None
+def nic_type(networks: Mapping[str, str] | None) -> DeviceType:
+    """Return the type of NICs among *networks*: managed ones by name, with their type; None if unknown."""
 
+    def loads(options: Options) -> None:
+        nic.type_of(options, networks)
 
-NIC = DeviceType("nic", dict.fromkeys(OPTIONS.keys, anything), rules=_rules)
+    return DeviceType(
+        "nic",
+        _ALL | dict.fromkeys(nic.REFUSED, anything),
+        rules=partial(nic.check, networks=networks),
+        loads=loads,
+    )

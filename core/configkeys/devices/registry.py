@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from core.configkeys.devices import others, unix
 from core.configkeys.devices.disk import DISK
 from core.configkeys.devices.gpu import GPU
-from core.configkeys.devices.nic import NIC
+from core.configkeys.devices.nic import nic_type
 from core.configkeys.devices.proxy import PROXY
 from core.configkeys.devices.schema import DeviceType, Options
 from core.configkeys.devices.usb import USB
@@ -19,7 +19,7 @@ TYPES: dict[str, DeviceType] = {
     for kind in (
         DISK,
         GPU,
-        NIC,
+        nic_type(None),
         PROXY,
         USB,
         unix.UNIX_BLOCK,
@@ -33,34 +33,38 @@ TYPES: dict[str, DeviceType] = {
 }
 
 
-def check_devices(devices: Mapping[str, Options]) -> None:
-    """Check the devices of a profile. Raises: Invalid, naming the device and what is wrong."""
+def check_devices(devices: Mapping[str, Options], networks: Mapping[str, str] | None = None) -> None:
+    """Check the devices of a profile. Raises: Invalid, naming the device and what is wrong.
+
+    *networks*: managed ones by name, with their type; None where they are not known.
+    """
+    types = {**TYPES, "nic": nic_type(networks)}
     for name, options in devices.items():
         device_name(name)
-        _check(name, options)
+        _check(name, options, types)
 
 
-def check_instance_devices(devices: Mapping[str, Options]) -> None:
+def check_instance_devices(devices: Mapping[str, Options], networks: Mapping[str, str] | None = None) -> None:
     """The same for those of an instance after its profiles, in LXD's words."""
     try:
-        check_devices(devices)
+        check_devices(devices, networks)
     except Invalid as exc:
         raise Invalid(exc.reason, f"Invalid devices: {exc.message}", about=exc.about) from None
 
 
-def _check(name: str, options: Options) -> None:
+def _check(name: str, options: Options, types: Mapping[str, DeviceType]) -> None:
     try:
-        _loaded(name, options).check(options)
+        _loaded(name, options, types).check(options)
     except ValueError as exc:
         sentence = f'Device validation failed for "{name}": {exc}'
         raise Invalid("BAD_DEVICE", sentence, about=name) from None
 
 
-def _loaded(name: str, options: Options) -> DeviceType:
+def _loaded(name: str, options: Options, types: Mapping[str, DeviceType]) -> DeviceType:
     try:
         if not options.get("type"):
             raise ValueError("Missing device type in config")
-        kind = TYPES.get(options["type"])
+        kind = types.get(options["type"])
         if kind is None:
             raise ValueError("Unsupported device type")
         kind.loads(options)

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from random import Random
 
-from core.configkeys.network import NETWORK, NIC
-from core.errors import Invalid, Unsupported
+from core.configkeys import nic as keys
+from core.configkeys.network import NETWORK
+from core.errors import Invalid
 from core.records import AddressClaim, Network, NicReservation
 from core.units import parse_bool
-from services.network.domain import addresses
+from services.network.domain import addresses, hostside
 from services.network.domain.bridge import ranges_of
+from services.network.domain.places import Place
 from services.network.domain.render import is_on
 
-_TWICE = ("nictype", "parent", "mtu")
+# What a routed NIC has inside is fixed when it is made.
+_PEER = tuple(f"ipv{n}.{what}" for n in "46" for what in ("address", "gateway", "host_address", "host_table"))
 
 
 @dataclass(frozen=True)
@@ -37,32 +40,6 @@ class Owner:
     at_rest: bool = False
 
 
-def check_options(options: Mapping[str, str]) -> None:
-    """Raises: Invalid, Unsupported for NICs that are not plugged into a managed bridge."""
-    NIC.check({key: value for key, value in options.items() if value})
-    network = network_of(options)
-    if options.get("nictype", "bridged") != "bridged" or not network:
-        raise Unsupported(
-            "NIC_TYPE", "Only NICs on a managed bridge are supported yet; set network=NAME", about="nictype"
-        )
-    for key in _TWICE:
-        if options.get("network") and options.get(key):
-            raise Invalid(
-                "TWICE", f'Cannot use "{key}" property in conjunction with "network" property', about=key
-            )
-    for version in ("ipv4", "ipv6"):
-        if options.get(f"{version}.address") == "none" and not _filters(options, version):
-            raise Invalid(
-                "NO_FILTER",
-                f"{version}.address=none needs security.{version}_filtering=true, which enforces it",
-                about=f"{version}.address",
-            )
-
-
-def network_of(options: Mapping[str, str]) -> str:
-    return options.get("network") or options.get("parent") or ""
-
-
 def _filters(options: Mapping[str, str], version: str) -> bool:
     return parse_bool(options.get(f"security.{version}_filtering") or "false")
 
@@ -70,47 +47,98 @@ def _filters(options: Mapping[str, str], version: str) -> bool:
 def decide(
     owner: Owner,
     wanted: Wanted,
-    network: Network,
+    place: Place,
     old: NicReservation | None,
     *,
+    names: set[str],
     taken: set[str],
     avoid: Mapping[str, str],
     random: Random,
 ) -> NicReservation:
     """Return the NIC as it will be. *avoid*: addresses that are leased, and to which MAC.
 
-    What *old* had is kept where the request leaves it open. Raises: Invalid, LimitReached.
+    What *old* had is kept where the request leaves it open. *names* are those of its other NICs.
+
+    Raises: Invalid, LimitReached.
     """
-    options, subnets = wanted.options, addresses.subnets_of(network.config)
+    options = wanted.options
     hwaddr = options.get("hwaddr") or wanted.hwaddr or (old.hwaddr if old else "")
-    hwaddr = (hwaddr or addresses.new_mac(random)).lower()
-    at_rest = owner.at_rest and (old is None or old.at_rest)
-    ipv4 = ipv6 = ""
-    if not at_rest or options.get("ipv4.address"):
-        ipv4 = _ipv4(options, network, old, taken, {a for a, mac in avoid.items() if mac != hwaddr}, random)
-    if not at_rest or options.get("ipv6.address"):
-        ipv6 = _ipv6(options, network, old, hwaddr, taken, random)
     made = NicReservation(
         instance_id=owner.instance_id,
         project=owner.project,
         instance_name=owner.name,
-        network=network.name,
+        network=place.network.name if place.network else "",
         device=wanted.device,
-        name=options.get("name") or wanted.device,
-        host_name=options.get("host_name") or addresses.host_name(owner.instance_id, wanted.device),
-        hwaddr=hwaddr,
-        mtu=int(options.get("mtu") or NETWORK.get(network.config, "bridge.mtu")),
-        bridge=network.name,
+        name=options.get("name") or (old.name if old else "") or _free_name(names),
+        host_name=_host_name(owner, wanted, place),
+        hwaddr=(hwaddr or addresses.new_mac(random)).lower(),
+        mtu=_mtu(options, place),
+        bridge=place.parent if place.kind == keys.BRIDGED else "",
+        parent=place.parent if place.kind != keys.BRIDGED else "",
+        vlan=place.vlan,
+        nictype=place.kind,
+        at_rest=owner.at_rest and (old is None or old.at_rest),
+        options=options,
+    )
+    made = replace(made, host_side=hostside.is_needed(made))
+    if place.kind == keys.BRIDGED:
+        return _with_addresses(made, place.bridge, old, taken, avoid, random)
+    return made
+
+
+def _free_name(names: set[str]) -> str:
+    """Return the name of the next interface, as the guest's kernel would count them."""
+    return next(name for i in range(len(names) + 1) if (name := f"eth{i}") not in names)
+
+
+def _host_name(owner: Owner, wanted: Wanted, place: Place) -> str:
+    if place.kind in (keys.PHYSICAL, keys.SRIOV):
+        return place.parent
+    made = addresses.host_name(owner.instance_id, wanted.device)
+    if place.kind == keys.MACVLAN:
+        return made.replace("veth", "mac", 1)
+    return wanted.options.get("host_name") or made
+
+
+def _mtu(options: Mapping[str, str], place: Place) -> int:
+    """Return 0 where it is that of the parent, which is looked at when the NIC is made."""
+    if mtu := options.get("mtu"):
+        return int(mtu)
+    if place.network and place.network.type != "bridge":
+        return int(place.network.config.get("mtu") or 0)
+    if place.bridge:
+        return int(NETWORK.get(place.bridge.config, "bridge.mtu"))
+    return 0 if place.parent else 1500
+
+
+def _with_addresses(
+    made: NicReservation,
+    network: Network | None,
+    old: NicReservation | None,
+    taken: set[str],
+    avoid: Mapping[str, str],
+    random: Random,
+) -> NicReservation:
+    """Add the addresses of a NIC on a bridge; on one that we do not manage they only say what may pass."""
+    options = made.options
+    if network is None:
+        ipv4, ipv6 = (options.get(f"{v}.address", "").replace("none", "") for v in ("ipv4", "ipv6"))
+        return replace(made, ipv4=ipv4, ipv6=ipv6, is_static=bool(ipv4 or ipv6))
+    subnets = addresses.subnets_of(network.config)
+    ipv4 = ipv6 = ""
+    if not made.at_rest or options.get("ipv4.address"):
+        others = {a for a, mac in avoid.items() if mac != made.hwaddr}
+        ipv4 = _ipv4(options, network, old, taken, others, random)
+    if not made.at_rest or options.get("ipv6.address"):
+        ipv6 = _ipv6(options, network, old, made.hwaddr, taken, random)
+    return replace(
+        made,
         ipv4=ipv4,
         ipv4_prefix=subnets.ipv4.network.prefixlen if subnets.ipv4 and ipv4 else 0,
         ipv6=ipv6,
         ipv6_prefix=subnets.ipv6.network.prefixlen if subnets.ipv6 and ipv6 else 0,
         is_static=options.get("ipv4.address", "none") != "none",
-        at_rest=at_rest,
-        options=options,
     )
-    NIC.check({"name": made.name, "host_name": made.host_name, "hwaddr": made.hwaddr})
-    return made
 
 
 def _ipv4(
@@ -181,13 +209,13 @@ def _fits(address: str, spans: list[addresses.Range]) -> bool:
 
 
 def claims_of(nic: NicReservation) -> list[AddressClaim]:
-    found = [a for a in (nic.ipv4, nic.ipv6) if a]
+    found = [a for a in (nic.ipv4, nic.ipv6) if a and nic.network]
     return [AddressClaim(nic.network, a, nic.instance_id, nic.device) for a in found]
 
 
 def has_dynamic(nic: NicReservation) -> bool:
     """Return whether it holds an IPv4 address that another could have as well."""
-    return bool(nic.ipv4) and not nic.is_static
+    return bool(nic.ipv4) and not nic.is_static and bool(nic.network)
 
 
 def without_addresses(nic: NicReservation) -> NicReservation:
@@ -197,9 +225,17 @@ def without_addresses(nic: NicReservation) -> NicReservation:
     return replace(nic, ipv4="", ipv4_prefix=0, ipv6=ipv6, ipv6_prefix=prefix, at_rest=True)
 
 
-def still_fits(have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
+def still_fits(have: NicReservation, owner: Owner, wanted: Wanted, place: Place) -> bool:
     is_enough = owner.at_rest or not have.at_rest
-    return is_enough and have.options == wanted.options and have.instance_name == owner.name
+    is_same = have.options == wanted.options and have.instance_name == owner.name
+    return is_enough and is_same and _is_there(have, wanted, place)
+
+
+def _is_there(have: NicReservation, wanted: Wanted, place: Place) -> bool:
+    """A network may have got another parent or MTU by now."""
+    parent = have.bridge if place.kind == keys.BRIDGED else have.parent
+    is_same = (have.nictype, parent, have.vlan) == (place.kind, place.parent, place.vlan)
+    return is_same and (place.kind == keys.BRIDGED or have.mtu == _mtu(wanted.options, place))
 
 
 def is_current(have: NicReservation, network: Network) -> bool:
@@ -227,4 +263,6 @@ def is_same_plug(a: NicReservation, b: NicReservation) -> bool:
 
 
 def _plug(nic: NicReservation) -> tuple[object, ...]:
-    return nic.bridge, nic.name, nic.host_name, nic.hwaddr, nic.mtu
+    peer = [nic.options.get(key) for key in _PEER] if nic.nictype == keys.ROUTED else []
+    place = nic.nictype, nic.bridge, nic.parent, nic.vlan
+    return *place, nic.name, nic.host_name, nic.hwaddr, nic.mtu, *peer

@@ -51,6 +51,19 @@ def nft_rules(network: Network, nics: Iterable[NicReservation] = ()) -> str:
     return nft_remove(bridge) + "\n".join(lines) + "\n"
 
 
+def nic_table(nic: NicReservation) -> str:
+    """Return the name, for table_name, of what filters a NIC on a bridge that is not ours."""
+    return f"nic_{nic.host_name}"
+
+
+def nic_rules(nic: NicReservation) -> str:
+    """Return a script that replaces the filters of such a NIC."""
+    name = nic_table(nic)
+    lines = [f"table bridge {table_name(name)} {{"]
+    lines += _chain("pre", "filter hook prerouting priority filter; policy accept;", filters.rules_of(nic))
+    return nft_remove(name) + "\n".join([*lines, "}"]) + "\n"
+
+
 def _chain(name: str, hook: str, rules: list[str]) -> list[str]:
     return [f" chain {name} {{", f"  type {hook}", *(f"  {rule}" for rule in rules), " }"]
 

@@ -10,11 +10,13 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import TypeVar
 
+from core.configkeys.nic import ROUTED
 from core.records import Network, NicReservation
 from services.network.domain import render
 from services.network.domain.bridge import plan_bridge
 from services.network.domain.conflicts import Rules, Seen
-from services.network.kernel import sockets, sysctls
+from services.network.domain.filters import has_filters
+from services.network.kernel import probe, sockets, sysctls
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links, has_link
 from services.network.kernel.nft import Nft, read
@@ -129,15 +131,33 @@ class LinuxHost:
     async def release_lease(self, network: Network, address: str, hwaddr: str) -> None:
         await asyncio.to_thread(self._dnsmasq.release, network, address, hwaddr)
 
-    async def plug(self, nic: NicReservation, pid: int) -> None:
-        await self._netlink(lambda links: links.ensure_veth(nic, pid))
-        await self._netlink(lambda links: links.shape(nic))
+    async def plug(self, nic: NicReservation, pid: int) -> bool:
+        if nic.nictype == ROUTED:
+            await probe.refuse_used(nic)
+            await asyncio.to_thread(sysctls.ensure_routed, nic.parent, nic.options)
+        if not nic.network and has_filters(nic):
+            await asyncio.to_thread(self._nft.run, render.nic_rules(nic))
+        made = await self._netlink(lambda links: links.plugs.ensure(nic, pid))
+        if nic.nictype == ROUTED:
+            await asyncio.to_thread(sysctls.ensure_routed, nic.host_name, nic.options)
+        return made
+
+    async def ensure_parent(self, nic: NicReservation) -> None:
+        if nic.vlan:
+            await self._netlink(lambda links: links.plugs.ensure_vlan(nic))
 
     async def remove_unused(self) -> None:
-        await self._netlink(lambda links: links.delete_unused_shapers())
+        await self._netlink(lambda links: links.plugs.remove_unused_shapers())
 
     async def unplug(self, nic: NicReservation) -> None:
-        await self._netlink(lambda links: links.delete_veth(nic))
+        found = await self.links() if nic.taken else []
+        await self.unplug_side(nic)
+        await self._netlink(lambda links: links.plugs.remove(nic, found))
+
+    async def unplug_side(self, nic: NicReservation) -> None:
+        await self._netlink(lambda links: links.plugs.remove_side(nic))
+        if not nic.network and has_filters(nic):
+            await asyncio.to_thread(self._nft.run, render.nft_remove(render.nic_table(nic)))
 
     # --- conflicts -------------------------------------------------------------------------------
 

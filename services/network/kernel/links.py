@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import threading
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from core.errors import Invalid, WrongState
-from core.records import NicReservation
 from services.network.domain.addresses import Subnets
 from services.network.domain.bridge import BridgePlan
 from services.network.kernel.netlink import IPRoute, NetlinkError
-from services.network.kernel.shaping import Shaper
+from services.network.kernel.plugs import IFF_UP, Plugs
 from services.network.ports import Link, LinkAddress
 
-IFF_UP = 1
 # Source: include/uapi/linux/rtnetlink.h, RT_TABLE_MAIN and RTPROT_STATIC.
 _MAIN, _STATIC = 254, 4
 _SCOPES = {0: "global", 253: "link", 254: "local"}
@@ -38,7 +35,7 @@ class Links:
 
     def __init__(self, owner: str = "") -> None:
         self._ip: Any = IPRoute()
-        self._shaper = Shaper(self._ip, owner)
+        self.plugs = Plugs(self._ip, owner)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -79,50 +76,6 @@ class Links:
             if index is not None and self._kind(index) == "bridge":
                 self._ip.link("del", index=index)
 
-    def ensure_veth(self, nic: NicReservation, pid: int) -> None:
-        """Make *nic* with its peer in the network namespace of *pid*, in one message.
-
-        The peer is born down: veth_open refuses a half that has no other yet (drivers/net/veth.c).
-
-        Raises: WrongState.
-        """
-        with self._lock:
-            bridge, index = self._required(nic.bridge), _index(nic.host_name)
-            if index is not None:
-                self._refuse_foreign(index, bridge, nic)
-                return
-            try:
-                self._ip.link(
-                    "add",
-                    ifname=nic.host_name,
-                    kind="veth",
-                    mtu=nic.mtu,
-                    master=bridge,
-                    state="up",
-                    peer={"ifname": nic.name, "address": nic.hwaddr, "mtu": nic.mtu, "net_ns_pid": pid},
-                )
-            except NetlinkError as exc:
-                raise _not_plugged(nic, exc) from exc
-
-    def shape(self, nic: NicReservation) -> None:
-        """Bound the traffic of a NIC that exists, as its options say."""
-        with self._lock:
-            self._shaper.ensure(nic)
-
-    def delete_unused_shapers(self) -> None:
-        with self._lock:
-            self._shaper.remove_unused()
-
-    def delete_veth(self, nic: NicReservation) -> None:
-        """Remove the NIC from host and guest; an interface of that name that is not ours stays."""
-        with self._lock:
-            self._shaper.remove(nic)
-            index, bridge = _index(nic.host_name), _index(nic.bridge)
-            if index is None or self._kind(index) != "veth" or self._master(index) != bridge:
-                return
-            with contextlib.suppress(NetlinkError):
-                self._ip.link("del", index=index)
-
     def routed(self) -> list[tuple[str, IPv4Network | IPv6Network]]:
         """Return the subnets that the main table routes, with the interface; default routes are none."""
         with self._lock:
@@ -160,13 +113,6 @@ class Links:
     def _master(self, index: int) -> int | None:
         found: int | None = self._get(index).get_attr("IFLA_MASTER")
         return found
-
-    def _refuse_foreign(self, index: int, bridge: int, nic: NicReservation) -> None:
-        if self._kind(index) != "veth" or self._master(index) != bridge:
-            raise WrongState(
-                "NAME_TAKEN", f"This host has an interface {nic.host_name!r} already; set another host_name",
-                about=nic.host_name,
-            )  # fmt: skip
 
     def _set_link(self, index: int, plan: BridgePlan) -> None:
         """Change only what differs: setting a MAC or an MTU to what it is still tells everybody."""
@@ -249,15 +195,6 @@ def _subnet(route: Any) -> IPv4Network | IPv6Network | None:
     return ip_network(f"{destination}/{route['dst_len']}")
 
 
-def _not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
-    why = str(exc)
-    if exc.code == errno.EEXIST:
-        why = f"the instance has an interface {nic.name!r} already; set another name"
-    elif exc.code == errno.ESRCH:
-        why = "the instance stopped meanwhile"
-    return WrongState("NOT_PLUGGED", f"NIC {nic.device} could not be plugged in: {why}", about=nic.device)
-
-
 def _link(link: Any, addresses: list[Any], members: list[str]) -> Link:
     info = link.get_attr("IFLA_LINKINFO")
     kind = info.get_attr("IFLA_INFO_KIND") if info else ""
@@ -272,6 +209,7 @@ def _link(link: Any, addresses: list[Any], members: list[str]) -> Link:
         addresses=tuple(_address(a) for a in addresses if a["index"] == link["index"]),
         counters={ours: int(stats.get(theirs, 0)) for ours, theirs in _COUNTERS.items()},
         members=tuple(members),
+        index=link["index"],
     )
 
 

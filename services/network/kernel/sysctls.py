@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from core.logs import get_logger
@@ -29,6 +30,26 @@ def ensure_forwarding(network: Network) -> None:
     if subnets.ipv6 and is_on(network, "ipv6.routing") and _read(_IPV6) != "1":
         _keep_accepting_routers()
         _ensure(_IPV6, "1")
+
+
+def ensure_routed(name: str, options: Mapping[str, str]) -> None:
+    """Let the host forward through interface *name*, and answer there for what lies behind a routed NIC."""
+    if name and options.get("ipv4.address"):
+        _ensure_at("ipv4", name, "forwarding", "1")
+        _ensure(_IPV4, "1")
+    if name and options.get("ipv6.address"):
+        if _read(_IPV6) != "1":
+            _keep_accepting_routers()
+            _ensure(_IPV6, "1")
+        _ensure_at("ipv6", name, "forwarding", "1")
+        _ensure_at("ipv6", name, "proxy_ndp", "1")
+
+
+def _ensure_at(version: str, name: str, setting: str, value: str) -> None:
+    """Names of interfaces may hold dots, so the path is not made of the setting's name."""
+    path = _SYS / "net" / version / "conf" / name / setting
+    if _value(path) not in ("", value):
+        _write(path, value, f"net.{version}.conf.{name}.{setting}")
 
 
 def _keep_accepting_routers() -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import NotFound
+from core.errors import NotFound, Unsupported
 from core.records import Network, NicReservation
 from core.state.repository import Entry
 from protos.podium.network.v1 import network_pb2 as pb
 from protos.podium.network.v1 import network_pb2_grpc as rpc
 from services.network.domain.addresses import subnets_of
-from services.network.domain.nics import check_options
+from services.network.domain.hostside import addresses_of, gateway_of
+from services.network.domain.parents import link_of
+from services.network.domain.shaping import Rates, rates_of
+from services.network.domain.volatile import volatile_of
 from services.network.ports import Host, Link
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
 
+_NO_LINK = 'Network interface "{}" not found'
 _TYPES = {"bridge": "bridge", "": "physical", "bond": "bond", "vlan": "vlan"}
 
 
@@ -81,10 +85,12 @@ class NetworkServicer(rpc.NetworkServiceServicer):
     async def GetNetworkState(
         self, request: pb.GetNetworkStateRequest, context: Any
     ) -> pb.GetNetworkStateResponse:
-        return pb.GetNetworkStateResponse(state=_state(await self._link(request.name)))
+        return pb.GetNetworkStateResponse(state=_state(await self._link(request.name, _NO_LINK)))
 
     async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
         network = self._networks.get(request.name).record
+        if network.type != "bridge":
+            raise Unsupported("NO_LEASES", "Not implemented", about=network.name)
         subnets = subnets_of(network.config)
         own = [str(i.ip) for i in (subnets.ipv4, subnets.ipv6) if i]
         leases = [pb.Lease(hostname=f"{network.name}.gw", address=a, type="gateway") for a in own]
@@ -92,11 +98,11 @@ class NetworkServicer(rpc.NetworkServiceServicer):
             leases += _leases(nic)
         return pb.ListLeasesResponse(leases=leases)
 
-    async def _link(self, name: str) -> Link:
+    async def _link(self, name: str, what: str = "Network not found") -> Link:
         for link in await self._host.links():
             if link.name == name:
                 return link
-        raise NotFound("NO_NETWORK", "Network not found", about=name)
+        raise NotFound("NO_NETWORK", what.format(name), about=name)
 
 
 class NicServicer(rpc.NicServiceServicer):
@@ -105,8 +111,6 @@ class NicServicer(rpc.NicServiceServicer):
 
     async def ReserveNics(self, request: pb.ReserveNicsRequest, context: Any) -> pb.ReserveNicsResponse:
         wanted = [Wanted(n.device, dict(n.options), n.hwaddr) for n in request.nics]
-        for nic in wanted:
-            check_options(nic.options)
         owner = Owner(request.instance_id, request.project, request.instance_name, request.at_rest)
         found = await self._nics.reserve(owner, wanted)
         return pb.ReserveNicsResponse(nics=[_plan(nic) for nic in found])
@@ -118,6 +122,10 @@ class NicServicer(rpc.NicServiceServicer):
     async def PlugNics(self, request: pb.PlugNicsRequest, context: Any) -> pb.PlugNicsResponse:
         found = await self._nics.plug(request.instance_id, request.pid)
         return pb.PlugNicsResponse(nics=[_plan(nic) for nic in found])
+
+    async def UnplugNics(self, request: pb.UnplugNicsRequest, context: Any) -> pb.UnplugNicsResponse:
+        await self._nics.unplug(request.instance_id)
+        return pb.UnplugNicsResponse()
 
 
 def _unmanaged(link: Link) -> pb.Network:
@@ -166,11 +174,18 @@ def _plan(nic: NicReservation) -> pb.NicPlan:
         mtu=nic.mtu,
         bridge=nic.bridge,
         nictype=nic.nictype,
+        parent=link_of(nic),
+        host_side=nic.host_side or rates_of(nic) != Rates(),
+        volatile=volatile_of(nic),
     )
-    for family, address, prefix in (
-        ("inet", nic.ipv4, nic.ipv4_prefix),
-        ("inet6", nic.ipv6, nic.ipv6_prefix),
-    ):
-        if address:
-            plan.addresses.add(family=family, address=address, prefix=prefix, scope="global")
+    for family, address, prefix in _addresses(nic):
+        plan.addresses.add(family=family, address=address, prefix=prefix, scope="global")
+    plan.gateways.extend(g for version in ("ipv4", "ipv6") if (g := gateway_of(nic, version)))
     return plan
+
+
+def _addresses(nic: NicReservation) -> list[tuple[str, str, int]]:
+    rows = [("inet", nic.ipv4, nic.ipv4_prefix), ("inet6", nic.ipv6, nic.ipv6_prefix)]
+    rows += [("inet", a, 32) for a in addresses_of(nic, "ipv4")]
+    rows += [("inet6", a, 128) for a in addresses_of(nic, "ipv6")]
+    return [row for row in rows if row[1]]

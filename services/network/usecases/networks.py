@@ -8,9 +8,11 @@ import random
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
+from core.configkeys import uplink
 from core.configkeys.network import NETWORK
 from core.configkeys.schema import without_empty
-from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale, Unsupported, WrongState
+from core.configkeys.uplink import UPLINKS
+from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale, Unsupported
 from core.events import Event
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
@@ -75,19 +77,20 @@ class Networks:
 
     async def _create(self, wanted: Network) -> Entry[Network]:
         network_name(wanted.name)
-        if wanted.type not in ("", "bridge"):
-            raise Unsupported("NO_DRIVER", f"Network type {wanted.type!r} is not supported here; use bridge")
-        if self.find(wanted.name) or any(link.name == wanted.name for link in await self._host.links()):
+        wanted = replace(wanted, type=wanted.type or "bridge")
+        _refuse_type(wanted.type)
+        links = {link.name for link in await self._host.links()}
+        if self.find(wanted.name) or wanted.name in links:
             raise AlreadyExists("EXISTS", "The network already exists", about=wanted.name)
-        network = replace(
-            wanted, type="bridge", status="Pending", config=await self._filled(wanted.config, {})
-        )
+        network = replace(wanted, status="Pending", config=await self._filled(wanted, {}))
+        if wanted.type in UPLINKS:
+            self._refuse_parent(network, links)
         key = keys.network(network.name)
         revision = await self._store.store.commit(Txn().absent(key).put(key, network))
         self._store.networks.apply(key, network, revision)
         try:
             failpoint("network.create.recorded")
-            await self._host.ensure_up(network, ())
+            await self._bring_up(network)
             failpoint("network.create.up")
         except Exception:
             await self._forget(network.name)
@@ -110,7 +113,8 @@ class Networks:
         old = entry.record
         asked = {**old.config, **config} if merge else config
         text = (description or old.description) if merge else description
-        new = replace(old, config=await self._filled(asked, old.config), description=text)
+        filled = await self._filled(replace(old, config=asked), old.config)
+        new = replace(old, config=filled, description=text)
         try:
             await self._bring_up(new)
             failpoint("network.update.up")
@@ -121,6 +125,8 @@ class Networks:
         return await self._save(replace(new, status="Created", error=""), "network-updated")
 
     async def _bring_up(self, network: Network) -> None:
+        if network.type != "bridge":
+            return
         nics = self._store.nics_on(network.name)
         await self._host.ensure_up(network, nics)
         await self._host.write_nics(network, nics)
@@ -138,17 +144,17 @@ class Networks:
         new = replace(old, name=new_name)
         txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
         try:
-            await self._host.ensure_down(name)
+            await self._down(name)
             failpoint("network.rename.down")
             revision = await self._store.store.commit(txn.emit(event("network-renamed", new_name)))
         except Exception:
             with contextlib.suppress(PodiumError):
-                await self._host.ensure_up(old, ())
+                await self._bring_up(old)
             raise
         self._store.networks.apply(keys.network(name), None, revision)
         self._store.networks.apply(keys.network(new_name), new, revision)
         failpoint("network.rename.recorded")
-        await self._host.ensure_up(new, ())
+        await self._bring_up(new)
         return Entry(new, revision)
 
     async def delete(self, name: str) -> None:
@@ -165,10 +171,10 @@ class Networks:
         self._store.networks.apply(key, going, await self._store.store.commit(txn))
         try:
             failpoint("network.delete.recorded")
-            await self._host.ensure_down(name)
+            await self._down(name)
             failpoint("network.delete.down")
         except Exception:
-            await self._host.ensure_up(old, ())
+            await self._bring_up(old)
             await self._save(old, "")
             raise
         await self._forget(name, "network-deleted")
@@ -195,7 +201,8 @@ class Networks:
                 continue
             try:
                 await self._bring_up(network)
-                await self._host.remove_strays(network.name, self._store.nics_on(network.name))
+                if network.type == "bridge":
+                    await self._host.remove_strays(network.name, self._store.nics_on(network.name))
                 error = ""
             except Exception as exc:  # the kernel's errors too: one bad network must not stop the others
                 error = exc.message if isinstance(exc, PodiumError) else str(exc) or repr(exc)
@@ -203,9 +210,23 @@ class Networks:
             if error != network.error:
                 await self._save(replace(network, status="Errored" if error else "Created", error=error), "")
 
-    async def _filled(self, config: dict[str, str], old: dict[str, str]) -> dict[str, str]:
-        """Return *config* checked, with automatic addresses chosen. Raises: Invalid."""
-        filled = without_empty(config)
+    def _refuse_parent(self, network: Network, links: set[str]) -> None:
+        parent = network.config["parent"]
+        if parent not in links:
+            raise NotFound("NO_PARENT", f'Parent interface "{parent}" not found', about=parent)
+        for entry in self.entries():
+            is_shared = network.type != "physical" and entry.record.type != "physical"
+            if entry.record.config.get("parent") == parent and not is_shared:
+                raise Invalid(
+                    "PARENT_IN_USE", f'Parent interface "{parent}" in use by another network', about=parent
+                )
+
+    async def _filled(self, wanted: Network, old: dict[str, str]) -> dict[str, str]:
+        """Return the config of *wanted* checked, with automatic addresses chosen. Raises: Invalid."""
+        filled = without_empty(wanted.config)
+        if wanted.type in UPLINKS:
+            uplink.check(wanted.name, wanted.type, filled)
+            return filled
         NETWORK.check(filled)
         check_together(filled)
         taken = await self._host.taken_subnets()
@@ -230,8 +251,14 @@ class Networks:
         self._store.networks.apply(key, network, revision)
         return Entry(network, revision)
 
+    async def _down(self, name: str) -> None:
+        """Take a bridge down; the interfaces that other networks name are not ours."""
+        entry = self.find(name)
+        if entry is None or entry.record.type == "bridge":
+            await self._host.ensure_down(name)
+
     async def _forget(self, name: str, action: str = "") -> None:
-        await self._host.ensure_down(name)
+        await self._down(name)
         key, txn = keys.network(name), Txn()
         if action:
             txn.emit(event(action, name))
@@ -239,12 +266,20 @@ class Networks:
 
     def _refuse_used(self, name: str) -> None:
         if users := self.users(name):
-            raise WrongState(
-                "NETWORK_IN_USE", f"The network is currently in use by {', '.join(users[:3])}", about=name
-            )
+            log.info("network_in_use", network=name, users=users[:3])
+            raise Invalid("NETWORK_IN_USE", "The network is currently in use", about=name)
+
+
+def _refuse_type(type: str) -> None:
+    if type == "ovn":
+        raise Unsupported("NO_DRIVER", "OVN networks are not available in this version")
+    if type not in ("bridge", *UPLINKS):
+        raise Invalid("NO_DRIVER", "Unknown driver", about=type)
 
 
 def _has_address(network: Network) -> bool:
+    if network.type != "bridge":
+        return False
     subnets = addresses.subnets_of(network.config)
     return bool(subnets.ipv4 or subnets.ipv6)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from core.errors import Busy, Invalid, LimitReached, NotFound, PodiumError, Stale, WrongState
 from core.failpoints import declare, failpoint
@@ -19,10 +19,12 @@ from core.records import PASSING, AddressClaim, InstanceObserved, Network, NicRe
 from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
+from services.network.domain import hostside, parents
 from services.network.domain import nics as plan
 from services.network.domain.filters import has_filters
 from services.network.domain.nics import Owner, Wanted
-from services.network.ports import Host
+from services.network.domain.places import Place, place_of, refused
+from services.network.ports import Host, Link
 from services.network.store import NetworkStore
 
 __all__ = ["Nics", "Owner", "Wanted"]
@@ -61,14 +63,15 @@ class Nics:
         """Return the NICs of *owner*; the same for the same request. NICs no longer wanted are released."""
         for _ in range(_ATTEMPTS):
             leased = await self._leased(owner, wanted)
+            links = await self._links(owner, wanted)
             try:
-                change = self._plan(owner, wanted, leased)
+                change = self._plan(owner, wanted, leased, links)
             except LimitReached:
-                if await self._take_back({plan.network_of(w.options) for w in wanted}):
+                if await self._take_back({network.name for network in self._bridges(wanted)}):
                     continue
                 raise
             if not (change.made or change.gone):
-                return change.result
+                return await self._prepared(owner, change)
             chosen = change.addresses()
             self._choosing |= chosen
             try:
@@ -85,18 +88,50 @@ class Nics:
             )
         failpoint("nics.plug.recorded")
         await self._settle(change)
+        return await self._prepared(owner, change)
+
+    async def _prepared(self, owner: Owner, change: Change) -> list[NicReservation]:
+        """Make what the engine needs to find when it makes the NICs of an instance that starts."""
+        if not owner.at_rest:
+            for nic in change.result:
+                await self._host.ensure_parent(nic)
         return change.result
 
     async def release(self, instance_id: str) -> None:
         await self.reserve(Owner(instance_id, "", ""), [])
 
     async def plug(self, instance_id: str, pid: int) -> list[NicReservation]:
-        """Make every reserved NIC of a running instance exist in it. Repeatable. Raises: WrongState."""
-        found = self._store.nics_of(instance_id)
-        for nic in found:
-            await self._host.plug(nic, pid)
+        """Make every reserved NIC of a running instance exist in it, and return those that did not.
+
+        Repeatable. Raises: WrongState.
+        """
+        made = []
+        for nic in self._store.nics_of(instance_id):
+            if await self._host.plug(nic, pid):
+                made.append(nic)
             failpoint("nics.plug.made")
-        return found
+        return made
+
+    async def unplug(self, instance_id: str) -> None:
+        """Take back what the NICs of an instance that ended left on the host. Repeatable."""
+        for entry in self._store.nics.entries(keys.nics(instance_id)):
+            nic = entry.record
+            if not nic.host_side:
+                continue
+            await self._host.unplug(nic)
+            if nic.taken:
+                change = Change(made=[(entry, replace(nic, taken={}))])
+                with contextlib.suppress(Stale):  # then it is being given to a start, which has it now
+                    await self._commit(change)
+
+    async def unplug_ended(self) -> None:
+        """The same for all that ended while nobody could tell us."""
+        owners = {e.record.instance_id for e in self._store.nics.entries() if e.record.host_side}
+        for id in owners:
+            kv = await self._store.store.get(keys.observed(id))
+            observed = codec.decode(InstanceObserved, kv.value) if kv else None
+            if observed is None or (observed.status == "stopped" and not observed.operation):
+                await self.unplug(id)
 
     async def refresh(self) -> None:
         """Decide again for NICs whose network has another subnet by now. What is refused is logged."""
@@ -136,28 +171,49 @@ class Nics:
 
     # --- deciding --------------------------------------------------------------------------------
 
+    def _bridges(self, wanted: list[Wanted]) -> list[Network]:
+        places = (self._place(w) for w in wanted)
+        return [place.bridge for place in places if place.bridge]
+
+    def _place(self, wanted: Wanted) -> Place:
+        networks = {e.record.name: e.record for e in self._store.networks.entries()}
+        return place_of(wanted.device, wanted.options, networks)
+
     async def _leased(self, owner: Owner, wanted: list[Wanted]) -> dict[str, dict[str, str]]:
         """Return the leases of the networks on which something is to be decided."""
         have = {nic.device: nic for nic in self._store.nics_of(owner.instance_id)}
-        names = {
-            plan.network_of(w.options)
-            for w in wanted
-            if w.device not in have or not self._fits(have[w.device], owner, w)
-        }
-        return {name: await self._host.leased(name) for name in names if self._find(name)}
+        undecided = [w for w in wanted if w.device not in have or not self._fits(have[w.device], owner, w)]
+        return {network.name: await self._host.leased(network.name) for network in self._bridges(undecided)}
 
-    def _plan(self, owner: Owner, wanted: list[Wanted], leased: dict[str, dict[str, str]]) -> Change:
+    async def _links(self, owner: Owner, wanted: list[Wanted]) -> dict[str, Link]:
+        """Return the host's interfaces, if one of them is about to be needed."""
+        if owner.at_rest or not any(self._place(w).bridge is None for w in wanted):
+            return {}
+        return {link.name: link for link in await self._host.links()}
+
+    def _plan(
+        self,
+        owner: Owner,
+        wanted: list[Wanted],
+        leased: dict[str, dict[str, str]],
+        links: dict[str, Link],
+    ) -> Change:
         """Return the change; nothing is awaited here, so two plans never choose the same address."""
         have = {e.record.device: e for e in self._store.nics.entries(keys.nics(owner.instance_id))}
         asked = {w.device for w in wanted}
         change = Change(gone=[e.record for e in have.values() if e.record.device not in asked])
+        names = {w.options.get("name") or _name_of(have.get(w.device)) for w in wanted} - {""}
         for w in wanted:
             old = have.get(w.device)
             if old and self._fits(old.record, owner, w):
-                change.result.append(old.record)
-                continue
-            nic = self._decide(owner, w, old.record if old else None, change, leased)
-            change.made.append((old, nic))
+                nic = old.record
+            else:
+                nic = self._decide(owner, w, old.record if old else None, change, leased, names)
+            names.add(nic.name)
+            if not owner.at_rest:
+                nic = parents.found(nic, links)
+            if old is None or nic != old.record:
+                change.made.append((old, nic))
             change.result.append(nic)
         _refuse_twice(change.result)
         return change
@@ -169,21 +225,29 @@ class Nics:
         old: NicReservation | None,
         change: Change,
         leased: dict[str, dict[str, str]],
+        names: set[str],
     ) -> NicReservation:
-        entry = self._ready(plan.network_of(wanted.options))
-        network = entry.record
-        change.networks[network.name] = entry.revision
-        taken = self._store.taken_on(network.name)
-        taken |= {a for name, a in self._choosing | change.addresses() if name == network.name}
-        avoid = leased.get(network.name, {})
-        return plan.decide(owner, wanted, network, old, taken=taken, avoid=avoid, random=self._random)
+        place, taken, avoid = self._place(wanted), set[str](), dict[str, str]()
+        if place.network:
+            change.networks[place.network.name] = self._ready(place.network.name).revision
+        if place.bridge:
+            name = place.bridge.name
+            taken = self._store.taken_on(name)
+            taken |= {a for n, a in self._choosing | change.addresses() if n == name}
+            avoid = leased.get(name, {})
+        try:
+            return plan.decide(
+                owner, wanted, place, old, names=names, taken=taken, avoid=avoid, random=self._random
+            )
+        except Invalid as exc:
+            raise refused(wanted.device, exc) from None
 
     def _fits(self, have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
-        return plan.still_fits(have, owner, wanted) and self._is_current(have)
+        return plan.still_fits(have, owner, wanted, self._place(wanted)) and self._is_current(have)
 
     def _is_current(self, nic: NicReservation) -> bool:
         network = self._find(nic.network)
-        return network is None or plan.is_current(nic, network)
+        return network is None or network.type != "bridge" or plan.is_current(nic, network)
 
     def _find(self, name: str) -> Network | None:
         entry = self._store.networks.get(keys.network(name))
@@ -252,18 +316,32 @@ class Nics:
         """Make the host follow what was recorded."""
         for nic in change.gone:
             await self._host.unplug(nic)
-            await self._host.remove_nic(self._find(nic.network), nic)
+            await self._forget(nic)
         for old, nic in change.made:
             if old and not plan.is_same_plug(old.record, nic):
                 await self._host.unplug(old.record)
+            elif old and hostside.plan(old.record) != hostside.plan(nic):
+                await self._host.unplug_side(old.record)
             if old and old.record.network != nic.network:
-                await self._host.remove_nic(self._find(old.record.network), old.record)
-            if network := self._find(nic.network):
+                await self._forget(old.record)
+            if network := self._bridge(nic.network):
                 await self._host.write_nics(network, [nic])
         touched = [*change.gone, *(n for old, nic in change.made for n in (old and old.record, nic) if n)]
         for name in {nic.network for nic in touched if has_filters(nic)}:
-            if network := self._find(name):
+            if network := self._bridge(name):
                 await self._host.ensure_rules(network, self._store.nics_on(name))
+
+    async def _forget(self, nic: NicReservation) -> None:
+        if nic.network:
+            await self._host.remove_nic(self._bridge(nic.network), nic)
+
+    def _bridge(self, name: str) -> Network | None:
+        found = self._find(name)
+        return found if found and found.type == "bridge" else None
+
+
+def _name_of(entry: Entry[NicReservation] | None) -> str:
+    return entry.record.name if entry else ""
 
 
 def _claims(nics: Iterable[NicReservation]) -> dict[str, AddressClaim]:
@@ -274,6 +352,7 @@ def _refuse_twice(nics: list[NicReservation]) -> None:
     """Raises: Invalid when two NICs of an instance want the same name, inside or on the host."""
     for what in ("name", "host_name"):
         names = [getattr(nic, what) for nic in nics]
-        for name in names:
-            if names.count(name) > 1:
-                raise Invalid("TWICE", f"Two NICs of the instance have {what} {name!r}", about=name)
+        for nic, name in zip(nics, names, strict=True):
+            if name and names.count(name) > 1:
+                why = f'Invalid value for device option "{what}": Duplicate NIC name detected "{name}"'
+                raise refused(nic.device, Invalid("TWICE", why, about=name), "expanded devices")

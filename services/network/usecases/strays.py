@@ -34,6 +34,7 @@ class Strays:
         self._missing = missing
         for entry in self._store.networks.entries():
             await self._release_leases(entry.record)
+        await self._nics.unplug_ended()
         await self._host.remove_unused()
 
     async def _release_leases(self, network: Network) -> None:

@@ -74,13 +74,34 @@ class NetworkClient:
         for device, options in nics.items():
             request.nics.add(device=device, options=options, hwaddr=hwaddrs.get(device, ""))
         answer = await self._stub.ReserveNics(request)
-        return tuple(NicPlan(n.device, n.name, n.host_name, n.hwaddr, n.mtu, n.bridge) for n in answer.nics)
+        return tuple(_plan(nic) for nic in answer.nics)
 
-    async def plug(self, id: str, pid: int) -> None:
-        await self._stub.PlugNics(network.PlugNicsRequest(instance_id=id, pid=pid))
+    async def plug(self, id: str, pid: int) -> tuple[str, ...]:
+        answer = await self._stub.PlugNics(network.PlugNicsRequest(instance_id=id, pid=pid))
+        return tuple(nic.name for nic in answer.nics)
+
+    async def unplug(self, id: str) -> None:
+        await self._stub.UnplugNics(network.UnplugNicsRequest(instance_id=id))
 
     async def release(self, id: str) -> None:
         await self._stub.ReleaseNics(network.ReleaseNicsRequest(instance_id=id))
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+def _plan(nic: Any) -> NicPlan:
+    return NicPlan(
+        device=nic.device,
+        name=nic.name,
+        host_name=nic.host_name,
+        hwaddr=nic.hwaddr,
+        mtu=nic.mtu,
+        bridge=nic.bridge,
+        nictype=nic.nictype,
+        parent=nic.parent,
+        addresses=tuple(f"{a.address}/{a.prefix}" for a in nic.addresses),
+        gateways=tuple(nic.gateways),
+        host_side=nic.host_side,
+        volatile=dict(nic.volatile),
+    )

@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 from core.errors import Invalid
-from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, Mount, NicPlan
 
 _DROPPED = "mac_admin mac_override sys_time sys_module sys_rawio"
@@ -30,11 +29,6 @@ _ENTRIES = (
     ("/dev/net/tun", "dev/net/tun", "bind,create=file,optional"),
     ("/sys/fs/fuse/connections", "sys/fs/fuse/connections", "rbind,create=dir,optional"),
 )
-# The kernel lets a nested container mount these only where they can be seen whole once.
-_NESTED = [
-    f"lxc.mount.entry = {kind} dev/.lxc/{kind} {type} create=dir,optional 0 0"
-    for kind, type in (("proc", "proc"), ("sys", "sysfs"))
-]
 _LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime")
 
 
@@ -68,7 +62,7 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         "lxc.console.rotate = 1",
         f"lxc.console.logfile = {folder}/console.log",
         # A read-only /sys tells systemd that no udev will come: networkd does not wait for it then.
-        f"lxc.mount.auto = {_automatic(plan)}",
+        f"lxc.mount.auto = proc:rw sys:{'rw' if plan.nesting else 'mixed'} cgroup:mixed",
         "lxc.autodev = 1",
         "lxc.pty.max = 1024",
         "lxc.tty.max = 0",
@@ -77,7 +71,8 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         "lxc.apparmor.profile = unconfined",
         f"lxc.seccomp.profile = {seccomp}",
         f"lxc.cap.drop = {_DROPPED}",
-        *_id_lines(plan.idmap),
+        f"lxc.idmap = u 0 {plan.idmap_base} {plan.idmap_size}",
+        f"lxc.idmap = g 0 {plan.idmap_base} {plan.idmap_size}",
         f"lxc.cgroup.dir.container = podium/{name(plan.id)}",
         f"lxc.cgroup.dir.monitor = podium.monitor/{name(plan.id)}",
         "lxc.init.cmd = /sbin/init",
@@ -87,7 +82,6 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
     ]
     lines += [f"lxc.hook.start-host = {hook.with_name('start-host')}"] if plan.is_held else []
     lines += [f"lxc.mount.entry = {s} {t} none {o} 0 0" for s, t, o in _ENTRIES]
-    lines += _NESTED if plan.nesting else []
     lines += _lxcfs_lines(lxcfs) if lxcfs else []
     lines += _device_rules(plan.device_rules, v2=v2)
     lines += [_mount_line(mount) for mount in plan.mounts]
@@ -98,22 +92,6 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
     prefix = "lxc.cgroup2" if v2 else "lxc.cgroup"
     lines += [f"{prefix}.{name(k)} = {value(v)}" for k, v in plan.limits.items()]
     return "\n".join(lines) + "\n"
-
-
-def _automatic(plan: EnginePlan) -> str:
-    """Return which kernel file systems are writable. Nobody but the kernel says no to a privileged root."""
-    if plan.idmap.is_privileged:
-        return "proc:mixed sys:mixed cgroup:mixed"
-    return f"proc:rw sys:{'rw' if plan.nesting else 'mixed'} cgroup:mixed"
-
-
-def _id_lines(idmap: IdMap) -> list[str]:
-    if idmap.is_privileged:
-        return []
-    if not idmap.uids or not idmap.gids:
-        raise Invalid("NO_IDS", "The instance has no ids of its own; it cannot start")
-    kinds = (("u", idmap.uids), ("g", idmap.gids))
-    return [f"lxc.idmap = {kind} {r.inside} {r.host} {r.count}" for kind, ranges in kinds for r in ranges]
 
 
 def _device_rules(more: tuple[str, ...], *, v2: bool) -> list[str]:
@@ -141,15 +119,22 @@ def _mount_line(mount: Mount) -> str:
 def _nic_lines(nics: tuple[NicPlan, ...]) -> list[str]:
     if not nics:
         return ["lxc.net.0.type = empty"]
-    lines = []
-    for i, nic in enumerate(nics):
-        lines += [
-            f"lxc.net.{i}.type = veth",
-            f"lxc.net.{i}.link = {name(nic.bridge)}",
-            f"lxc.net.{i}.name = {name(nic.name)}",
-            f"lxc.net.{i}.flags = up",
-            f"lxc.net.{i}.veth.pair = {name(nic.host_name)}",
-            f"lxc.net.{i}.hwaddr = {value(nic.hwaddr)}",
-            f"lxc.net.{i}.mtu = {int(nic.mtu)}",
-        ]
+    return [f"lxc.net.{i}.{line}" for i, nic in enumerate(nics) for line in _nic(nic)]
+
+
+def _nic(nic: NicPlan) -> list[str]:
+    lines = [f"name = {name(nic.name)}", "flags = up"]
+    if nic.nictype in ("physical", "macvlan"):
+        lines[:0] = ["type = phys" if nic.nictype == "physical" else "type = macvlan"]
+        lines += [f"link = {name(nic.parent)}"]
+        lines += ["macvlan.mode = bridge"] if nic.nictype == "macvlan" else []
+    else:
+        lines[:0] = ["type = veth"]
+        lines += [f"link = {name(nic.bridge)}"] if nic.bridge else []
+        lines += [f"veth.pair = {name(nic.host_name)}"]
+    lines += [f"hwaddr = {value(nic.hwaddr)}"] if nic.hwaddr else []
+    lines += [f"mtu = {int(nic.mtu)}"] if nic.mtu else []
+    if nic.nictype == "routed":
+        lines += [f"ipv{4 + 2 * (':' in a)}.address = {value(a)}" for a in nic.addresses]
+        lines += [f"ipv{4 + 2 * (':' in g)}.gateway = {value(g)}" for g in nic.gateways]
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from services.runtime.kernel import netns
 from services.runtime.ports import GuestAddress, GuestInterface
 
 _V6_SCOPES = {0x00: "global", 0x10: "local", 0x20: "link", 0x40: "global"}
+# Below an instance's folder: its network namespace, while the host has something to get back from it.
+_KEPT = "netns"
 _MOST_READ = 1 << 18
 _ODD = re.compile(rb"[^\n\t\x20-\x7e]")
 # Columns of /proc/net/dev. Source: net/core/net-procfs.c, dev_seq_printf_stats.
@@ -34,6 +36,15 @@ class ProcGuests:
 
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         netns.set_up(pid, names)
+
+    def take_out(self, pid: int, name: str, parent: str) -> None:
+        netns.take_out(Path(f"/proc/{pid}/ns/net"), name, parent)
+
+    def keep(self, folder: Path, pid: int) -> None:
+        netns.keep(folder / _KEPT, pid)
+
+    def give_back(self, folder: Path, given: Mapping[str, str]) -> None:
+        netns.give_back(folder / _KEPT, given)
 
 
 def interfaces_of(folder: Path) -> list[GuestInterface]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.policy.expansion import Expanded
-from core.records import Instance, InstanceObserved
+from core.records import Instance, InstanceObserved, NicReservation
 from protos.podium.runtime.v1 import instance_pb2 as pb
+from services.runtime.domain.expand import Expanded
+from services.runtime.kernel import links
 from services.runtime.usecases.figures import Figures
 
 STATUS = {
@@ -63,7 +64,7 @@ def add_state(shown: pb.Instance, figures: Figures, disk_bytes: int | None) -> N
     if disk_bytes is not None and (root := _root_disk(shown)):
         message.disk_usage_bytes[root] = disk_bytes
     for found in figures.interfaces:
-        _interface(message.network[found.name], found, figures.observed.volatile)
+        _interface(message.network[found.name], found, figures.nics.get(found.name))
 
 
 def _root_disk(shown: pb.Instance) -> str:
@@ -73,17 +74,19 @@ def _root_disk(shown: pb.Instance) -> str:
     return ""
 
 
-def _interface(message: pb.InterfaceState, found: Any, volatile: dict[str, str]) -> None:
+def _interface(message: pb.InterfaceState, found: Any, nic: NicReservation | None) -> None:
     for a in found.addresses:
         message.addresses.add(family=a.family, address=a.address, prefix=a.prefix, scope=a.scope)
     for name, value in found.counters.items():
         setattr(message.counters, name, value)
     is_loopback = found.name == "lo"
-    device = next(
-        (k.split(".")[1] for k, v in volatile.items() if k.endswith(".name") and v == found.name), found.name
-    )
-    message.hwaddr = volatile.get(f"volatile.{device}.hwaddr", "")
-    message.host_name = volatile.get(f"volatile.{device}.host_name", "")
+    message.type = "loopback" if is_loopback else "broadcast"
     message.mtu = 65536 if is_loopback else 1500
     message.is_up = is_loopback or bool(found.addresses)
-    message.type = "loopback" if is_loopback else "broadcast"
+    if nic is None:
+        return
+    message.hwaddr = nic.options.get("hwaddr") or nic.taken.get("hwaddr") or nic.hwaddr
+    # What is no end of a pair has no other end on the host; it hangs on its parent there.
+    message.host_name = nic.parent if nic.nictype == "macvlan" else nic.host_name
+    message.mtu = nic.mtu or links.mtu(nic.bridge or nic.parent) or int(nic.taken.get("mtu", 1500))
+    message.is_up = message.is_up or links.has_carrier(nic.host_name)

@@ -8,7 +8,6 @@ from typing import Any
 from core.errors import Invalid
 from protos.podium.runtime.v1 import guest_pb2 as pb
 from protos.podium.runtime.v1 import guest_pb2_grpc as rpc
-from services.runtime.domain import idmaps
 from services.runtime.domain.guest import Change, ConfigChange
 from services.runtime.usecases.guest import Guests
 
@@ -24,7 +23,7 @@ class GuestServicer(rpc.GuestServiceServicer):
         message = pb.GetGuestResponse(
             project=guest.instance.project,
             name=guest.instance.name,
-            first_id=idmaps.of(guest.instance).root[0],
+            first_id=guest.instance.idmap_base,
             ids=guest.instance.idmap_size,
             allowed=guest.allowed,
             may_export_images=guest.may_export_images,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from core.errors import NotFound, Unsupported
-from core.records import Instance, InstanceObserved
-from core.state import keys
+from core.records import Instance, InstanceObserved, NicReservation
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import GuestAddress, GuestInterface, PoolSpace, Usage
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.volatile import device_of
 
 # A guest boots within seconds; after this, what it has is all that it has.
 _FRESH_S = 60.0
@@ -25,6 +23,8 @@ class Figures:
     observed: InstanceObserved
     usage: Usage
     interfaces: tuple[GuestInterface, ...]
+    nics: Mapping[str, NicReservation] = field(default_factory=dict)
+    """What was reserved, by the name inside."""
 
 
 def read(host: Host, instance: Instance, observed: InstanceObserved, *, detailed: bool = False) -> Figures:
@@ -33,19 +33,17 @@ def read(host: Host, instance: Instance, observed: InstanceObserved, *, detailed
         return Figures(instance, observed, Usage(), ())
     usage = host.cgroups.usage(instance.id, detailed=detailed)
     interfaces = host.guests.interfaces(observed.pid)
+    nics = {nic.name: nic for nic in host.store.nics_of(instance.id)}
     if time.time() - observed.last_used_at < _FRESH_S:
-        interfaces = [_with_decided(host, found, instance, observed) for found in interfaces]
-    return Figures(instance, observed, usage, tuple(interfaces))
+        interfaces = [_with_decided(found, nics.get(found.name)) for found in interfaces]
+    return Figures(instance, observed, usage, tuple(interfaces), nics)
 
 
-def _with_decided(
-    host: Host, found: GuestInterface, instance: Instance, observed: InstanceObserved
-) -> GuestInterface:
+def _with_decided(found: GuestInterface, nic: NicReservation | None) -> GuestInterface:
     """Add the addresses that a guest which is still booting is about to ask for: they are decided."""
-    entry = host.store.nics.get(keys.nic(instance.id, device_of(observed.volatile, found.name)))
-    if entry is None:
+    if nic is None or not nic.network:
         return found
-    nic, has = entry.record, {a.family for a in found.addresses if a.scope == "global"}
+    has = {a.family for a in found.addresses if a.scope == "global"}
     decided = (("inet", nic.ipv4, nic.ipv4_prefix), ("inet6", nic.ipv6, nic.ipv6_prefix))
     more = [GuestAddress(f, ip, prefix, "global") for f, ip, prefix in decided if ip and f not in has]
     return replace(found, addresses=(*found.addresses, *more))

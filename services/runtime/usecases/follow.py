@@ -20,7 +20,7 @@ from services.runtime.domain import expand
 from services.runtime.domain.lifecycle import STOPPED, UP
 from services.runtime.usecases.change import Changes
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.volatile import devices_of
+from services.runtime.usecases.volatile import plugged
 
 log = get_logger(__name__)
 _AT_ONCE = 8
@@ -140,7 +140,7 @@ class Follow:
             wanted = expand.nics_of(self._host.expanded(instance).devices)
         except NotFound:
             return False
-        has = devices_of(self._store.observed_of(instance).record.volatile)
+        has = plugged(self._store.observed_of(instance).record.volatile)
         found = [self._store.nics.get(keys.nic(instance.id, device)) for device in wanted]
         options = [entry.record.options if entry else None for entry in found]
         return has != set(wanted) or options != list(wanted.values())

@@ -44,8 +44,15 @@ class Networks(Protocol):
         at_rest: bool,
     ) -> tuple[NicPlan, ...]: ...
 
-    async def plug(self, id: str, pid: int) -> None:
-        """Make the reserved NICs exist in the running instance whose init is *pid*."""
+    async def plug(self, id: str, pid: int) -> tuple[str, ...]:
+        """Make the reserved NICs exist in the running instance whose init is *pid*.
+
+        Return the names inside of those that were made, which are down.
+        """
+        ...
+
+    async def unplug(self, id: str) -> None:
+        """Take back what the NICs of an instance that ended have on the host."""
         ...
 
     async def release(self, id: str) -> None: ...

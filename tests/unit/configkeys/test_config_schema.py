@@ -6,8 +6,7 @@ import pytest
 
 from core.configkeys.instance import INSTANCE, PROFILE
 from core.configkeys.network import NETWORK
-from core.configkeys.others import SERVER
-from core.configkeys.project import PROJECT
+from core.configkeys.others import PROJECT, SERVER
 from core.configkeys.schema import Schema, without_empty
 from core.errors import Invalid
 

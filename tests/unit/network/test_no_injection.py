@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.configkeys.network import NETWORK, NIC
+from core.configkeys import nic as nic_keys
+from core.configkeys.network import NETWORK
 from core.errors import PodiumError
 from core.records import Network, NicReservation
 from services.network.domain import bridge, dnsmasq, filters, render
-from services.network.domain.nics import check_options
 
 _BASE = {"ipv4.address": "10.1.2.1/24", "ipv6.address": "fd42:1::1/64", "ipv6.dhcp.stateful": "true"}
 _BASE |= {"ipv4.nat": "true", "ipv6.nat": "true"}
@@ -62,13 +62,13 @@ def test_a_network_key_never_becomes_a_line_or_word_of_its_own(key: str, value: 
     bridge.plan_bridge(network)
 
 
-@pytest.mark.parametrize("key", sorted(NIC.keys))
+@pytest.mark.parametrize("key", sorted(nic_keys.TYPES[nic_keys.BRIDGED].options))
 @given(value=_NASTY)
 def test_a_nic_option_never_becomes_a_line_or_word_of_its_own(key: str, value: str) -> None:
     options = {"type": "nic", "network": "br0", **_FLAGS, key: value}
     try:
-        check_options(options)
-    except PodiumError:
+        nic_keys.check(options, {"br0": "bridge"})
+    except ValueError:
         return
     nic = NicReservation(
         instance_name="c1",

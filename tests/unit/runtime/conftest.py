@@ -10,7 +10,7 @@ import pytest
 
 from core.operations.operation import Operation
 from core.operations.runner import Runner
-from core.records import Pool, Profile, Project
+from core.records import Network, Pool, Profile, Project
 from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Change, Resync, Txn
@@ -80,20 +80,19 @@ async def world() -> AsyncIterator[World]:
         "root": {"type": "disk", "path": "/", "pool": "default"},
         "eth0": {"type": "nic", "network": "b"},
     }
-    txn = Txn().put(keys.project("default"), Project("default"))
+    txn = Txn().put(keys.project("default"), Project("default")).put(keys.network("b"), Network("b"))
     txn.put(keys.profile("default", "default"), Profile("default", "default", devices=devices))
     await store.commit(txn.put(keys.pool("default"), Pool("default", "dir")))
     await store.start()
     engine, networks, driver = fakes.FakeEngine(), fakes.FakeNetworks(), fakes.FakeDriver()
     host = Host(
-        store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeKernel(),
-        fakes.FakeImages(), networks, {"dir": driver}, fakes.FakeDevices(), fakes.FakeFacts(),
-        doors=fakes.FakeDoors(),
+        store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeImages(),
+        networks, {"dir": driver}, fakes.FakeDevices(), fakes.FakeFacts(), doors=fakes.FakeDoors(),
     )  # fmt: skip
     runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
     claims = Claims(store, runner)
     power = Power(host, claims, watch, MEMBER)
-    policy = Policy(host, MEMBER)
+    policy = Policy(host)
     create, changes = Create(host, policy, claims, power, MEMBER), Changes(host, policy, claims, MEMBER)
     yield World(host, runner, create, power, changes, engine, networks, driver, late)
     await watch.stop()

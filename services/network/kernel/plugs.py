@@ -1,0 +1,280 @@
+"""NICs by netlink: made between the host and a guest's network namespace, and taken away. Blocking.
+
+An interface inside a guest is out of reach from here: who may enter guests takes it out (the runtime).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+from core.configkeys import nic as keys
+from core.errors import WrongState
+from core.logs import get_logger
+from core.records import NicReservation
+from services.network.domain import hostside, parents
+from services.network.domain.hostside import HostSide, Route
+from services.network.kernel.netlink import NetlinkError
+from services.network.kernel.shaping import Shaper
+from services.network.ports import Link
+
+log = get_logger(__name__)
+IFF_UP = 1
+_VETHS = (keys.BRIDGED, keys.P2P, keys.ROUTED)
+# Source: include/uapi/linux/rtnetlink.h, RTPROT_BOOT and RT_SCOPE_LINK; a bridge's own are RTPROT_STATIC.
+_BOOT, _LINK_SCOPE, _MAIN = 3, 253, 254
+_SYS = Path("/sys/class/net")
+
+
+class Plugs:
+    """Shares the netlink socket of Links, and its thread. *owner* marks what is made here."""
+
+    def __init__(self, ip: Any, owner: str) -> None:
+        self._ip = ip
+        self._shaper = Shaper(ip, owner)
+        self._owner = owner
+
+    def ensure(self, nic: NicReservation, pid: int) -> bool:
+        """Make *nic* in the namespace of *pid*, and return whether it was not there. Raises: WrongState."""
+        if nic.nictype in _VETHS:
+            made = self._ensure_veth(nic, pid)
+            self._ensure_side(hostside.plan(nic), nic)
+            self._shaper.ensure(nic)
+            return made
+        if nic.nictype == keys.MACVLAN:
+            return self._ensure_macvlan(nic, pid)
+        return self._ensure_given(nic, pid)
+
+    def remove(self, nic: NicReservation, links: list[Link]) -> None:
+        """Remove *nic* from the host, and what hangs on it from the guest. What is not ours stays."""
+        if nic.nictype in _VETHS:
+            self._shaper.remove(nic)
+            self._remove_veth(nic)
+        if nic.nictype == keys.PHYSICAL and nic.taken and (link := parents.returned(nic, links)):
+            self._restore(nic, link)
+
+    def remove_side(self, nic: NicReservation) -> None:
+        """Take back what *nic* has on the host besides its interfaces."""
+        side = hostside.plan(nic)
+        for route in side.routes:
+            self._drop_route(route)
+        for address in side.proxies:
+            self._proxy("del", address, side.parent)
+        if nic.vlan:
+            self._drop_vlan(parents.link_of(nic))
+
+    def _drop_vlan(self, name: str) -> None:
+        """Delete a VLAN's interface if it was made here and nothing is left on it."""
+        folder = _SYS / name
+        is_free = folder.exists() and not list(folder.glob("upper_*"))
+        if is_free and (folder / "ifalias").read_text().strip() == self._owner:
+            self._ip.link("del", index=_index(name))
+
+    def remove_unused_shapers(self) -> None:
+        self._shaper.remove_unused()
+
+    # --- pairs -----------------------------------------------------------------------------------
+
+    def _ensure_veth(self, nic: NicReservation, pid: int) -> bool:
+        """Make both ends in one message.
+
+        The peer is born down: veth_open refuses a half that has no other yet (drivers/net/veth.c).
+        """
+        bridge, index = self._master_of(nic), _index(nic.host_name)
+        if index is not None:
+            self._refuse_foreign(index, bridge, nic)
+            return False
+        peer = {"ifname": nic.name, "address": nic.hwaddr, "net_ns_pid": pid}
+        both: dict[str, Any] = {}
+        if mtu := nic.mtu or _mtu(nic.bridge or nic.parent):
+            both["mtu"] = peer["mtu"] = mtu
+        if bridge:
+            both["master"] = bridge
+        self._add(nic, ifname=nic.host_name, kind="veth", state="up", peer=peer, **both)
+        return True
+
+    def _master_of(self, nic: NicReservation) -> int:
+        if not nic.bridge:
+            return 0
+        if (index := _index(nic.bridge)) is None:
+            raise parents.not_started(nic, f'Parent device "{nic.bridge}" doesn\'t exist')
+        return index
+
+    def _remove_veth(self, nic: NicReservation) -> None:
+        index = _index(nic.host_name)
+        if index is None or not self._is_ours(index, _index(nic.bridge) if nic.bridge else 0):
+            return
+        with contextlib.suppress(NetlinkError):
+            self._ip.link("del", index=index)
+
+    def _is_ours(self, index: int, bridge: int | None) -> bool:
+        found = self._ip.get_links(index)
+        if not found:
+            return False
+        info = found[0].get_attr("IFLA_LINKINFO")
+        kind = info.get_attr("IFLA_INFO_KIND") if info else ""
+        return kind == "veth" and (found[0].get_attr("IFLA_MASTER") or 0) == bridge
+
+    def _refuse_foreign(self, index: int, bridge: int, nic: NicReservation) -> None:
+        if not self._is_ours(index, bridge):
+            why = f"this host has an interface {nic.host_name!r} already; set another host_name"
+            raise parents.not_started(nic, why)
+
+    # --- what hangs on an interface of the host ---------------------------------------------------------
+
+    def _ensure_macvlan(self, nic: NicReservation, pid: int) -> bool:
+        parent = self._parent_of(nic)
+        more: dict[str, Any] = {"mtu": nic.mtu} if nic.mtu else {}
+        try:
+            self._ip.link(
+                "add", ifname=nic.name, kind="macvlan", link=parent, macvlan_mode="bridge",
+                address=nic.hwaddr, net_ns_pid=pid, **more,
+            )  # fmt: skip
+        except NetlinkError as exc:
+            if exc.code == errno.EEXIST:
+                return False
+            raise not_plugged(nic, exc) from exc
+        return True
+
+    def _ensure_given(self, nic: NicReservation, pid: int) -> bool:
+        """Move the parent itself in; it is inside when the host has it no more."""
+        if _index(nic.parent) is None and nic.taken:
+            return False
+        index = self._parent_of(nic)
+        try:
+            self._ip.link("set", index=index, state="down")
+            if hwaddr := nic.options.get("hwaddr"):
+                self._ip.link("set", index=index, address=hwaddr)
+            if nic.mtu:
+                self._ip.link("set", index=index, mtu=nic.mtu)
+            self._ip.link("set", index=index, net_ns_pid=pid, ifname=nic.name)
+        except NetlinkError as exc:
+            raise not_plugged(nic, exc) from exc
+        return True
+
+    def _restore(self, nic: NicReservation, link: Link) -> None:
+        """Make an interface that a guest had what it was. What the kernel refuses is logged."""
+        wanted: dict[str, Any] = {}
+        if link.hwaddr != nic.taken["hwaddr"]:
+            wanted["address"] = nic.taken["hwaddr"]
+        if link.mtu != int(nic.taken["mtu"]):
+            wanted["mtu"] = int(nic.taken["mtu"])
+        if link.name != nic.parent:
+            wanted["ifname"] = nic.parent
+        if not wanted:
+            return
+        try:
+            self._ip.link("set", index=link.index, state="down")
+            self._ip.link("set", index=link.index, **wanted)
+        except NetlinkError as exc:
+            log.warning("interface_not_restored", name=nic.parent, error=str(exc))
+
+    def _parent_of(self, nic: NicReservation) -> int:
+        name = parents.link_of(nic)
+        if (index := _index(name)) is None:
+            raise parents.not_started(nic, f"Parent device '{name}' doesn't exist")
+        return index
+
+    def ensure_vlan(self, nic: NicReservation) -> None:
+        """Make the interface of its parent's VLAN, which may be there. Raises: WrongState."""
+        name = parents.link_of(nic)
+        if not nic.vlan or _index(name) is not None:
+            return
+        try:
+            parent = _index(nic.parent)
+            self._ip.link("add", ifname=name, kind="vlan", link=parent, vlan_id=nic.vlan, state="up")
+            self._ip.link("set", index=_index(name), ifalias=self._owner)
+        except NetlinkError as exc:
+            why = str(exc)
+            if exc.code == errno.EOPNOTSUPP:
+                why = "this kernel has no 802.1Q (CONFIG_VLAN_8021Q)"
+            text = f'Failed to create VLAN interface "{name}" on "{nic.parent}": {why}'
+            raise parents.not_started(nic, text) from exc
+
+    def _add(self, nic: NicReservation, **what: Any) -> None:
+        try:
+            self._ip.link("add", **what)
+        except NetlinkError as exc:
+            raise not_plugged(nic, exc) from exc
+
+    # --- the host's end --------------------------------------------------------------------------
+
+    def _ensure_side(self, side: HostSide, nic: NicReservation) -> None:
+        if side.vlans:
+            self._refuse_vlans(nic)
+        for address in side.addresses:
+            self._ensure_address(address, nic)
+        for route in side.routes:
+            self._ensure_route(route)
+        for address in side.proxies:
+            self._proxy("replace", address, side.parent)
+        if nic.nictype == keys.BRIDGED and (side.isolated or nic.host_side):
+            self._ip.brport("set", index=_index(nic.host_name), isolated=int(side.isolated))
+
+    def _refuse_vlans(self, nic: NicReservation) -> None:
+        if not (_SYS / nic.bridge / "bridge" / "vlan_filtering").exists():
+            why = "this kernel's bridges know no VLANs (CONFIG_BRIDGE_VLAN_FILTERING)"
+            raise parents.not_started(nic, f'Failed getting bridge VLAN status for "{nic.bridge}": {why}')
+
+    def _ensure_address(self, address: str, nic: NicReservation) -> None:
+        interface, index = ip_interface(address), _index(nic.host_name)
+        # IPv6 would otherwise be tentative for a second, in which the guest's router does not answer.
+        more = {"flags": 0x02} if interface.version == 6 else {}
+        with contextlib.suppress(NetlinkError):  # there already
+            self._ip.addr(
+                "add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **more
+            )
+
+    def _ensure_route(self, route: Route) -> None:
+        what = self._route(route)
+        with contextlib.suppress(NetlinkError):
+            self._ip.route("add", **what)
+
+    def _drop_route(self, route: Route) -> None:
+        if _index(route.device) is not None:
+            with contextlib.suppress(NetlinkError):
+                self._ip.route("del", **self._route(route))
+
+    def _route(self, route: Route) -> dict[str, Any]:
+        what: dict[str, Any] = {"dst": route.net, "oif": _index(route.device), "proto": _BOOT}
+        what["table"] = route.table or _MAIN
+        if route.via:
+            what["gateway"] = route.via
+        elif ":" not in route.net:
+            what["scope"] = _LINK_SCOPE
+        return what
+
+    def _proxy(self, verb: str, address: str, parent: str) -> None:
+        """Let the host answer for *address* on *parent*, or no more. NTF_PROXY is 8 (neighbour.h)."""
+        if (index := _index(parent)) is None:
+            return
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with contextlib.suppress(NetlinkError):
+            self._ip.neigh(verb, dst=address, ifindex=index, family=family, flags=8, state=0)
+
+
+def not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
+    why = str(exc)
+    if exc.code == errno.EEXIST:
+        why = f"the instance has an interface {nic.name!r} already; set another name"
+    elif exc.code == errno.ESRCH:
+        why = "the instance stopped meanwhile"
+    return parents.not_started(nic, why)
+
+
+def _index(name: str) -> int | None:
+    try:
+        return socket.if_nametoindex(name) if name else None
+    except OSError:
+        return None
+
+
+def _mtu(name: str) -> int:
+    try:
+        return int((_SYS / name / "mtu").read_text()) if name else 0
+    except (OSError, ValueError):
+        return 0
