@@ -35,6 +35,7 @@ from services.runtime.servicer.transfer import TransferServicer
 from services.runtime.servicer.volumes import VolumeServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
+from services.runtime.usecases.balance import Balance
 from services.runtime.usecases.boot import Boot
 from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
@@ -84,6 +85,7 @@ async def main() -> None:
         await reconcile.adopt()
         await service.start(Boot(host, power, boots, settings.member))
         await service.start(follow)
+        await service.start(Balance(host, settings.member))
         await service.start(lending)
         servicers = Servicers("podium.runtime.v1")
         instances = InstanceServicer(host, create, power, changes, follow, claims)

@@ -196,6 +196,13 @@ class FakeDriver:
 class FakeCgroups:
     def __init__(self) -> None:
         self.frozen: set[str] = set()
+        self.given: dict[str, frozenset[int]] = {}
+
+    def cpus(self) -> frozenset[int]:
+        return frozenset(range(4))
+
+    def set_cpus(self, id: str, cpus: frozenset[int]) -> None:
+        self.given[id] = cpus
 
     def plan(self, config: dict[str, str]) -> dict[str, str]:
         return {}

@@ -11,15 +11,13 @@ import signal
 import time
 from pathlib import Path
 
-from core.configkeys.instance import INSTANCE
 from core.errors import Invalid, NotFound
-from core.units import parse_allowance, parse_bool, parse_cpus, parse_memory
+from services.runtime.domain import limits
 from services.runtime.kernel import usage
 from services.runtime.ports import Usage
 
-_ROOT = Path("/sys/fs/cgroup")
+_ROOT, _CPUS = Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
 _PARENT, _MONITORS = "podium", "podium.monitor"
-_PERIOD_US = 100_000
 _DEATH_S = 5.0
 _V1 = ("memory", "cpu", "cpuacct", "cpuset", "pids", "freezer", "devices", "blkio", "hugetlb", "systemd")
 
@@ -31,25 +29,25 @@ class LinuxCgroups:
         self._root = root
         self.is_v2 = (root / "cgroup.controllers").exists()
         self._total = _host_memory()
-        self._cpus = os.cpu_count() or 1
+        self._facts = self._look()
 
     def plan(self, config: dict[str, str]) -> dict[str, str]:
-        lines: dict[str, str] = {}
-        if value := config.get("limits.memory"):
-            lines |= self._memory(value, INSTANCE.get(config, "limits.memory.enforce"))
-        if value := config.get("limits.processes"):
-            lines["pids.max"] = str(int(value))
-        if value := config.get("limits.cpu"):
-            lines["cpuset.cpus"] = self._cpuset(value)
-        if value := config.get("limits.cpu.allowance"):
-            lines |= self._allowance(value)
-        if not parse_bool(INSTANCE.get(config, "limits.memory.swap")):
-            lines |= {"memory.swap.max": "0"} if self.is_v2 else {"memory.swappiness": "0"}
-        return lines
+        return limits.plan(config, self._facts)
+
+    def cpus(self) -> frozenset[int]:
+        return self._facts.cpus
+
+    def set_cpus(self, id: str, cpus: frozenset[int]) -> None:
+        path, wanted = self._file(id, "cpuset.cpus"), limits.spans(cpus)
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text().strip() != wanted:
+                self._write(path, wanted)
 
     def apply(self, id: str, config: dict[str, str]) -> None:
         wanted = self.plan(config)
-        for name, unlimited in self._unlimited().items():
+        if limits.count_of(config):
+            wanted["cpuset.cpus"] = self._balanced(id, config)
+        for name, unlimited in limits.unlimited(self._facts).items():
             value = wanted.get(name, unlimited)
             path = self._file(id, name)
             with contextlib.suppress(FileNotFoundError):
@@ -79,44 +77,28 @@ class LinuxCgroups:
             for parent in (_PARENT, _MONITORS):
                 _remove_tree(hierarchy / parent / id)
 
-    # --- how each version says it ----------------------------------------------------------------
+    def _balanced(self, id: str, config: dict[str, str]) -> str:
+        """Return its CPUs while they are as many as asked for: which ones is the balancer's choice."""
+        has = limits.parse_spans(_text(self._file(id, "cpuset.cpus")))
+        fits = len(has) == limits.count_of(config) and has <= self._facts.cpus
+        return limits.spans(has) if fits else self.plan(config)["cpuset.cpus"]
 
-    def _memory(self, value: str, enforce: str) -> dict[str, str]:
-        size = str(parse_memory(value, total_bytes=self._total))
-        if self.is_v2:
-            return {"memory.high" if enforce == "soft" else "memory.max": size}
-        soft = "memory.soft_limit_in_bytes"
-        return {soft if enforce == "soft" else "memory.limit_in_bytes": size}
-
-    def _cpuset(self, value: str) -> str:
-        cpus = parse_cpus(value)
-        if isinstance(cpus, int):
-            return f"0-{max(1, min(cpus, self._cpus)) - 1}"
-        if max(cpus) >= self._cpus:
-            raise Invalid("NO_SUCH_CPU", f"limits.cpu {value!r}: this host has CPUs 0-{self._cpus - 1}")
-        return ",".join(str(cpu) for cpu in sorted(cpus))
-
-    def _allowance(self, value: str) -> dict[str, str]:
-        share = parse_allowance(value)
-        if isinstance(share, int):
-            weight = max(1, min(share, 100))
-            return {"cpu.weight": str(weight)} if self.is_v2 else {"cpu.shares": str(weight * 1024 // 100)}
-        quota, period = share[0] * 1000, share[1] * 1000
-        if self.is_v2:
-            return {"cpu.max": f"{quota} {period}"}
-        return {"cpu.cfs_period_us": str(period), "cpu.cfs_quota_us": str(quota)}
-
-    def _unlimited(self) -> dict[str, str]:
-        """What each file of plan() says without a limit; in the order in which they may be written."""
-        all_cpus = f"0-{self._cpus - 1}" if self._cpus > 1 else "0"
-        if self.is_v2:
-            return {"memory.max": "max", "memory.high": "max", "memory.swap.max": "max", "pids.max": "max",
-                    "cpuset.cpus": all_cpus, "cpu.max": f"max {_PERIOD_US}", "cpu.weight": "100"}  # fmt: skip
-        swappiness = _text(self._root / "memory" / "memory.swappiness") or "60"
-        return {"memory.limit_in_bytes": "-1", "memory.soft_limit_in_bytes": "-1",
-                "memory.swappiness": swappiness, "pids.max": "max", "cpuset.cpus": all_cpus,
-                "cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": "-1",
-                "cpu.shares": "1024"}  # fmt: skip
+    def _look(self) -> limits.Facts:
+        """Ask the kernel once what it has; some of its files are only in cgroups below the first."""
+        below = self._root / _PARENT if self.is_v2 else self._root / "blkio" / _PARENT
+        if below.parent.is_dir() and below.parent.is_mount():
+            below.mkdir(exist_ok=True)
+        weights = ("io.weight", "io.bfq.weight") if self.is_v2 else ("blkio.weight", "blkio.bfq.weight")
+        huge = self._root / _PARENT if self.is_v2 else self._root / "hugetlb"
+        end = "max" if self.is_v2 else "limit_in_bytes"
+        return limits.Facts(
+            is_v2=self.is_v2,
+            total_bytes=self._total,
+            cpus=_cpus(),
+            swappiness=int(_text(self._root / "memory" / "memory.swappiness") or 60),
+            disk_weight=next((name for name in weights if (below / name).exists()), ""),
+            hugepages=frozenset(n for n in limits.HUGEPAGES if (huge / f"hugetlb.{n}.{end}").exists()),
+        )
 
     def _hierarchies(self) -> list[Path]:
         if self.is_v2:
@@ -144,6 +126,12 @@ class LinuxCgroups:
                 self._file(id, "freezer.state").write_text("FROZEN" if frozen else "THAWED")
         except FileNotFoundError:
             raise NotFound("NO_CGROUP", "The instance is not running", about=id) from None
+
+
+def _cpus() -> frozenset[int]:
+    """Return the processors that are online and not set aside for other work."""
+    online = limits.parse_spans(_text(_CPUS / "online"))
+    return (online - limits.parse_spans(_text(_CPUS / "isolated"))) or frozenset({0})
 
 
 def _host_memory() -> int:
