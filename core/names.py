@@ -56,11 +56,28 @@ def plain_name(kind: str, name: str) -> str:
     return name
 
 
+_NOT_IN_PROJECTS = {"/": "slashes", " ": "spaces", "_": "underscores", "'": "quotes", '"': "quotes"}
+
+
 def project_name(name: str) -> str:
-    plain_name("project", name)
-    if any(c in name for c in " _'\"*"):
-        raise _no("project", name, "it must not contain spaces, underscores, quotes or '*'")
-    return name
+    """The words are LXD's."""
+    if not name:
+        raise Invalid("BAD_NAME", "No name provided")
+    for character, words in _NOT_IN_PROJECTS.items():
+        if character in name:
+            raise Invalid("BAD_NAME", f"Project names may not contain {words}", about=shown(name))
+    if name == "*":
+        raise Invalid("BAD_NAME", "Reserved project name", about=name)
+    return plain_name("project", name)
+
+
+def profile_name(name: str) -> str:
+    """The words are LXD's."""
+    if not name:
+        raise Invalid("BAD_NAME", "No name provided")
+    if "/" in name:
+        raise Invalid("BAD_NAME", "Profile names may not contain slashes", about=shown(name))
+    return plain_name("profile", name)
 
 
 def pool_name(name: str) -> str:

@@ -32,6 +32,7 @@ class Instance:
     member: str = ""
     idmap_base: int = 0
     idmap_size: int = 65536
+    idmap_raw: str = ""
     pool: str = ""
     image: str = ""
     base_dir: str = ""
@@ -60,6 +61,26 @@ class InstanceObserved:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """An instance as it was at created_at. Writer: runtime. status: Pending, Created or Deleting.
+
+    id names its volume in the pool of *instance*, which is the specification that a restore puts back.
+    """
+
+    id: str = ""
+    instance_id: str = ""
+    name: str = ""
+    instance: Instance = Instance()
+    volatile: Config = field(default_factory=dict)
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    last_used_at: float = 0.0
+    stateful: bool = False
+    status: str = "Pending"
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class IdmapBlock:
     """A claimed range of host ids. Writer: runtime."""
 
@@ -81,12 +102,21 @@ class Profile:
 
 @dataclass(frozen=True)
 class Project:
-    """Writer: cluster."""
+    """Writer: cluster. renamed_by: the operation that gave it its name, "" when none did."""
 
     name: str = ""
     description: str = ""
     config: Config = field(default_factory=dict)
+    renamed_by: str = ""
     schema: int = 1
+
+
+@dataclass(frozen=True)
+class ProjectGuard:
+    """Written with all that counts against the limits of a project. Writer: runtime of *member*."""
+
+    project: str = ""
+    member: str = ""
 
 
 @dataclass(frozen=True)

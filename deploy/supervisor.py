@@ -75,6 +75,8 @@ def _etcd_argv(settings: Settings) -> tuple[str, ...]:
         f"--listen-metrics-urls=http://127.0.0.1:{settings.metrics_port('etcd')}",
         "--auto-compaction-retention=1h",
         "--quota-backend-bytes=4294967296",
+        # A profile is renamed in all its instances at once.
+        "--max-txn-ops=4096",
         "--logger=zap",
         "--log-level=warn",
     )

@@ -31,6 +31,7 @@ from protos.podium.runtime.v1 import (
     files_pb2_grpc,
     guest_pb2_grpc,
     instance_pb2_grpc,
+    snapshot_pb2_grpc,
     storage_pb2_grpc,
     volume_pb2_grpc,
 )
@@ -58,6 +59,7 @@ class Backend:
         self.exec: Any = exec_pb2_grpc.ExecServiceStub(lines["runtime"])
         self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
         self.guests: Any = guest_pb2_grpc.GuestServiceStub(lines["runtime"])
+        self.snapshots: Any = snapshot_pb2_grpc.SnapshotServiceStub(lines["runtime"])
         self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
         self.volumes: Any = volume_pb2_grpc.VolumeServiceStub(lines["runtime"])
         self.operation_services: dict[str, Any] = {

@@ -185,7 +185,7 @@ _SECURITY = (
     ),
     _k("security.syscalls.deny", parse_syscalls, "system calls that fail, one a line", at="seccomp"),
     _k("security.syscalls.deny_default", parse_bool, "deny what is dangerous", "true", at="seccomp"),
-    _k("security.syscalls.deny_compat", parse_bool, "deny the 32-bit calls of x86", "false", at="seccomp"),
+    _off("security.syscalls.deny_compat", "liblxc's filter cannot tell 32-bit system calls from others"),
 )
 _RECORD = (
     _k(

@@ -1,16 +1,10 @@
-"""Keys of projects and the server."""
+"""Keys of the server."""
 
 from __future__ import annotations
 
 from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
 from core.units import parse_bool, parse_expiry, parse_int
 
-_FEATURES = ("images", "profiles", "storage.volumes", "networks", "networks.zones", "storage.buckets")
-PROJECT = Schema(
-    "project",
-    tuple(ConfigKey(f"features.{name}", parse_bool, "has its own") for name in _FEATURES),
-    {"user.": lines, "limits.": text, "restricted": text, "images.": text, "backups.": text},
-)
 SERVER = Schema(
     "server",
     (

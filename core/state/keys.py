@@ -4,6 +4,7 @@
       server-config                          ServerConfig
       members/NAME                           Member
       projects/NAME                          Project
+      project-guards/NAME                    ProjectGuard: written with what counts against its limits
       profiles/PROJECT/NAME                  Profile
       certificates/FINGERPRINT               Certificate
       warnings/ID                            Warning
@@ -14,6 +15,7 @@
       volume-snapshots/VOLUME_ID/NAME        VolumeSnapshot
       instances/PROJECT/NAME                 Instance
       observed/ID                            InstanceObserved
+      snapshots/INSTANCE_ID/NAME             Snapshot
       idmaps/MEMBER/BASE                     IdmapBlock
       networks/NAME                          Network
       nics/INSTANCE_ID/DEVICE                NicReservation
@@ -35,6 +37,7 @@ ROOT = "/podium/v1/"
 SERVER_CONFIG = f"{ROOT}server-config"
 MEMBERS = f"{ROOT}members/"
 PROJECTS = f"{ROOT}projects/"
+PROJECT_GUARDS = f"{ROOT}project-guards/"
 PROFILES = f"{ROOT}profiles/"
 CERTIFICATES = f"{ROOT}certificates/"
 WARNINGS = f"{ROOT}warnings/"
@@ -45,6 +48,7 @@ VOLUMES = f"{ROOT}volumes/"
 VOLUME_SNAPSHOTS = f"{ROOT}volume-snapshots/"
 INSTANCES = f"{ROOT}instances/"
 OBSERVED = f"{ROOT}observed/"
+SNAPSHOTS = f"{ROOT}snapshots/"
 IDMAPS = f"{ROOT}idmaps/"
 NETWORKS = f"{ROOT}networks/"
 NICS = f"{ROOT}nics/"
@@ -69,6 +73,10 @@ def member(name: str) -> str:
 
 def project(name: str) -> str:
     return _join(PROJECTS, name)
+
+
+def project_guard(name: str) -> str:
+    return _join(PROJECT_GUARDS, name)
 
 
 def profile(project: str, name: str) -> str:
@@ -135,6 +143,14 @@ def instances(project: str = "") -> str:
 
 def observed(id: str) -> str:
     return _join(OBSERVED, id)
+
+
+def snapshot(instance_id: str, name: str) -> str:
+    return _join(SNAPSHOTS, instance_id, name)
+
+
+def snapshots(instance_id: str) -> str:
+    return _join(SNAPSHOTS, instance_id) + "/"
 
 
 def idmap(member: str, base: int) -> str:

@@ -19,6 +19,7 @@ from services.cluster.servicer.services import (
 )
 from services.cluster.servicer.warnings import WarningServicer
 from services.cluster.store import ClusterStore
+from services.cluster.usecases.admission import Admission
 from services.cluster.usecases.members import Members
 from services.cluster.usecases.profiles import Profiles
 from services.cluster.usecases.projects import Projects
@@ -31,14 +32,16 @@ async def main() -> None:
     async with member_service("cluster") as service:
         store, runner = ClusterStore(service.etcd), service.runner()
         await service.start(store)
+        admission = Admission(store)
+        projects = Projects(store, admission, runner)
         await service.start(runner)
         mine, members = own.load(service.settings), Members(store)
         await members.record(Member(mine.member, service.settings.https_address, platform.machine()))
 
         def register(server: grpc.aio.Server) -> list[str]:
             rpc.add_ServerServiceServicer_to_server(ServerServicer(Server(store), members, mine), server)
-            rpc.add_ProfileServiceServicer_to_server(ProfileServicer(Profiles(store)), server)
-            rpc.add_ProjectServiceServicer_to_server(ProjectServicer(Projects(store)), server)
+            rpc.add_ProfileServiceServicer_to_server(ProfileServicer(Profiles(store, admission)), server)
+            rpc.add_ProjectServiceServicer_to_server(ProjectServicer(projects, runner), server)
             trust = Trust(store, runner, mine.fingerprint)
             rpc.add_TrustServiceServicer_to_server(TrustServicer(trust, runner), server)
             warning_pb2_grpc.add_WarningServiceServicer_to_server(WarningServicer(Warnings(store)), server)

@@ -12,6 +12,7 @@ from core.records import (
     Profile,
     Project,
     ServerConfig,
+    Volume,
     Warning,
 )
 from core.state import keys
@@ -49,6 +50,7 @@ class ClusterStore:
         self.warning_cache = Cache(store, Warning, keys.WARNINGS)
         self.instances = Cache(store, Instance, keys.INSTANCES)
         self.networks = Cache(store, Network, keys.NETWORKS)
+        self.volumes = Cache(store, Volume, keys.VOLUMES)
         self.images = Cache(store, Image, keys.IMAGES)
         self.members = Cache(store, Member, keys.MEMBERS)
         self.presence = Cache(store, Presence, keys.PRESENCE)

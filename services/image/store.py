@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import chain
 
 from core.errors import Invalid, NotFound, Unavailable
 from core.names import is_fingerprint, shown
-from core.records import Alias, Image, Instance
+from core.records import Alias, Image, Instance, Snapshot
 from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
@@ -19,6 +20,7 @@ class ImageStore:
         self.images = Cache(store, Image, keys.IMAGES)
         self.aliases = Cache(store, Alias, keys.ALIASES)
         self.instances = Cache(store, Instance, keys.INSTANCES)
+        self.snapshots = Cache(store, Snapshot, keys.SNAPSHOTS)
         self._used_at: dict[str, float] = {}
         self.instances.on_change(self._note_use)
 
@@ -26,11 +28,13 @@ class ImageStore:
         await self.images.start()
         await self.aliases.start()
         await self.instances.start()
+        await self.snapshots.start()
 
     async def stop(self) -> None:
         await self.images.stop()
         await self.aliases.stop()
         await self.instances.stop()
+        await self.snapshots.stop()
 
     async def image(self, project: str, prefix: str) -> Entry[Image]:
         """Return the image whose fingerprint begins with *prefix*. Raises: NotFound, Invalid."""
@@ -82,7 +86,7 @@ class ImageStore:
         return [e for e in self.aliases.entries(keys.aliases(project)) if e.record.target == fingerprint]
 
     def is_used(self, fingerprint: str) -> bool:
-        """Whether a project has the image, or an instance's root file system lies on it."""
+        """Whether a project has the image, or a root file system lies on it."""
         return self.any_image(fingerprint) is not None or self.has_instances(fingerprint)
 
     def any_image(self, fingerprint: str) -> Image | None:
@@ -91,7 +95,10 @@ class ImageStore:
         return next((record for record in records if record.fingerprint == fingerprint), None)
 
     def has_instances(self, fingerprint: str) -> bool:
-        return any(e.record.image == fingerprint for e in self.instances.entries())
+        """Whether the root file system of an instance or of a snapshot lies on it."""
+        snapshots = (e.record.instance for e in self.snapshots.entries())
+        instances = (e.record for e in self.instances.entries())
+        return any(record.image == fingerprint for record in chain(instances, snapshots))
 
     def last_used_at(self, image: Image) -> float:
         """Return when an instance was last made of it, in whichever project; 0.0 for never.

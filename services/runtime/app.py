@@ -16,14 +16,17 @@ from protos.podium.runtime.v1 import (
     volume_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
+from services.runtime.copying import Copying
 from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.linux import LinuxDevices
+from services.runtime.domain import idmaps
 from services.runtime.domain.target import Target
 from services.runtime.engine.lxc import LxcEngine
 from services.runtime.kernel.boot import BootMarker
 from services.runtime.kernel.cgroups import LinuxCgroups
 from services.runtime.kernel.doors import GuestDoors
 from services.runtime.kernel.guests import ProcGuests
+from services.runtime.kernel.knows import HostKernel
 from services.runtime.kernel.rootfs import LinuxRootFs
 from services.runtime.servicer.exec import ExecServicer
 from services.runtime.servicer.files import FileServicer
@@ -69,13 +72,14 @@ async def main() -> None:
         pools = Pools(host, settings.member)
         claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
         power = Power(host, claims, watch, settings.member)
-        policy = Policy(host)
+        policy = Policy(host, settings.member)
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
         volume_claims = VolumeClaims(host.store, runner)
-        volumes = Volumes(host, volume_claims)
+        volumes = Volumes(host, policy, volume_claims)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
+        copying = Copying.wired(host, policy, claims, power)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
@@ -94,6 +98,7 @@ async def main() -> None:
         servicers.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
         files = FileServicer(Roots(host.store, host), locate)
         servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
+        copying.serve(servicers)
         storage = StorageServicer(pools, host)
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
         guests = GuestServicer(Guests(host))
@@ -115,6 +120,7 @@ def _host(settings: Settings, store: RuntimeStore, images: ImageClient, networks
         rootfs=LinuxRootFs(settings.state_dir),
         cgroups=LinuxCgroups(),
         guests=ProcGuests(),
+        kernel=HostKernel(),
         images=images,
         networks=networks,
         drivers=drivers,
@@ -135,8 +141,7 @@ def find(host: Host, project: str, name: str) -> Target:
         name=name,
         status=observed.status,
         pid=observed.pid,
-        idmap_base=instance.idmap_base,
-        idmap_size=instance.idmap_size,
+        idmap=idmaps.of(instance),
         config=host.expanded(instance).config,
         folder=host.engine.folder(instance.id),
     )

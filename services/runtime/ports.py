@@ -6,13 +6,14 @@ be repeated; everything that blocks runs in a thread inside the implementation.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from services.runtime.domain.devices.plan import DevicePlan
+from services.runtime.domain.idmaps import IdMap
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ class EnginePlan:
     id: str
     hostname: str
     rootfs: Path
-    idmap_base: int
-    idmap_size: int = 65536
+    idmap: IdMap
     nics: tuple[NicPlan, ...] = ()
     mounts: tuple[Mount, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
@@ -70,6 +70,8 @@ class EnginePlan:
     nesting: bool = False
     device_rules: tuple[str, ...] = ()
     is_held: bool = False
+    seccomp: str = ""
+    """Its own filter of system calls as liblxc reads it; empty for that of all instances."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,8 @@ class StorageDriver(Protocol):
 
     name: str
     version: str
+    is_instant: bool
+    """Whether a clone of a volume of the same pool is what that was at one moment."""
 
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         """Make the pool and return its config with source (and size) filled in. Undone by delete_pool."""
@@ -280,14 +284,7 @@ class RootFs(Protocol):
         ...
 
     async def ensure_mounted(
-        self,
-        id: str,
-        lower: Path | None,
-        volume: Path,
-        idmap_base: int,
-        idmap_size: int,
-        *,
-        shift: int = 0,
+        self, id: str, lower: Path | None, volume: Path, idmap: IdMap, *, shift: int = 0
     ) -> Path:
         """Mount overlay(lower, volume) id-mapped at instances/ID/rootfs and return that path.
 
@@ -437,8 +434,7 @@ class Guest:
     project: str
     name: str
     pid: int
-    idmap_base: int
-    idmap_size: int
+    idmap: IdMap
 
 
 class GuestDevices(Protocol):
@@ -455,6 +451,16 @@ class GuestDevices(Protocol):
 
     async def clear(self, id: str) -> None:
         """Forget the devices of an instance that does not run. Repeatable."""
+        ...
+
+
+class Kernel(Protocol):
+    """What the host's kernel knows."""
+
+    def unknown_syscalls(self, names: Iterable[str]) -> list[str]: ...
+
+    def missing_modules(self, names: Iterable[str]) -> list[str]:
+        """Return those that are neither loaded nor built in."""
         ...
 
 

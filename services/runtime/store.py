@@ -17,6 +17,8 @@ from core.records import (
     Pool,
     Profile,
     Project,
+    ProjectGuard,
+    Snapshot,
     Volume,
     VolumeSnapshot,
 )
@@ -33,21 +35,25 @@ class RuntimeStore:
         self._inner = inner
         self.instances = Cache(inner, Instance, keys.INSTANCES)
         self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
+        self.snapshots = Cache(inner, Snapshot, keys.SNAPSHOTS)
         self.idmaps = Cache(inner, IdmapBlock, keys.IDMAPS)
         self.pools = Cache(inner, Pool, keys.POOLS)
         self.volumes = Cache(inner, Volume, keys.VOLUMES)
         self.volume_snapshots = Cache(inner, VolumeSnapshot, keys.VOLUME_SNAPSHOTS)
         self.profiles = Cache(inner, Profile, keys.PROFILES)
         self.projects = Cache(inner, Project, keys.PROJECTS)
+        self.guards = Cache(inner, ProjectGuard, keys.PROJECT_GUARDS)
         self.nics = Cache(inner, NicReservation, keys.NICS)
         self.networks = Cache(inner, Network, keys.NETWORKS)
         self._own: list[tuple[str, type[Any], Cache[Any]]] = [
             (keys.INSTANCES, Instance, self.instances),
             (keys.OBSERVED, InstanceObserved, self.observed),
+            (keys.SNAPSHOTS, Snapshot, self.snapshots),
             (keys.IDMAPS, IdmapBlock, self.idmaps),
             (keys.POOLS, Pool, self.pools),
             (keys.VOLUMES, Volume, self.volumes),
             (keys.VOLUME_SNAPSHOTS, VolumeSnapshot, self.volume_snapshots),
+            (keys.PROJECT_GUARDS, ProjectGuard, self.guards),
         ]
 
     async def start(self) -> None:
@@ -96,6 +102,23 @@ class RuntimeStore:
     def observed_of(self, instance: Instance) -> Entry[InstanceObserved]:
         entry = self.observed.get(keys.observed(instance.id))
         return entry or Entry(InstanceObserved(instance.id, instance.project, instance.name, "error"), 0)
+
+    def instance_snapshots(self, instance: Instance) -> builtins.list[Entry[Snapshot]]:
+        """Return all snapshots of an instance, half-made ones among them, the oldest first."""
+        found = self.snapshots.entries(keys.snapshots(instance.id))
+        return sorted(found, key=lambda entry: entry.record.created_at)
+
+    def snapshot(self, instance: Instance, name: str) -> Entry[Snapshot]:
+        """Return a snapshot that is whole, or was until its deletion began. Raises: NotFound."""
+        entry = self.snapshots.get(keys.snapshot(instance.id, name))
+        if entry is None or entry.record.status == "Pending":
+            raise NotFound(
+                "NO_SNAPSHOT",
+                f'Failed to fetch snapshot "{name}" of instance "{instance.name}" in project '
+                f'"{instance.project}": InstanceSnapshot not found',
+                about=name,
+            )
+        return entry
 
     def pool(self, name: str) -> Entry[Pool]:
         """Raises: NotFound."""

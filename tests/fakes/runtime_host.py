@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import NotFound, Unsupported, WrongState
 from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, cannot_start
+from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
 from services.runtime.usecases.peers import FoundImage, PreparedImage
 
@@ -84,6 +85,14 @@ class FakeEngine:
         self.pids.pop(id, None)
 
 
+class FakeKernel:
+    def unknown_syscalls(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name == "nonsense"]
+
+    def missing_modules(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name != "overlay"]
+
+
 class FakeRootFs:
     def __init__(self) -> None:
         self.mounted: set[str] = set()
@@ -101,14 +110,7 @@ class FakeRootFs:
         return None
 
     async def ensure_mounted(
-        self,
-        id: str,
-        lower: Path | None,
-        volume: Path,
-        idmap_base: int,
-        idmap_size: int,
-        *,
-        shift: int = 0,
+        self, id: str, lower: Path | None, volume: Path, idmap: IdMap, *, shift: int = 0
     ) -> Path:
         self.mounted.add(id)
         return Path("/instances") / id
@@ -123,7 +125,7 @@ class FakeRootFs:
 class FakeDriver:
     """Keeps a text per volume in place of its content."""
 
-    name, version = "dir", "1"
+    name, version, is_instant = "dir", "1", False
 
     def __init__(self) -> None:
         self.content: dict[Path, str] = {}

@@ -164,6 +164,7 @@ class Listed:
 
 INSTANCE, IMAGE, BUILT, PUBLISHED = Instance(), Image(), Built(), Published()
 BRIDGE = Listed("/1.0/networks", {"name": NETWORK, "config": {"ipv6.address": "none"}})
+TENANT = Listed("/1.0/projects", {"name": "tenant"})
 
 
 class Custom:
@@ -316,6 +317,7 @@ _EVERY = {"state": {"action": "start", "timeout": 30, "force": True}}
 _ONE, _NET, _POOL = f"/1.0/instances/{NAME}", f"/1.0/networks/{NETWORK}", f"/1.0/storage-pools/{POOL}"
 _RENAMED, _CHANGED = {"name": f"{NAME}-renamed"}, {"config": {"user.x": "1"}}
 _VOLUME, _SMALLER = f"{CUSTOM.folder}/{CUSTOM.names[0]}", {"config": {"size": "32MiB"}}
+_TENANT = "/1.0/projects/tenant"
 _NO_NAT = {"config": {"ipv4.nat": "false"}}
 _PUBLISH = {
     "source": {"type": "instance", "name": NAME},
@@ -337,6 +339,7 @@ SCENARIOS = (
     Scenario("instance.delete", INSTANCE, STOPPED, (ABSENT, ERROR), _ask("DELETE", _ONE)),
     Scenario("instance.rename", INSTANCE, STOPPED, (STOPPED,), _ask("POST", _ONE, _RENAMED)),
     Scenario("instance.update", INSTANCE, RUNNING, (RUNNING,), _ask("PATCH", _ONE, _CHANGED)),
+    Scenario("project.rename", TENANT, CREATED, (CREATED,), _ask("POST", _TENANT, {"name": TENANT.names[1]})),
     Scenario("nics.plug", INSTANCE, RUNNING, (RUNNING,), plug),
     Scenario("image.build", BUILT, ABSENT, (ABSENT, "container"), build, keeps=True),
     Scenario("image.import", IMAGE, ABSENT, (ABSENT, CREATED), upload),

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from core import failpoints
+from tests.faults import snapshots
 from tests.faults.harness import Victim, wait_for
 from tests.faults.leaks import leaked, take
 from tests.faults.stories import ABSENT, SCENARIOS, Points, Scenario, settled
 
+EVERY = (*SCENARIOS, *snapshots.SCENARIOS)
 WITNESS = "fault-witness"
 UNDO = ".undo"
 
@@ -88,10 +90,10 @@ def finish(victim: Victim, scenario: Scenario, before: object, point: str) -> No
 
 def test_every_story_of_every_service_has_a_scenario(points: Points) -> None:
     """Who adds a story adds a line to the table of scenarios; then its steps are tested here."""
-    assert points.kinds == {scenario.kind for scenario in SCENARIOS}
+    assert points.kinds == {scenario.kind for scenario in EVERY}
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+@pytest.mark.parametrize("scenario", EVERY, ids=str)
 def test_a_death_at_any_point_is_mended(
     victim: Victim, witness: int, points: Points, scenario: Scenario
 ) -> None:
@@ -110,7 +112,7 @@ def test_a_death_at_any_point_is_mended(
         finish(victim, scenario, before, point)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+@pytest.mark.parametrize("scenario", EVERY, ids=str)
 def test_a_failure_at_any_point_is_undone(
     victim: Victim, witness: int, points: Points, scenario: Scenario
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -9,6 +11,7 @@ from aiohttp import web
 from core.errors import Invalid, Stale, Unsupported
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
+from gateway.lxd.handlers import snapshots
 from gateway.lxd.instancetypes import limits_of
 from gateway.lxd.views.instances import full_json, instance_json, state_json
 from protos.podium.runtime.v1 import instance_pb2 as pb
@@ -36,19 +39,34 @@ async def list_instances(request: web.Request) -> web.Response:
     if "virtual-machine" in (request.query.get("instance-type"), _prefix(request)[5:-1]):
         return envelope.sync([])
     depth = req.recursion(request)
-    view = pb.INSTANCE_VIEW_FULL if depth >= 2 else pb.INSTANCE_VIEW_SPEC
+    if depth >= 2:
+        return await _full_list(request, holds, everywhere=everywhere)
+    view = pb.INSTANCE_VIEW_SPEC
     if depth == 0 and holds is None:
         view = pb.INSTANCE_VIEW_NAME
     reply = await req.backend(request).instances.ListInstances(
         pb.ListInstancesRequest(project=req.project(request), all_projects=everywhere, view=view)
     )
-    show = full_json if depth >= 2 else instance_json
     found: list[Any] = list(reply.instances)
     if holds is not None:
-        found = [i for i in found if holds(show(i))]
+        found = [i for i in found if holds(instance_json(i))]
     if depth == 0:
         return envelope.sync([_url(request, i) for i in found])
-    return envelope.sync([show(i) for i in found])
+    return envelope.sync([instance_json(i) for i in found])
+
+
+async def _full_list(
+    request: web.Request, holds: Callable[[Any], bool] | None, *, everywhere: bool
+) -> web.Response:
+    message = pb.ListInstancesRequest(
+        project=req.project(request), all_projects=everywhere, view=pb.INSTANCE_VIEW_FULL
+    )
+    reply, taken = await asyncio.gather(
+        req.backend(request).instances.ListInstances(message),
+        snapshots.of_all(request, all_projects=everywhere),
+    )
+    found = [full_json(i, taken.get((i.project, i.name))) for i in reply.instances]
+    return envelope.sync([i for i in found if holds is None or holds(i)])
 
 
 def _url(request: web.Request, instance: Any) -> str:
@@ -57,6 +75,9 @@ def _url(request: web.Request, instance: Any) -> str:
 
 
 async def _get(request: web.Request, view: Any) -> Any:
+    if "/" in req.name(request):
+        # The stock client asks so for the configuration of a snapshot, and shows what it hears.
+        raise Invalid("BAD_NAME", "Invalid instance name", about=req.name(request)[:64])
     if _prefix(request) == "/1.0/virtual-machines":
         view = pb.INSTANCE_VIEW_SPEC
     reply = await req.backend(request).instances.GetInstance(
@@ -75,7 +96,10 @@ def etag_of(i: Any) -> str:
 async def get_instance(request: web.Request) -> web.Response:
     full = req.recursion(request) >= 1
     instance = await _get(request, pb.INSTANCE_VIEW_FULL if full else pb.INSTANCE_VIEW_SPEC)
-    return envelope.sync(full_json(instance) if full else instance_json(instance), etag=etag_of(instance))
+    if not full:
+        return envelope.sync(instance_json(instance), etag=etag_of(instance))
+    taken = await snapshots.of_instance(request)
+    return envelope.sync(full_json(instance, taken), etag=etag_of(instance))
 
 
 async def get_state(request: web.Request) -> web.Response:
@@ -137,8 +161,8 @@ def _source(source: dict[str, Any]) -> pb.InstanceSource:
 async def _update(request: web.Request, *, merge: bool) -> Any:
     """Send the change on the version whose ETag was compared; again when only volatile keys moved."""
     data = await req.body(request)
-    if data.get("restore"):
-        raise Unsupported("NO_SNAPSHOTS", "Snapshots are not supported yet")
+    if merge and data.get("restore"):
+        raise Invalid("RESTORE", "Can't call PATCH in restore mode", about="restore")
     backend = req.backend(request)
     for _ in range(_RETRIES):
         current = await _get(request, pb.INSTANCE_VIEW_SPEC)
@@ -167,6 +191,9 @@ async def _update(request: web.Request, *, merge: bool) -> Any:
 
 
 async def put_instance(request: web.Request) -> web.Response:
+    data = await req.body(request)
+    if data.get("restore"):
+        return await snapshots.restore(request, data)
     return envelope.accepted(await _update(request, merge=False))
 
 

@@ -6,21 +6,26 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Forbidden
-from core.names import project_name
+from core.errors import Forbidden, NotFound
+from core.state import keys
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
 from gateway.lxd.views.others import project_json
 from protos.podium.cluster.v1 import cluster_pb2 as pb
 
-_COUNTED = ("containers", "cpu", "disk", "instances", "memory", "networks", "processes", "virtual-machines")
+_RENAMED_S = 10.0
 
 
-async def _get(request: web.Request) -> Any:
+def _refuse_foreign(request: web.Request) -> None:
+    """Raises: Forbidden for a project that a confined caller has nothing to do with."""
     own = request["caller"].projects
     if own is not None and req.name(request) not in own:
         raise Forbidden("NOT_AUTHORIZED", "not authorized")
+
+
+async def _get(request: web.Request) -> Any:
+    _refuse_foreign(request)
     reply = await req.backend(request).projects.GetProject(pb.GetProjectRequest(name=req.name(request)))
     return reply.project
 
@@ -69,12 +74,17 @@ async def put_project(request: web.Request) -> web.Response:
 
 
 async def rename_project(request: web.Request) -> web.Response:
-    backend, (data, _) = req.backend(request), await _PROJECT.change(request)
-    new_name = project_name(req.text(data, "name"))
+    backend = req.backend(request)
+    new_name = req.text(await req.body(request), "name")
     reply = await backend.projects.RenameProject(
         pb.RenameProjectRequest(name=req.name(request), new_name=new_name)
     )
-    return envelope.accepted(backend.accepted(reply.operation))
+    operation = backend.accepted(reply.operation)
+    # Clients use the new name as soon as the operation has ended, so we must know it by then.
+    await backend.wait(operation.id, _RENAMED_S)
+    if entry := backend.operations.get(keys.operation(operation.id)):
+        await backend.project_cache.catch_up(entry.revision)
+    return envelope.accepted(operation)
 
 
 async def delete_project(request: web.Request) -> web.Response:
@@ -83,8 +93,12 @@ async def delete_project(request: web.Request) -> web.Response:
 
 
 async def project_state(request: web.Request) -> web.Response:
-    project = await _get(request)
-    count = sum(1 for reference in project.used_by if reference.startswith("instances/"))
-    usage = {"containers": count, "instances": count}
-    resources = {name: {"Limit": -1, "Usage": usage.get(name, 0)} for name in _COUNTED}
-    return envelope.sync({"resources": resources})
+    _refuse_foreign(request)
+    try:
+        reply = await req.backend(request).projects.GetProjectState(
+            pb.GetProjectStateRequest(project=req.name(request))
+        )
+    except NotFound as exc:
+        raise NotFound(exc.reason, f"Fetch project database object: {exc.message}", about=exc.about) from None
+    shown = {name: {"Limit": r.limit, "Usage": r.usage} for name, r in sorted(reply.resources.items())}
+    return envelope.sync({"resources": shown})

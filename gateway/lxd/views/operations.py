@@ -9,6 +9,8 @@ from core.operations.operation import Operation
 from gateway.lxd.codes import OPERATION, time_text
 
 _SECRETS = frozenset({"fds", "secret"})
+# Whose instances LXD lists a second time, under the name that they had in its youth.
+_ALSO_CONTAINERS = ("instance.create", "instance.copy", "instance.rename", "snapshot.")
 _CLASSES = {"task": "task", "channel": "websocket", "token": "token"}
 
 
@@ -50,7 +52,7 @@ def _resources(operation: Operation) -> dict[str, list[str]] | None:
     found = {
         kind: [f"/1.0/{kind}/{name}{suffix}" for name in names] for kind, names in operation.resources.items()
     }
-    if "instances" in operation.resources and operation.kind == "instance.create":
+    if "instances" in operation.resources and operation.kind.startswith(_ALSO_CONTAINERS):
         names = operation.resources["instances"]
         found["containers"] = [f"/1.0/containers/{name}{suffix}" for name in names]
     return found or None

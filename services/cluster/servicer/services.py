@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.errors import Unsupported
 from core.operations.runner import Runner
 from core.operations.servicer import answer
 from core.records import Certificate, Project
@@ -84,8 +83,9 @@ class ProfileServicer(rpc.ProfileServiceServicer):
 
 
 class ProjectServicer(rpc.ProjectServiceServicer):
-    def __init__(self, projects: Projects) -> None:
+    def __init__(self, projects: Projects, runner: Runner) -> None:
         self._projects = projects
+        self._runner = runner
 
     def _shown(self, entry: Any) -> pb.Project:
         return convert.project(entry, self._projects.users(entry.record.name))
@@ -111,10 +111,15 @@ class ProjectServicer(rpc.ProjectServiceServicer):
         return pb.UpdateProjectResponse(project=self._shown(entry))
 
     async def RenameProject(self, request: pb.RenameProjectRequest, context: Any) -> pb.RenameProjectResponse:
-        rules.protect_default("project", request.name, "renamed")
-        raise Unsupported(
-            "NO_PROJECT_RENAME", "Projects cannot be renamed yet; create a new one", about=request.name
-        )
+        operation = await self._projects.accept_rename(request.name, request.new_name)
+        return pb.RenameProjectResponse(operation=answer(self._runner, operation))
+
+    async def GetProjectState(
+        self, request: pb.GetProjectStateRequest, context: Any
+    ) -> pb.GetProjectStateResponse:
+        found = self._projects.usage(request.project)
+        shown = {name: pb.ProjectResource(limit=limit, usage=used) for name, (limit, used) in found.items()}
+        return pb.GetProjectStateResponse(resources=shown)
 
     async def DeleteProject(self, request: pb.DeleteProjectRequest, context: Any) -> pb.DeleteProjectResponse:
         await self._projects.delete(request.name)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import replace
+from typing import Any
 
-from core.errors import AlreadyExists, NotFound, Stale, WrongState
+from core.configkeys.schema import without_empty
+from core.errors import AlreadyExists, LimitReached, NotFound, Stale, WrongState
 from core.events import Event
-from core.names import plain_name
+from core.names import profile_name
 from core.projects import DEFAULT, home_of
 from core.records import Instance, Profile
 from core.rpc.identity import current_identity
-from core.state import keys
+from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.cluster.domain import rules
 from services.cluster.store import ClusterStore
+from services.cluster.usecases.admission import Admission
+from services.cluster.usecases.attempts import until_settled
 
-# About three seconds: a cache may be that late when etcd has just come back.
-_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+Extra = dict[str, Any] | None
+# One transaction of etcd; see --max-txn-ops in deploy/supervisor.py.
+MAX_RENAMED = 1500
 
 
 def event(action: str, kind: str, project: str, name: str) -> Event:
@@ -27,8 +31,9 @@ def event(action: str, kind: str, project: str, name: str) -> Event:
 
 
 class Profiles:
-    def __init__(self, store: ClusterStore) -> None:
+    def __init__(self, store: ClusterStore, admission: Admission) -> None:
         self._store = store
+        self._admission = admission
 
     def get(self, project: str, name: str) -> Entry[Profile]:
         entry = self._store.profile_cache.get(keys.profile(project, name))
@@ -55,67 +60,107 @@ class Profiles:
         return known[project]
 
     async def create(self, profile: Profile) -> Entry[Profile]:
-        plain_name("profile", profile.name)
+        """Raises: Invalid, NotFound, AlreadyExists, Forbidden."""
+        profile_name(profile.name)
         if self._store.project_cache.get(keys.project(profile.project)) is None:
-            raise NotFound("NO_PROJECT", "Project not found", about=profile.project)
-        made = event("profile-created", "profiles", profile.project, profile.name)
-        entry = await self._store.profiles.create(rules.checked_profile(profile), emit=[made])
-        self._remember(entry)
-        return entry
+            said = f'Failed loading project "{profile.project}": Project not found'
+            raise NotFound("NO_PROJECT", said, about=profile.project)
+        wanted = replace(profile, config=without_empty(profile.config))
+        key = keys.profile(profile.project, profile.name)
+
+        async def attempt() -> Entry[Profile]:
+            if self._store.profile_cache.get(key):
+                said = f'Error inserting "{profile.name}" into database: The profile already exists'
+                raise AlreadyExists("EXISTS", said, about=profile.name)
+            txn = Txn().absent(key)
+            self._admission.admit_profile(txn, wanted, verb="creation")
+            made = rules.checked_profile(wanted)
+            txn.put(key, made).emit(event("profile-created", "profiles", profile.project, profile.name))
+            return self._remember(made, await self._store.store.commit(txn))
+
+        return await until_settled(attempt, busy=_busy(profile.name))
 
     async def update(self, profile: Profile, *, merge: bool, expected_revision: int) -> Entry[Profile]:
-        entry = await self._store.profiles.get(keys.profile(profile.project, profile.name))
-        if expected_revision and entry.revision != expected_revision:
-            raise Stale("STALE", "The profile was changed meanwhile; read it again", about=profile.name)
-        changed = rules.checked_profile(_merged(entry.record, profile) if merge else profile)
-        told = event("profile-updated", "profiles", profile.project, profile.name)
-        new = await self._store.profiles.replace(entry, changed, emit=[told])
-        self._remember(new)
-        return new
+        """Raises: NotFound, Stale, Invalid, and what the instances that use it may not be."""
+        key = keys.profile(profile.project, profile.name)
+
+        async def attempt() -> Entry[Profile]:
+            entry = await self._store.profiles.get(key)
+            if expected_revision and entry.revision != expected_revision:
+                raise Stale("STALE", "The profile was changed meanwhile; read it again", about=profile.name)
+            wanted = _merged(entry.record, profile) if merge else profile
+            txn = Txn().unchanged(key, entry.revision)
+            self._admission.admit_profile(txn, replace(wanted, config=without_empty(wanted.config)))
+            new = rules.checked_profile(wanted)
+            txn.put(key, codec.encode(new, entry.extra))
+            txn.emit(event("profile-updated", "profiles", profile.project, profile.name))
+            return self._remember(new, await self._store.store.commit(txn), entry.extra)
+
+        return await until_settled(attempt, busy=_busy(profile.name))
 
     async def rename(self, project: str, name: str, new_name: str) -> Entry[Profile]:
+        """Rename a profile; the instances that use it name it anew in the same transaction.
+
+        This is the one place where records of instances are written by another service than the runtime.
+        """
         rules.protect_default("profile", name, "renamed")
-        plain_name("profile", new_name)
-        entry = self.get(project, name)
-        seen = self._store.instances.revision
-        self._refuse_used(entry.record)
-        record = replace(entry.record, name=new_name)
-        old_key, new_key = keys.profile(project, name), keys.profile(project, new_name)
-        if new_name == name or self._store.profile_cache.get(new_key):
-            raise AlreadyExists("EXISTS", f"Profile {new_name!r} already exists", about=new_name)
-        txn = Txn().unchanged(old_key, entry.revision).absent(new_key).delete(old_key).put(new_key, record)
-        txn.prefix_unchanged(_users_prefix(project), seen)
-        txn.emit(event("profile-renamed", "profiles", project, new_name))
+        profile_name(new_name)
+
+        async def attempt() -> Entry[Profile]:
+            return await self._rename(self.get(project, name), new_name)
+
+        return await until_settled(attempt, busy=_busy(name))
+
+    async def _rename(self, entry: Entry[Profile], new_name: str) -> Entry[Profile]:
+        old = entry.record
+        old_key, new_key = keys.profile(old.project, old.name), keys.profile(old.project, new_name)
+        if new_name == old.name or self._store.profile_cache.get(new_key):
+            raise AlreadyExists("EXISTS", f'Name "{new_name}" already in use', about=new_name)
+        record = replace(old, name=new_name)
+        txn = Txn().unchanged(old_key, entry.revision).absent(new_key).delete(old_key)
+        txn.put(new_key, codec.encode(record, entry.extra))
+        txn.prefix_unchanged(_users_prefix(old.project), self._store.instances.revision)
+        for user in self._store.instances.entries():
+            if old.name in user.record.profiles and self._is_shared(old.project, user.record.project, {}):
+                names = tuple(new_name if n == old.name else n for n in user.record.profiles)
+                key = keys.instance(user.record.project, user.record.name)
+                txn.put(key, codec.encode(replace(user.record, profiles=names), user.extra))
+        if len(txn.puts) > MAX_RENAMED:
+            raise LimitReached(
+                "TOO_MANY_USERS",
+                f"More than {MAX_RENAMED} instances use this profile; make a copy and assign that",
+                about=old.name,
+            )
+        txn.emit(event("profile-renamed", "profiles", old.project, new_name))
         revision = await self._store.store.commit(txn)
         self._store.profile_cache.apply(old_key, None, revision)
-        self._store.profile_cache.apply(new_key, record, revision)
-        return Entry(record, revision)
+        return self._remember(record, revision, entry.extra)
 
     async def delete(self, project: str, name: str) -> None:
         """Delete a profile that no instance uses, proved in the transaction. Raises: WrongState, Stale."""
         rules.protect_default("profile", name, "deleted")
         key = keys.profile(project, name)
-        for pause_s in _PAUSES_S:
+
+        async def attempt() -> None:
             seen = self._store.instances.revision
             self._refuse_used(self.get(project, name).record)
             txn = Txn().exists(key).prefix_unchanged(_users_prefix(project), seen).delete(key)
             txn.emit(event("profile-deleted", "profiles", project, name))
-            try:
-                return self._store.profile_cache.apply(key, None, await self._store.store.commit(txn))
-            except Stale:
-                # An instance changed that our cache does not show yet; look again when it does.
-                await asyncio.sleep(pause_s)
-        raise Stale("BUSY_PROJECT", "Instances of the project keep changing; try again", about=name)
+            self._store.profile_cache.apply(key, None, await self._store.store.commit(txn))
+
+        await until_settled(attempt, busy=_busy(name))
 
     def _refuse_used(self, profile: Profile) -> None:
-        if users := self.users(profile):
-            raise WrongState(
-                "PROFILE_IN_USE", f"Profile is currently in use by {', '.join(users[:3])}", about=profile.name
-            )
+        if self.users(profile):
+            raise WrongState("PROFILE_IN_USE", "Profile is currently in use", about=profile.name)
 
-    def _remember(self, entry: Entry[Profile]) -> None:
-        key = keys.profile(entry.record.project, entry.record.name)
-        self._store.profile_cache.apply(key, entry.record, entry.revision)
+    def _remember(self, profile: Profile, revision: int, extra: Extra = None) -> Entry[Profile]:
+        self._store.profile_cache.apply(keys.profile(profile.project, profile.name), profile, revision)
+        return Entry(profile, revision, extra)
+
+
+def _busy(name: str) -> Stale:
+    return Stale("BUSY_PROJECT", "Instances of the project keep changing; try again", about=name)
 
 
 def _users_prefix(home: str) -> str:

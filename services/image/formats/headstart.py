@@ -25,8 +25,7 @@ class HeadStart:
         self._scanner = scanner
         self._limits = limits
         self._received = 0
-        assert pipeline.reader.stdin
-        self._stdin = pipeline.reader.stdin
+        self._pipeline = pipeline
         # Owned by this object: done() and drop() both see its end.
         self._task = asyncio.create_task(_run(pipeline, slots), name="head start")
 
@@ -36,15 +35,12 @@ class HeadStart:
             return
         self._received += len(chunk)
         self._scanner.allowed = self._limits.allowed_bytes(self._received)
-        try:
-            self._stdin.write(chunk)
-            await self._stdin.drain()
-        except (ConnectionError, RuntimeError):
+        if not await self._pipeline.write(chunk):
             await asyncio.wait([self._task])
 
     async def done(self, limit_s: float) -> bool:
         """The upload ended: return whether the squashfs is complete, after *limit_s* at the latest."""
-        self._stdin.close()
+        self._pipeline.end_input()
         await asyncio.wait([self._task], timeout=limit_s)
         if not self._task.done():
             await self.drop()
@@ -54,6 +50,7 @@ class HeadStart:
         """Stop it where it is; what it wrote is of no use. Repeatable."""
         self._task.cancel()
         await asyncio.wait([self._task])
+        self._pipeline.end_input()
 
 
 async def _run(pipeline: Pipeline, slots: asyncio.Semaphore) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from concurrent.futures import Executor
 from typing import Any
 
+from core.descriptors import big_pipe, write_all
 from core.errors import Invalid, TooLate
 from services.image.formats.scanner import TarScanner
 
@@ -32,12 +32,37 @@ class Pipeline:
         self._scanner = scanner
         self._pumps = pumps
         self._ends = (-1, -1)
+        self._input = -1
         self.reader: Process
         self.writer: Process
 
-    async def open(self, reader: list[str], writer: list[str], source: int) -> None:
-        """Start both programs; *source* is the reader's stdin, a descriptor or PIPE."""
-        unpacked, checked = _pipe(), _pipe()
+    async def open(self, reader: list[str], writer: list[str], source: int | None) -> None:
+        """Start both programs; *source* is the reader's stdin, a descriptor or None for what write() gets."""
+        if source is None:
+            theirs, self._input = big_pipe()
+            os.set_blocking(self._input, False)
+            try:
+                await self._open(reader, writer, theirs)
+            except BaseException:
+                self.end_input()
+                raise
+            finally:
+                os.close(theirs)
+        else:
+            await self._open(reader, writer, source)
+
+    async def write(self, data: bytes) -> bool:
+        """Give the reader its next bytes; say whether it still took them."""
+        return self._input >= 0 and await write_all(self._input, data)
+
+    def end_input(self) -> None:
+        """No more comes. Whoever writes calls it, also after run(): a write may be waiting until then."""
+        if self._input >= 0:
+            os.close(self._input)
+            self._input = -1
+
+    async def _open(self, reader: list[str], writer: list[str], source: int) -> None:
+        unpacked, checked = big_pipe(), big_pipe()
         self._ends = unpacked[0], checked[1]
         try:
             self.reader = await asyncio.create_subprocess_exec(
@@ -75,8 +100,6 @@ class Pipeline:
         finally:
             _kill(self.reader)
             _kill(self.writer)
-            if self.reader.stdin:
-                self.reader.stdin.close()
             # Both end now that nobody is at the other side; the descriptors are the pump's to close.
             await asyncio.wait([pump, said])
             await self.reader.wait()
@@ -116,14 +139,6 @@ def _kill(process: Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-
-
-def _pipe() -> tuple[int, int]:
-    """Return a pipe that holds a whole chunk where the user's share of pipe memory allows it."""
-    ends = os.pipe2(os.O_CLOEXEC)
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, _CHUNK)
-    return ends
 
 
 def _close(descriptors: tuple[int, int]) -> None:

@@ -49,7 +49,7 @@ class SquashfsConverter:
         try:
             scanner = TarScanner(self._limits, 0)
             pipeline = Pipeline(scanner, self._pumps)
-            await pipeline.open(_reader(kind), _writer(target), PIPE)
+            await pipeline.open(_reader(kind), _writer(target), None)
         except BaseException:
             self._head_slots.release()
             raise

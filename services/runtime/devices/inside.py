@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def attach(guest: int, base: int, tree: int, path: str) -> None:
+def attach(guest: int, owner: tuple[int, int], tree: int, path: str) -> None:
     """Put *tree*, a detached mount, at *path* in the guest that *guest* (its /proc folder) stands for.
 
     What is missing of the path is made and owned by the guest's root. Raises: OSError, Invalid.
@@ -32,7 +32,7 @@ def attach(guest: int, base: int, tree: int, path: str) -> None:
     is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
 
     def work(root: int, proc: int) -> None:
-        with _as_root_of(base):
+        with _as(*owner):
             target = _target(root, path, is_folder=is_folder)
         try:
             mountapi.move(tree, target)
@@ -127,11 +127,11 @@ def _make_folder(root: int, above: str, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _as_root_of(base: int) -> Iterator[None]:
+def _as(uid: int, gid: int) -> Iterator[None]:
     """Make files as the guest's root: the host's has no name in a file system of the guest."""
     # Of this thread only, unlike os.seteuid.
-    _libc.setfsgid(base)
-    _libc.setfsuid(base)
+    _libc.setfsgid(gid)
+    _libc.setfsuid(uid)
     try:
         yield
     finally:

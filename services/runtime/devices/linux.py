@@ -51,7 +51,7 @@ class LinuxDevices:
         if not gone and not missing:
             return
         try:
-            process = open_guest(guest.pid, guest.idmap_base)
+            process = open_guest(guest.pid, guest.id, guest.idmap)
         except (FileNotFoundError, ProcessLookupError):
             return  # it ended: whoever watches it cleans up
         try:
@@ -124,7 +124,7 @@ class _Work:
     def _make(self, path: Path, node: Node) -> Path:
         """Make the node on the host: a guest may not, and it must be owned by ids of the guest."""
         os.mknod(path, _TYPES[node.kind] | 0o600, os.makedev(node.major, node.minor))
-        os.chown(path, self._guest.idmap_base + node.uid, self._guest.idmap_base + node.gid)
+        os.chown(path, *self._guest.idmap.owner(node.uid, node.gid))
         os.chmod(path, node.mode)
         return path
 
@@ -137,12 +137,14 @@ class _Work:
                 )
             if bind.shifted:
                 self._shift(tree, recursive=bind.recursive)
-            inside.attach(self._process, self._guest.idmap_base, tree, bind.path)
+            inside.attach(self._process, self._guest.idmap.root, tree, bind.path)
         finally:
             os.close(tree)
 
     def _shift(self, tree: int, *, recursive: bool) -> None:
-        userns = self._namespaces.get(self._guest.idmap_base, self._guest.idmap_size)
+        if self._guest.idmap.is_privileged:
+            return
+        userns = self._namespaces.get(self._guest.idmap)
         try:
             mountapi.set_attributes(tree, userns=userns, recursive=recursive)
         finally:

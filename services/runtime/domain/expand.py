@@ -1,25 +1,18 @@
-"""What an instance is after its profiles were applied. Pure."""
+"""What the devices of an instance may be, after its profiles were applied. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.configkeys.devices.registry import check_instance_devices
 from core.configkeys.instance import check_expanded
 from core.errors import Invalid
-from core.records import Instance, Profile
+from core.policy.expansion import Expanded as Expanded
+from core.policy.expansion import expand as expand
 from core.units import parse_bytes
 
 Devices = Mapping[str, Mapping[str, str]]
-
-
-@dataclass(frozen=True)
-class Expanded:
-    """Keys and devices after profiles; devices of type none removed what they name."""
-
-    config: dict[str, str]
-    devices: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -28,17 +21,6 @@ class Root:
 
     pool: str
     size: int
-
-
-def expand(profiles: Iterable[Profile], instance: Instance) -> Expanded:
-    """Apply profiles in order, then the instance's own; a later device replaces an earlier one whole."""
-    config: dict[str, str] = {}
-    devices: dict[str, dict[str, str]] = {}
-    layers: list[Profile | Instance] = [*profiles, instance]
-    for layer in layers:
-        config |= layer.config
-        devices |= {name: dict(options) for name, options in layer.devices.items()}
-    return Expanded(config, devices)
 
 
 def check(expanded: Expanded) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from core.configkeys.guest import of_guest
-from services.runtime.domain.expand import Expanded
+from core.policy.expansion import Expanded
 
 # What changes on a device that stays plugged in, as LXD tells it; anything else is out and in again.
 _LIVE = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import WrongState
+from services.runtime.domain.idmaps import IdMap
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -20,8 +21,7 @@ class Target:
     name: str
     status: str
     pid: int = 0
-    idmap_base: int = 0
-    idmap_size: int = 65536
+    idmap: IdMap = field(default_factory=IdMap)
     config: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
 

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from core.errors import Invalid
+from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, Mount, NicPlan
 
 _DROPPED = "mac_admin mac_override sys_time sys_module sys_rawio"
@@ -29,6 +30,11 @@ _ENTRIES = (
     ("/dev/net/tun", "dev/net/tun", "bind,create=file,optional"),
     ("/sys/fs/fuse/connections", "sys/fs/fuse/connections", "rbind,create=dir,optional"),
 )
+# The kernel lets a nested container mount these only where they can be seen whole once.
+_NESTED = [
+    f"lxc.mount.entry = {kind} dev/.lxc/{kind} {type} create=dir,optional 0 0"
+    for kind, type in (("proc", "proc"), ("sys", "sysfs"))
+]
 _LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime")
 
 
@@ -62,7 +68,7 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         "lxc.console.rotate = 1",
         f"lxc.console.logfile = {folder}/console.log",
         # A read-only /sys tells systemd that no udev will come: networkd does not wait for it then.
-        f"lxc.mount.auto = proc:rw sys:{'rw' if plan.nesting else 'mixed'} cgroup:mixed",
+        f"lxc.mount.auto = {_automatic(plan)}",
         "lxc.autodev = 1",
         "lxc.pty.max = 1024",
         "lxc.tty.max = 0",
@@ -71,8 +77,7 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         "lxc.apparmor.profile = unconfined",
         f"lxc.seccomp.profile = {seccomp}",
         f"lxc.cap.drop = {_DROPPED}",
-        f"lxc.idmap = u 0 {plan.idmap_base} {plan.idmap_size}",
-        f"lxc.idmap = g 0 {plan.idmap_base} {plan.idmap_size}",
+        *_id_lines(plan.idmap),
         f"lxc.cgroup.dir.container = podium/{name(plan.id)}",
         f"lxc.cgroup.dir.monitor = podium.monitor/{name(plan.id)}",
         "lxc.init.cmd = /sbin/init",
@@ -82,6 +87,7 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
     ]
     lines += [f"lxc.hook.start-host = {hook.with_name('start-host')}"] if plan.is_held else []
     lines += [f"lxc.mount.entry = {s} {t} none {o} 0 0" for s, t, o in _ENTRIES]
+    lines += _NESTED if plan.nesting else []
     lines += _lxcfs_lines(lxcfs) if lxcfs else []
     lines += _device_rules(plan.device_rules, v2=v2)
     lines += [_mount_line(mount) for mount in plan.mounts]
@@ -92,6 +98,22 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
     prefix = "lxc.cgroup2" if v2 else "lxc.cgroup"
     lines += [f"{prefix}.{name(k)} = {value(v)}" for k, v in plan.limits.items()]
     return "\n".join(lines) + "\n"
+
+
+def _automatic(plan: EnginePlan) -> str:
+    """Return which kernel file systems are writable. Nobody but the kernel says no to a privileged root."""
+    if plan.idmap.is_privileged:
+        return "proc:mixed sys:mixed cgroup:mixed"
+    return f"proc:rw sys:{'rw' if plan.nesting else 'mixed'} cgroup:mixed"
+
+
+def _id_lines(idmap: IdMap) -> list[str]:
+    if idmap.is_privileged:
+        return []
+    if not idmap.uids or not idmap.gids:
+        raise Invalid("NO_IDS", "The instance has no ids of its own; it cannot start")
+    kinds = (("u", idmap.uids), ("g", idmap.gids))
+    return [f"lxc.idmap = {kind} {r.inside} {r.host} {r.count}" for kind, ranges in kinds for r in ranges]
 
 
 def _device_rules(more: tuple[str, ...], *, v2: bool) -> list[str]:

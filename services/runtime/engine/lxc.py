@@ -170,7 +170,7 @@ class LxcEngine:
         text = rendering.render(
             plan,
             folder,
-            seccomp=self._helpers / "seccomp.policy",
+            seccomp=self._policy(plan, folder),
             hook=self._helpers / "post-stop",
             v2=self._v2,
             lxcfs=_LXCFS if (_LXCFS / "proc").exists() else None,
@@ -183,6 +183,15 @@ class LxcEngine:
         if plan.is_held:
             Hold(folder).make()
         return folder
+
+    def _policy(self, plan: EnginePlan, folder: Path) -> Path:
+        """Return the filter of system calls: its own, which commands inside read as well, or that of all."""
+        own = folder / "seccomp.policy"
+        own.unlink(missing_ok=True)
+        if not plan.seccomp:
+            return self._helpers / "seccomp.policy"
+        own.write_text(plan.seccomp)
+        return own
 
     def _monitor(self, id: str) -> int:
         """Return the monitor's pid, or 0. Its title is "[lxc monitor] PATH NAME"."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.errors import Unsupported
+from services.runtime.domain.idmaps import EVERY, IdMap
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
@@ -64,24 +65,31 @@ class UserNamespaces:
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._kept: dict[tuple[int, int, int], int] = {}
+        self._kept: dict[tuple[IdMap, int], int] = {}
         self._lock = threading.Lock()
 
-    def get(self, base: int, size: int, shift: int = 0) -> int:
+    def get(self, idmap: IdMap, shift: int = 0) -> int:
         """Return a descriptor of its own, to be closed by the caller."""
-        key = (base, size, shift)
+        key = (idmap, shift)
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = user_namespace(base, size, shift)
+                self._kept[key] = user_namespace(idmap, shift)
                 if len(self._kept) > self._most:
                     os.close(self._kept.pop(next(iter(self._kept))))
             return os.dup(self._kept[key])
 
 
-def user_namespace(base: int, size: int, shift: int = 0) -> int:
-    """Return a descriptor of a user namespace that maps shift..shift+size-1 to base.. on the host.
+def host_root(idmap: IdMap) -> int:
+    """Return the id on disk of what the host's root makes in id-mapped layers: the first that nobody has."""
+    if idmap.is_privileged:
+        return 0
+    return max((r.inside + r.count for r in (*idmap.uids, *idmap.gids)), default=0)
 
-    The id after the range maps host root: overlayfs makes its work folder with the mounter's
+
+def user_namespace(idmap: IdMap, shift: int = 0) -> int:
+    """Return a descriptor of a user namespace with that map, for files whose ids were moved by *shift*.
+
+    The id after them maps host root: overlayfs makes its work folder with the mounter's
     credentials. The namespace is made by a child process, since this one has threads.
     """
     child = subprocess.Popen(
@@ -91,8 +99,10 @@ def user_namespace(base: int, size: int, shift: int = 0) -> int:
     try:
         child.stdin.write(b".")
         child.stdout.read(1)  # the echo comes from cat, so unshare is done
-        table = f"{shift} {base} {size}\n" + (f"{shift + size} 0 1\n" if base else "")
-        for name in ("uid_map", "gid_map"):
+        for name, ranges in (("uid_map", idmap.uids), ("gid_map", idmap.gids)):
+            rows = [(r.inside + shift, r.host, min(r.count, EVERY - shift)) for r in ranges]
+            rows += [] if idmap.is_privileged else [(host_root(idmap) + shift, 0, 1)]
+            table = "".join(f"{inside} {host} {count}\n" for inside, host, count in rows)
             Path(f"/proc/{child.pid}/{name}").write_text(table)
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
@@ -158,8 +168,10 @@ def unmount_place(proc: int, place: int) -> None:
         raise OSError(error, os.strerror(error))
 
 
-def _idmapped(path: Path, userns: int) -> int:
+def _idmapped(path: Path, userns: int | None) -> int:
     fd = open_tree(path)
+    if userns is None:
+        return fd
     try:
         set_attributes(fd, userns=userns)
     except OSError:
@@ -173,10 +185,11 @@ def _set_fd(fs: int, key: str, fd: int) -> None:
 
 
 def mount_overlay(
-    lower: Path, data: Path, target: Path, userns: int, *, lower_userns: int | None = None
+    lower: Path, data: Path, target: Path, userns: int | None, *, lower_userns: int | None = None
 ) -> None:
     """Mount overlay(lower, data/upper) at *target*, both layers id-mapped; nothing is chowned.
 
+    Without *userns* a layer keeps the ids it has on disk: that is for privileged instances.
     *lower_userns* maps the ids of *lower*, where they are others than those of *data*.
 
     Raises: Unsupported on kernels that do not take layers as descriptors (before 6.15).

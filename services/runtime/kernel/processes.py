@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import IO
 
+from services.runtime.domain.idmaps import IdMap
+
 _File = int | IO[bytes] | None
 
 
@@ -73,28 +75,36 @@ async def gone(pid: int) -> None:
         os.close(fd)
 
 
-def open_root(pid: int, idmap_base: int) -> int:
+def open_root(pid: int, id: str, idmap: IdMap) -> int:
     """Return a descriptor of the root of process *pid*; else as open_guest."""
-    process = open_guest(pid, idmap_base)
+    process = open_guest(pid, id, idmap)
     try:
         return os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
     finally:
         os.close(process)
 
 
-def open_guest(pid: int, idmap_base: int) -> int:
-    """Return a descriptor of /proc/PID, which must be of the guest whose ids begin there.
+def open_guest(pid: int, id: str, idmap: IdMap) -> int:
+    """Return a descriptor of /proc/PID, which must be of the guest *id* with that map.
 
     Numbers of processes come again: without the look, a guest that ended this moment could lend its
     place to another guest or, as root of everything, to the host. Raises: OSError, ProcessLookupError.
     """
     process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with open(os.open("uid_map", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
-            first = file.readline().split()
-        if first[:2] != ["0", str(idmap_base)]:
+        if not _is_guest(process, id, idmap):
             raise ProcessLookupError(f"{pid} is another process now")
     except OSError:
         os.close(process)
         raise
     return process
+
+
+def _is_guest(process: int, id: str, idmap: IdMap) -> bool:
+    """Look whether *process*, a folder of /proc, is of that guest. A privileged one is told by its cgroup."""
+    if idmap.is_privileged:
+        with open(os.open("cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
+            return f":/podium/{id}" in file.read(1 << 16)
+    with open(os.open("uid_map", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)) as file:
+        first = file.readline().split()
+    return first[:2] == ["0", str(idmap.root[0])]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
 
 from core.errors import Invalid, WrongState
 from core.logs import get_logger
+from services.runtime.domain.idmaps import IdMap
 from services.runtime.kernel import mountapi
 
 log = get_logger(__name__)
@@ -55,16 +57,9 @@ class LinuxRootFs:
         await asyncio.to_thread(_seed, volume / "upper", files, lower)
 
     async def ensure_mounted(
-        self,
-        id: str,
-        lower: Path | None,
-        volume: Path,
-        idmap_base: int,
-        idmap_size: int,
-        *,
-        shift: int = 0,
+        self, id: str, lower: Path | None, volume: Path, idmap: IdMap, *, shift: int = 0
     ) -> Path:
-        return await asyncio.to_thread(self._mount, id, lower, volume, idmap_base, idmap_size, shift)
+        return await asyncio.to_thread(self._mount, id, lower, volume, idmap, shift)
 
     async def ensure_unmounted(self, id: str) -> None:
         await asyncio.to_thread(mountapi.unmount, self._instances / id / "rootfs")
@@ -72,11 +67,11 @@ class LinuxRootFs:
     def is_mounted(self, id: str) -> bool:
         return mountapi.is_mount(self._instances / id / "rootfs")
 
-    def _mount(self, id: str, lower: Path | None, volume: Path, base: int, size: int, shift: int) -> Path:
+    def _mount(self, id: str, lower: Path | None, volume: Path, idmap: IdMap, shift: int) -> Path:
         folder = self._instances / id
         target = folder / "rootfs"
         target.mkdir(mode=0o711, parents=True, exist_ok=True)
-        os.chown(folder, 0, base)
+        os.chown(folder, 0, idmap.root[1])
         folder.chmod(0o710)
         if mountapi.is_mount(target):
             return target
@@ -84,10 +79,20 @@ class LinuxRootFs:
             lower = volume / "empty"
             lower.mkdir(exist_ok=True)
         os.chmod(volume / "upper", stat.S_IMODE(os.lstat(lower).st_mode))
+        _drop_foreign_work(volume, mountapi.host_root(idmap))
         with mountapi.descriptors() as fds:
-            fds += [self._namespaces.get(base, size), self._namespaces.get(base, size, shift)]
-            mountapi.mount_overlay(lower, volume, target, fds[0], lower_userns=fds[1])
+            own = None if idmap.is_privileged else self._namespaces.get(idmap)
+            moved = self._namespaces.get(idmap, shift) if shift else None
+            fds += [fd for fd in (own, moved) if fd is not None]
+            mountapi.mount_overlay(lower, volume, target, own, lower_userns=moved)
         return target
+
+
+def _drop_foreign_work(volume: Path, owner: int) -> None:
+    """Remove overlayfs's own folder where another id map made it: its owner may have no place in this one."""
+    inner = volume / "work" / "work"
+    if inner.exists() and os.lstat(inner).st_uid != owner:
+        shutil.rmtree(inner)
 
 
 def _is_folder(path: Path) -> bool:

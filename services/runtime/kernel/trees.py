@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.runtime.domain.idmaps import PRIVILEGED
 from services.runtime.kernel import mountapi
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ALL_IDS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _lower(root: Root) -> int:
     assert root.lower
     if not root.shift:
         return os.open(root.lower, _FOLDER)
-    userns = mountapi.user_namespace(0, _ALL_IDS - root.shift, root.shift)
+    userns = mountapi.user_namespace(PRIVILEGED, root.shift)
     try:
         return mountapi.shifted(root.lower, userns)
     finally:

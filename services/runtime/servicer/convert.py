@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.policy.expansion import Expanded
 from core.records import Instance, InstanceObserved, NicReservation
 from protos.podium.runtime.v1 import instance_pb2 as pb
-from services.runtime.domain.expand import Expanded
 from services.runtime.kernel import links
 from services.runtime.usecases.figures import Figures
 

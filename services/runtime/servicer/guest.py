@@ -8,6 +8,7 @@ from typing import Any
 from core.errors import Invalid
 from protos.podium.runtime.v1 import guest_pb2 as pb
 from protos.podium.runtime.v1 import guest_pb2_grpc as rpc
+from services.runtime.domain import idmaps
 from services.runtime.domain.guest import Change, ConfigChange
 from services.runtime.usecases.guest import Guests
 
@@ -23,7 +24,7 @@ class GuestServicer(rpc.GuestServiceServicer):
         message = pb.GetGuestResponse(
             project=guest.instance.project,
             name=guest.instance.name,
-            first_id=guest.instance.idmap_base,
+            first_id=idmaps.of(guest.instance).root[0],
             ids=guest.instance.idmap_size,
             allowed=guest.allowed,
             may_export_images=guest.may_export_images,

@@ -31,6 +31,7 @@ class BtrfsDriver:
     """Implements ports.StorageDriver in <state>/pools/POOL, loop files in <state>/disks."""
 
     name = "btrfs"
+    is_instant = True
 
     def __init__(self, state_dir: Path) -> None:
         self._pools = state_dir / "pools"

@@ -19,6 +19,7 @@ class DirDriver:
 
     name = "dir"
     version = "1"
+    is_instant = False
 
     def __init__(self, state_dir: Path) -> None:
         self._pools = state_dir / "pools"

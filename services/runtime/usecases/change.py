@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from core.configkeys.instance import INSTANCE
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Forbidden, Invalid, Stale
 from core.names import instance_name
@@ -13,6 +14,7 @@ from core.records import Instance, InstanceObserved
 from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
+from core.units import parse_bool
 from services.runtime.domain import expand
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
@@ -63,8 +65,9 @@ class Changes:
 
     async def delete(self, project: str, name: str) -> Operation:
         instance = self._host.store.instance(project, name).record
-        if self._host.expanded(instance).config.get("security.protection.delete") == "true":
-            raise Forbidden("PROTECTED", "Instance is protected from being deleted", about=name)
+        config = self._host.expanded(instance).config
+        if parse_bool(INSTANCE.get(config, "security.protection.delete")):
+            raise Forbidden("PROTECTED", "Container is protected", about=name)
         return await self._claims.accept("instance.delete", "delete", project, name)
 
     async def rename(self, project: str, name: str, new_name: str) -> Operation:
@@ -84,6 +87,8 @@ class Changes:
         entry = self._host.store.instance(project, name)
         if expected_revision and entry.revision != expected_revision:
             raise Stale("STALE", "The instance was changed meanwhile; read it again", about=name)
+        observed = self._host.store.observed_of(entry.record).record
+        self._policy.check_volatile(entry.record, wanted.config, observed.volatile)
         new = _changed(entry.record, wanted)
         return await self._claims.accept(
             "instance.update",
@@ -122,7 +127,7 @@ class Changes:
     async def _remove(self, ctx: Context) -> None:
         instance, _ = self._claims.of(ctx)
         await self._host.remove(instance)
-        forget(ctx.txn, instance, self._member)
+        forget(ctx.txn, self._host.store, instance, self._member)
         ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
 
     async def _broken(self, ctx: Context) -> None:
@@ -152,7 +157,7 @@ class Changes:
             await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
             if pid := self._host.engine.pid(instance.id):
                 await self._host.ensure_devices(instance, pid)
-        driver = self._host.driver(self._host.store.pool(instance.pool).record.driver)
+        driver = self._host.driver_of(instance.pool)
         await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
         return await self._host.ensure_nics(instance, observed)
 

@@ -19,9 +19,12 @@ from core.state.store import Txn
 from services.runtime.domain import lifecycle
 from services.runtime.store import RuntimeStore
 
-_ATTEMPTS = 10
+_ATTEMPTS = 40
 _PAUSE_S = 0.02
 _ENDING_S = 2.0
+# Done in a moment on their own; who comes meanwhile waits instead of hearing that it is busy.
+_QUICK = "snapshot."
+_QUICK_S = 30.0
 
 
 class Claims:
@@ -53,7 +56,7 @@ class Claims:
         for _ in range(_ATTEMPTS):
             entry = self.store.instance(project, name)
             observed = self.store.observed_of(entry.record)
-            if await self._ends_just_now(observed.record):
+            if await self._ends_just_now(observed.record) or await self._ends_soon(observed.record):
                 continue
             self._refuse_owned(entry, observed.record)
             state = lifecycle.after(observed.record.status, event, name)
@@ -61,11 +64,11 @@ class Claims:
             key = keys.observed(entry.record.id)
             txn = Txn().unchanged(key, observed.revision)
             txn.put(key, replace(observed.record, status=state, operation=id))
-            new = change() if callable(change) else change
-            txn.merge(new) if new else txn.exists(keys.instance(project, name))
             whole = {**(input or {}), "id": entry.record.id, "project": project, "name": name}
             whole["before"] = observed.record.status
             try:
+                new = change() if callable(change) else change
+                txn.merge(new) if new else txn.exists(keys.instance(project, name))
                 return await self.runner.accept(
                     kind,
                     id=id,
@@ -88,11 +91,20 @@ class Claims:
         """Wait for an owner whose outcome is being recorded: a client may have read it before we know."""
         if not observed.operation or not self.runner.is_ending(observed.operation):
             return False
+        return await self._ended(observed.operation, _ENDING_S)
+
+    async def _ended(self, operation_id: str, within_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ENDING_S):
-                await self.runner.wait(observed.operation)
+            async with asyncio.timeout(within_s):
+                await self.runner.wait(operation_id)
                 return True
         return False
+
+    async def _ends_soon(self, observed: InstanceObserved) -> bool:
+        live = self.runner.find_live(observed.operation) if observed.operation else None
+        if live is None or not live.kind.startswith(_QUICK):
+            return False
+        return await self._ended(observed.operation, _QUICK_S)
 
     def _refuse_owned(self, entry: Entry[Instance], observed: InstanceObserved) -> None:
         name = entry.record.name

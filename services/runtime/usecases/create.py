@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import random
 import time
@@ -14,7 +15,7 @@ from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale, WrongStat
 from core.events import Event
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
-from core.records import IdmapBlock, Instance, InstanceObserved, Pool
+from core.records import Instance, InstanceObserved, Pool
 from core.rpc.identity import current_identity
 from core.rpc.once import new_operation_id
 from core.state import keys
@@ -22,6 +23,7 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain import expand, idmaps
 from services.runtime.domain.words import two_words
+from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import FoundImage
@@ -31,6 +33,7 @@ from services.runtime.usecases.volatile import with_nics
 
 KIND = "instance.create"
 _ATTEMPTS = 16
+_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,15 @@ class Create:
         """Raises: Invalid, NotFound, AlreadyExists."""
         image = await self._image(wanted)
         await self._claims.caught_up(wanted.project, wanted.name)
-        for _ in range(_ATTEMPTS):
-            txn = Txn()
-            instance = self._decide(txn, wanted, image)
-            try:
-                return await self._commit(txn, instance, wanted)
-            except Stale:
-                if wanted.name and self._store.instances.get(keys.instance(wanted.project, wanted.name)):
-                    raise self._taken(wanted.name) from None
+        async with self._policy.turn(wanted.project):
+            for _ in range(_ATTEMPTS):
+                try:
+                    txn = Txn()
+                    return await self._commit(txn, self._decide(txn, wanted, image), wanted)
+                except Stale:
+                    if wanted.name and self._store.instances.get(keys.instance(wanted.project, wanted.name)):
+                        raise self._taken(wanted.name) from None
+                    await asyncio.sleep(_PAUSE_S)
         raise Busy("BUSY", "Too much changes right now; try again", about=wanted.name)
 
     def _taken(self, name: str) -> AlreadyExists:
@@ -133,14 +137,15 @@ class Create:
             devices=wanted.devices,
             created_at=time.time(),
             member=self._member,
-            idmap_base=idmaps.free_base(e.record.base for e in self._store.idmaps.entries()),
             image=image.fingerprint if image else "",
         )
-        pool = expand.root_of(self._policy.admit(txn, instance).devices).pool
+        expanded = self._policy.admit(txn, instance)
+        pool = expand.root_of(expanded.devices).pool
         self._ready_pool(pool)
         if self._store.instances.get(keys.instance(instance.project, instance.name)):
             raise self._taken(instance.name)
-        return replace(instance, pool=pool)
+        want = idmaps.wanted(expanded.config)
+        return ids.decide(self._store, replace(instance, pool=pool), want)
 
     def _ready_pool(self, name: str) -> Entry[Pool]:
         entry = self._store.pool(name)
@@ -151,7 +156,6 @@ class Create:
 
     async def _commit(self, txn: Txn, instance: Instance, wanted: Wanted) -> Operation:
         key = keys.instance(instance.project, instance.name)
-        block = keys.idmap(self._member, instance.idmap_base)
         id = new_operation_id()
         asked = {
             k: v for k, v in wanted.config.items() if k.startswith("volatile.") and k.endswith(".hwaddr")
@@ -161,17 +165,17 @@ class Create:
             "volatile.uuid": instance.id,
             "volatile.base_image": instance.image,
             "volatile.cloud-init.instance-id": str(uuid.uuid4()),
-            "volatile.idmap.base": "0",
-            "volatile.idmap.next": idmaps.shown(instance.idmap_base, instance.idmap_size),
+            **ids.volatile(instance, self._host.expanded(instance).config),
             "volatile.last_state.idmap": "[]",
             "volatile.last_state.power": "STOPPED",
         }
         observed = InstanceObserved(
             instance.id, instance.project, instance.name, "creating", operation=id, volatile=volatile
         )
-        txn.absent(key).absent(block)
+        txn.absent(key)
+        ids.claim(txn, self._member, instance)
         txn.unchanged(keys.pool(instance.pool), self._ready_pool(instance.pool).revision)
-        txn.put(key, instance).put(block, IdmapBlock(instance.idmap_base, instance.id))
+        txn.put(key, instance)
         txn.put(keys.observed(instance.id), observed)
         who = current_identity().as_dict()
         txn.emit(Event("instance-created", "instances", instance.project, instance.name, who))
@@ -222,5 +226,5 @@ class Create:
     async def _forget(self, ctx: Context) -> None:
         """The name is free again at once."""
         instance, _ = self._claims.of(ctx)
-        forget(ctx.undo_txn, instance, self._member)
+        forget(ctx.undo_txn, self._store, instance, self._member)
         ctx.undo_txn.emit(ctx.event("instance-deleted", "instances", instance.name))

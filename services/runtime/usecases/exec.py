@@ -62,7 +62,7 @@ class Execs:
             "environment": environment,
             "interactive": command.interactive,
         }
-        owner = (target.idmap_base + command.user, target.idmap_base + command.group)
+        owner = target.idmap.owner(command.user, command.group)
         program = self._engine.program(argv)
         session = Session(id, argv, command, gate=gate, owner=owner, program=program)
         # lxc-attach starts the command in the folder of the same name as its own; saves a shell.
@@ -209,9 +209,7 @@ def _refuse_what_cannot_run(command: Command, target: Target) -> None:
             raise Invalid(
                 "TOO_LONG", f"A word of a command holds at most {_LONGEST_WORD} bytes: {word[:40]!r}"
             )
-    for id in (command.user, command.group):
-        if id >= target.idmap_size:
-            raise Invalid("BAD_ID", f"Id {id} is outside the instance's range of {target.idmap_size}")
+    target.idmap.owner(command.user, command.group)
 
 
 async def _sent(commit: asyncio.Future[Operation]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from core.errors import Invalid, NotFound, PodiumError, WrongState
 from core.state import keys
+from services.runtime.domain.idmaps import to_host, to_inside
 from services.runtime.domain.target import Target
 from services.runtime.kernel.beneath import open_beneath, parent_beneath
 from services.runtime.kernel.patience import Descriptor
@@ -21,7 +22,6 @@ from services.runtime.usecases.host import Host
 FILE, FOLDER, LINK = "file", "directory", "symlink"
 _MOST_LISTED = 16 << 20
 _CHUNK = 1 << 20
-_NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Roots:
 
 def _running_root(target: Target) -> int:
     try:
-        return open_root(target.pid, target.idmap_base)
+        return open_root(target.pid, target.id, target.idmap)
     except OSError:
         raise WrongState(
             "NOT_RUNNING", "The instance ended this moment; try again", about=target.name
@@ -132,7 +132,7 @@ def _open_entry(root: int, path: str) -> int:
 
 def _info(fd: int, target: Target) -> Info:
     found = os.fstat(fd)
-    uid, gid = _inside(found.st_uid, target), _inside(found.st_gid, target)
+    uid, gid = to_inside(target.idmap.uids, found.st_uid), to_inside(target.idmap.gids, found.st_gid)
     mode = stat.S_IMODE(found.st_mode)
     if stat.S_ISDIR(found.st_mode):
         return Info(FOLDER, uid, gid, mode, found.st_mtime, entries=tuple(_entries(fd)))
@@ -162,17 +162,6 @@ def _names(folder: int) -> Iterator[str]:
             yield entry.name
 
 
-def _inside(id: int, target: Target) -> int:
-    shifted = id - target.idmap_base
-    return shifted if 0 <= shifted < target.idmap_size else _NOBODY
-
-
-def _outside(id: int, target: Target) -> int:
-    if not 0 <= id < target.idmap_size:
-        raise Invalid("BAD_ID", f"Id {id} is outside the instance's range of {target.idmap_size}")
-    return target.idmap_base + id
-
-
 def create(root: int, target: Target, path: str, header: Header) -> Descriptor | None:
     """Make what *header* says; return a descriptor to write to for files."""
     with _errors(path):
@@ -190,7 +179,7 @@ def create(root: int, target: Target, path: str, header: Header) -> Descriptor |
 
 
 def _own(fd: int, target: Target, header: Header, default_mode: int) -> None:
-    os.fchown(fd, _outside(header.uid or 0, target), _outside(header.gid or 0, target))
+    os.fchown(fd, *target.idmap.owner(header.uid or 0, header.gid or 0))
     os.fchmod(fd, default_mode if header.mode is None else header.mode & 0o7777)
 
 
@@ -208,7 +197,7 @@ def _make_link(folder: int, name: str, target: Target, header: Header) -> None:
     if not header.target or b"\0" in header.target:
         raise Invalid("BAD_TARGET", "A symbolic link needs a target, without NUL in it", about=name)
     os.symlink(header.target, name, dir_fd=folder)
-    uid, gid = _outside(header.uid or 0, target), _outside(header.gid or 0, target)
+    uid, gid = target.idmap.owner(header.uid or 0, header.gid or 0)
     os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
 
 
@@ -233,8 +222,8 @@ def _make_file(root: int, folder: int, name: str, path: str, target: Target, hea
 def _change(fd: int, target: Target, header: Header) -> None:
     """Give an existing file the owner and mode that were asked for expressly."""
     if header.uid is not None or header.gid is not None:
-        uid = -1 if header.uid is None else _outside(header.uid, target)
-        gid = -1 if header.gid is None else _outside(header.gid, target)
+        uid = -1 if header.uid is None else to_host(target.idmap.uids, header.uid)
+        gid = -1 if header.gid is None else to_host(target.idmap.gids, header.gid)
         os.fchown(fd, uid, gid)
     if header.mode is not None:
         os.fchmod(fd, header.mode & 0o7777)

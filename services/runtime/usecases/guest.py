@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from core.configkeys.guest import of_guest
 from core.errors import Busy, LimitReached, NotFound, PodiumError, Stale, WrongState
 from core.events import Event
+from core.policy.expansion import Expanded
 from core.records import Instance, InstanceObserved
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from core.units import parse_bool
-from services.runtime.domain.expand import Expanded
 from services.runtime.domain.guest import Change, changes
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.host import Host, has_guest_api

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from core.configkeys.instance import INSTANCE
 from core.configkeys.nic import MACVLAN, PHYSICAL
-from core.errors import NotFound, PodiumError, Unsupported
+from core.configkeys.values import parse_modules
+from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
-from core.records import Instance, InstanceObserved
+from core.policy.expansion import Expanded, expand
+from core.records import Instance, InstanceObserved, Snapshot
 from core.units import parse_bool
+from services.runtime.domain import idmaps, seccomp
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
 from services.runtime.domain.devices.registry import plan_devices
-from services.runtime.domain.expand import Expanded, expand, nics_of, root_of
+from services.runtime.domain.expand import nics_of, root_of
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import (
     Cgroups,
@@ -24,6 +29,7 @@ from services.runtime.ports import (
     Guest,
     GuestDevices,
     Guests,
+    Kernel,
     Mount,
     NicPlan,
     RootFs,
@@ -46,6 +52,7 @@ class Host:
     rootfs: RootFs
     cgroups: Cgroups
     guests: Guests
+    kernel: Kernel
     images: Images
     networks: Networks
     drivers: dict[str, StorageDriver]
@@ -68,6 +75,10 @@ class Host:
         """Return the driver of a pool. Raises: Unsupported, NotFound."""
         return self.driver(self.store.pool(pool).record.driver)
 
+    def volume_of(self, instance: Instance) -> Path:
+        """Return where the volume of an instance or of a snapshot's is, or would be."""
+        return self.driver_of(instance.pool).volume(instance.pool, instance.id)
+
     def expanded(self, instance: Instance) -> Expanded:
         return expand(self.store.profiles_of(instance.project, instance.profiles), instance)
 
@@ -82,7 +93,7 @@ class Host:
 
     async def volume(self, instance: Instance) -> Path:
         size = root_of(self.expanded(instance).devices).size
-        driver = self.driver(self.store.pool(instance.pool).record.driver)
+        driver = self.driver_of(instance.pool)
         return await driver.ensure_volume(instance.pool, instance.id, size=size)
 
     async def seed(self, instance: Instance, lower: Path | None = None) -> None:
@@ -95,12 +106,7 @@ class Host:
     async def mount(self, instance: Instance) -> Path:
         lower, volume = await asyncio.gather(self.lower(instance), self.volume(instance))
         return await self.rootfs.ensure_mounted(
-            instance.id,
-            lower,
-            volume,
-            instance.idmap_base,
-            instance.idmap_size,
-            shift=instance.base_shift,
+            instance.id, lower, volume, idmaps.of(instance), shift=instance.base_shift
         )
 
     async def reserve(
@@ -157,15 +163,15 @@ class Host:
             id=instance.id,
             hostname=instance.name,
             rootfs=rootfs,
-            idmap_base=instance.idmap_base,
-            idmap_size=instance.idmap_size,
+            idmap=idmaps.of(instance),
             nics=nics,
             environment=_below(config, _ENVIRONMENT),
             sysctls=_below(config, _SYSCTL),
             rlimits=_below(config, _RLIMIT),
             limits=self.cgroups.plan(config),
             mounts=await asyncio.to_thread(self._door, instance, config),
-            nesting=config.get("security.nesting") == "true",
+            nesting=parse_bool(INSTANCE.get(config, "security.nesting")),
+            seccomp=seccomp.policy(config),
             device_rules=rules_of(devices),
             is_held=bool(devices),
         )
@@ -173,6 +179,7 @@ class Host:
         async def ready(pid: int) -> None:
             await self.devices.ensure(_guest(instance, pid), devices, starting=True)
 
+        self._need_modules(config)
         pid = await self.engine.start(plan, ready if devices else None)
         await self._plug_sides(instance.id, pid, nics)
         return pid
@@ -181,8 +188,23 @@ class Host:
         """Return the mount of the guest API, where the guest may have it."""
         if not has_guest_api(config):
             return ()
-        source = self.doors.ensure(instance.id, instance.idmap_base)
+        source = self.doors.ensure(instance.id, idmaps.of(instance).root[0])
         return (Mount(str(source), _GUEST_FOLDER, read_only=True),)
+
+    def check(self, config: dict[str, str]) -> None:
+        """Say no to keys that this host cannot carry out. Raises: Invalid, Unsupported."""
+        self.cgroups.plan(config)
+        idmaps.wanted(config)
+        if unknown := self.kernel.unknown_syscalls(seccomp.names(config)):
+            raise Invalid("NO_SYSCALL", f"Unknown system call {unknown[0]!r}", about=unknown[0])
+
+    def _need_modules(self, config: dict[str, str]) -> None:
+        """Raises: WrongState in LXD's words."""
+        if missing := self.kernel.missing_modules(parse_modules(config.get("linux.kernel_modules", ""))):
+            why = "none is loaded for a guest; load it on the host"
+            raise WrongState(
+                "NO_MODULE", f"Failed to load kernel module '{missing[0]}': {why}", about=missing[0]
+            )
 
     async def _plug_sides(self, id: str, pid: int, nics: tuple[NicPlan, ...]) -> None:
         """Have made what the engine does not make. It bounds traffic too; without it nothing must run."""
@@ -217,22 +239,38 @@ class Host:
         """Take everything of an instance from the host."""
         await self.engine.kill(instance.id)
         await self.clean(instance.id)
-        with contextlib.suppress(NotFound, Unsupported):
-            driver = self.driver(self.store.pool(instance.pool).record.driver)
-            await driver.delete_volume(instance.pool, instance.id)
+        snapshots = [entry.record for entry in self.store.instance_snapshots(instance)]
+        await self.remove_volume(instance.pool, instance.id)
+        for snapshot in snapshots:
+            await self.remove_volume(snapshot.instance.pool, snapshot.id)
         await self.engine.remove(instance.id)
-        await self._drop_image(instance)
+        gone = {instance.id, *(snapshot.id for snapshot in snapshots)}
+        await self._drop_images({instance.image, *(s.instance.image for s in snapshots)}, gone)
         # Last, since only this needs another service: what lies here is gone even if that is away.
         await self.networks.release(instance.id)
 
-    async def _drop_image(self, instance: Instance) -> None:
-        others = (e.record for e in self.store.instances.entries() if e.record.id != instance.id)
-        if not instance.image or any(other.image == instance.image for other in others):
-            return
-        try:
-            await self.rootfs.drop_image(instance.image)
-        except PodiumError as exc:
-            log.warning("image_not_dropped", image=instance.image, error=str(exc))
+    async def remove_snapshot(self, snapshot: Snapshot) -> None:
+        await self.remove_volume(snapshot.instance.pool, snapshot.id)
+        await self._drop_images({snapshot.instance.image}, {snapshot.id})
+
+    async def remove_volume(self, pool: str, id: str) -> None:
+        """Remove a volume; nothing happens where there is none, or no such pool (any more)."""
+        with contextlib.suppress(NotFound, Unsupported):
+            await self.driver_of(pool).delete_volume(pool, id)
+
+    async def _drop_images(self, images: set[str], gone: set[str]) -> None:
+        """Unmount those of *images* that nothing uses any more, besides what has an id in *gone*."""
+        for image in sorted(images - self.images_in_use(besides=gone) - {""}):
+            try:
+                await self.rootfs.drop_image(image)
+            except PodiumError as exc:
+                log.warning("image_not_dropped", image=image, error=str(exc))
+
+    def images_in_use(self, *, besides: Set[str] = frozenset()) -> set[str]:
+        """Return what the root file systems of instances and snapshots lie on."""
+        found = {e.record.image for e in self.store.instances.entries() if e.record.id not in besides}
+        snapshots = (e.record for e in self.store.snapshots.entries())
+        return found | {s.instance.image for s in snapshots if s.id not in besides}
 
 
 def has_guest_api(config: dict[str, str]) -> bool:
@@ -240,7 +278,7 @@ def has_guest_api(config: dict[str, str]) -> bool:
 
 
 def _guest(instance: Instance, pid: int) -> Guest:
-    return Guest(instance.id, instance.project, instance.name, pid, instance.idmap_base, instance.idmap_size)
+    return Guest(instance.id, instance.project, instance.name, pid, idmaps.of(instance))
 
 
 def _below(config: dict[str, str], prefix: str) -> dict[str, str]:

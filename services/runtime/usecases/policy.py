@@ -6,24 +6,36 @@ record to admit() together with the transaction that will write it. Nobody else 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Container, Iterator, Mapping
+from weakref import WeakValueDictionary
 
 from core.configkeys.devices.registry import check_instance_devices
 from core.configkeys.instance import INSTANCE, check_expanded
-from core.errors import Invalid
-from core.records import Instance
+from core.configkeys.project import is_bounded, is_restricted
+from core.errors import Invalid, NotFound, PodiumError, Stale, error_of
+from core.policy import limits, restrictions
+from core.policy.expansion import Expanded
+from core.policy.subjects import Held, Subject
+from core.records import Instance, Project, ProjectGuard, Volume
 from core.state import keys
+from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain import expand
-from services.runtime.domain.expand import Expanded
 from services.runtime.usecases.host import Host
+
+# What LXD puts before a refusal.
+_UPDATE, _CREATE = "Invalid config: ", "Failed creating instance record: "
+_UPDATE_IDS, _CREATE_IDS = "Failed to get ID map: ", f"{_CREATE}Failed initialising instance: "
 
 
 class Policy:
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, member: str = "") -> None:
         self._host = host
         self._store = host.store
+        self._member = member
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def admit(self, txn: Txn, instance: Instance, *, replaces: Instance | None = None) -> Expanded:
         """Check *instance* as it will be, and let *txn* fail if what was checked changes meanwhile.
@@ -31,33 +43,141 @@ class Policy:
         *replaces* is the record whose place it takes: in the sums of its project only one of both counts.
         A Stale commit is to be tried again from here on, since the answer may be another one by then.
 
-        Raises: Invalid, NotFound, Forbidden.
+        Raises: Invalid, NotFound, Forbidden, LimitReached, Stale.
         """
         if len(set(instance.profiles)) != len(instance.profiles):
             raise Invalid("TWICE", "Duplicate profile found in request", about=instance.name)
         expanded = self._host.expanded(instance)
-        with _words("Invalid config: " if replaces else "Failed creating instance record: "):
+        self._check_project(txn, instance, expanded, replaces)
+        with _words(_UPDATE if replaces else _CREATE):
             INSTANCE.check(instance.config)
             check_expanded(expanded.config)
         check_instance_devices(expanded.devices, self._store.network_types())
         expand.root_of(expanded.devices)
-        self._host.cgroups.plan(expanded.config)
-        self._guard(txn, instance)
+        with _words(_UPDATE_IDS if replaces else _CREATE_IDS, only="BAD_IDMAP"):
+            self._host.check(expanded.config)
         return expanded
 
-    def _guard(self, txn: Txn, instance: Instance) -> None:
+    def admit_volume(self, txn: Txn, volume: Volume, *, is_new: bool) -> None:
+        """Check a custom volume as it will be, and let *txn* fail as admit() does.
+
+        Raises: NotFound, LimitReached, Invalid, Stale.
+        """
+        entry = self._project(volume.project)
+        txn.unchanged(keys.project(volume.project), entry.revision)
+        if not is_bounded(entry.record.config):
+            return
+        self._guard_sums(txn, volume.project)
+        held = self._held(volume.project, leave_out={volume.id})
+        changed = Held(held.containers, (*held.volumes, volume))
+        with _before(f"Failed checking if volume {'creation' if is_new else 'update'} allowed: "):
+            limits.check(entry.record, changed, is_new=False)
+
+    def check_snapshots(self, project: str) -> None:
+        """Raises: NotFound, Forbidden when the project allows no snapshots."""
+        restrictions.check_snapshots(self._project(project).record)
+
+    def check_backups(self, project: str) -> None:
+        """Raises: NotFound, Forbidden when the project allows no backups."""
+        restrictions.check_backups(self._project(project).record)
+
+    def check_volatile(self, instance: Instance, wanted: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Check volatile keys that a request sends. Raises: NotFound, Forbidden."""
+        project = self._project(instance.project).record
+        restrictions.check_volatile(project, instance.name, wanted, now)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, project: str) -> AsyncIterator[None]:
+        """Let those who write into a project with limits decide and commit one after the other.
+
+        Not what makes the limits hold (that is what the transaction checks), but nobody then tries in vain.
+        """
+        entry = self._store.projects.get(keys.project(project))
+        if entry is None or not is_bounded(entry.record.config):
+            yield
+            return
+        lock = self._turns.setdefault(project, asyncio.Lock())
+        async with lock:
+            yield
+
+    # --- what holds in a project -----------------------------------------------------------------
+
+    def _check_project(
+        self, txn: Txn, instance: Instance, expanded: Expanded, replaces: Instance | None
+    ) -> None:
+        entry = self._project(instance.project)
+        project = entry.record
+        txn.unchanged(keys.project(project.name), entry.revision)
+        is_bound = is_bounded(project.config)
+        self._guard_profiles(txn, instance, is_exact=is_bound or is_restricted(project.config))
+        is_new = replaces is None or replaces.project != instance.project
+        subject = Subject("container", instance.name, expanded.config, expanded.devices)
+        if is_bound:
+            self._guard_sums(txn, project.name)
+        with _before(f"Failed checking if instance {'creation' if is_new else 'update'} allowed: "):
+            if is_bound:
+                gone = {instance.id, replaces.id if replaces else ""}
+                held = self._held(project.name, leave_out=gone)
+                limits.check(project, Held((*held.containers, subject), held.volumes), is_new=is_new)
+            restrictions.check(project, [subject])
+
+    def _project(self, name: str) -> Entry[Project]:
+        entry = self._store.projects.get(keys.project(name))
+        if entry is None:
+            raise NotFound("NO_PROJECT", "Project not found", about=name)
+        return entry
+
+    def _held(self, project: str, *, leave_out: Container[str]) -> Held:
+        others = [e.record for e in self._store.instances.entries(keys.instances(project))]
+        found = [(i, self._host.expanded(i)) for i in others if i.id not in leave_out]
+        volumes = [e.record for e in self._store.volumes.entries() if e.record.project == project]
+        return Held(
+            tuple(Subject("container", i.name, e.config, e.devices) for i, e in found),
+            tuple(v for v in volumes if v.id not in leave_out),
+        )
+
+    def _guard_profiles(self, txn: Txn, instance: Instance, *, is_exact: bool) -> None:
+        """Let *txn* fail when a profile goes, and where it was part of a decision, when it changes."""
         home = self._store.home_of(instance.project, "profiles")
-        txn.exists(keys.project(instance.project))
-        for profile in instance.profiles:
-            txn.exists(keys.profile(home, profile))
+        for name in instance.profiles:
+            key = keys.profile(home, name)
+            entry = self._store.profiles.get(key)
+            txn.unchanged(key, entry.revision) if entry and is_exact else txn.exists(key)
+
+    def _guard_sums(self, txn: Txn, project: str) -> None:
+        """Let of all transactions that were decided on the same sums only the first succeed.
+
+        Raises: Stale when another member wrote what is not to be seen here yet.
+        """
+        key = keys.project_guard(project)
+        entry = self._store.guards.get(key)
+        if entry is None:
+            txn.absent(key)
+        else:
+            is_ours = entry.record.member == self._member
+            if not is_ours and entry.revision > self._store.instances.revision:
+                raise Stale("NOT_SEEN", f"Project {project!r} is changing; try again", about=project)
+            txn.unchanged(key, entry.revision)
+        txn.put(key, ProjectGuard(project, self._member))
 
 
 @contextlib.contextmanager
-def _words(before: str) -> Iterator[None]:
+def _before(words: str) -> Iterator[None]:
+    """Put *words* before what is refused, as LXD does, but for counts that are reached."""
+    try:
+        yield
+    except PodiumError as exc:
+        if exc.reason == "COUNT_REACHED":
+            raise
+        raise error_of(exc.kind, exc.reason, f"{words}{exc.message}", exc.about) from None
+
+
+@contextlib.contextmanager
+def _words(before: str, *, only: str = "") -> Iterator[None]:
     """Say what was refused as LXD does; what its engine refuses comes without such words."""
     try:
         yield
     except Invalid as exc:
-        if exc.reason == "BAD_RLIMIT":
+        if exc.reason == "BAD_RLIMIT" or only not in ("", exc.reason):
             raise
         raise Invalid(exc.reason, f"{before}{exc.message}", about=exc.about) from None

@@ -7,13 +7,17 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from core.errors import Invalid, PodiumError, WrongState
+from core.configkeys.instance import INSTANCE
+from core.errors import Forbidden, Invalid, PodiumError, WrongState
 from core.logs import get_logger
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved
 from core.state import keys
 from core.state.store import Txn
+from core.units import parse_bool
 from services.runtime.domain import idmaps
+from services.runtime.store import RuntimeStore
+from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.volatile import READY, when_down, with_nics
@@ -57,8 +61,15 @@ class Power:
     async def change(self, project: str, name: str, action: str, *, timeout_s: int, force: bool) -> Operation:
         """Raises: NotFound, WrongState, Busy."""
         _check(action)
+        if action == "start":
+            self._refuse_protected(project, name)
         input = {"timeout_s": timeout_s, "force": force}
         return await self._claims.accept(f"instance.{action}", action, project, name, input=input)
+
+    def _refuse_protected(self, project: str, name: str) -> None:
+        instance = self._host.store.instance(project, name).record
+        if parse_bool(INSTANCE.get(self._host.expanded(instance).config, "security.protection.start")):
+            raise Forbidden("PROTECTED", "Instance is protected from being started", about=name)
 
     async def wait(self, id: str) -> Operation:
         """Return the final record of a change."""
@@ -85,13 +96,15 @@ class Power:
 
     async def bring_up(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
         """Start *instance* and return what it is then. Repeatable."""
+        instance = await self._with_ids(instance, observed)
         nics, rootfs = await asyncio.gather(
             self._host.reserve(instance, observed, at_rest=False), self._host.mount(instance)
         )
         pid = await self._host.start(instance, rootfs, nics)
-        shown = idmaps.shown(instance.idmap_base, instance.idmap_size)
+        shown = idmaps.shown(idmaps.of(instance))
         volatile = {
             **with_nics(observed.volatile, nics, is_up=True),
+            **ids.volatile(instance, self._host.expanded(instance).config),
             "volatile.idmap.current": shown,
             "volatile.last_state.idmap": shown,
             "volatile.last_state.power": "RUNNING",
@@ -99,6 +112,16 @@ class Power:
         volatile.pop(READY, None)
         self._watch.follow(instance.id)
         return replace(observed, status="running", pid=pid, last_used_at=time.time(), volatile=volatile)
+
+    async def _with_ids(self, instance: Instance, observed: InstanceObserved) -> Instance:
+        """Let keys about ids take effect, now that nothing runs with the old ones."""
+        if self._host.engine.pid(instance.id):
+            return instance
+        want = idmaps.wanted(self._host.expanded(instance).config)
+        found = await ids.ensure(self._host.store, self._member, instance, want)
+        if observed.volatile.get("volatile.last_state.idmap") != idmaps.shown(idmaps.of(found)):
+            await self._host.rootfs.ensure_unmounted(found.id)  # it may be mounted with other ids
+        return found
 
     async def take_down(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
         """Clean up after the end of *instance* and return what it is then. Repeatable."""
@@ -162,7 +185,7 @@ class Power:
         ctx.txn.emit(ctx.event(action, "instances", instance.name))
         if instance.ephemeral:
             await self._host.remove(instance)
-            forget(ctx.txn, instance, self._member)
+            forget(ctx.txn, self._host.store, instance, self._member)
             ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
             return
         self._claims.settle(ctx, ctx.txn, down)
@@ -231,10 +254,12 @@ class Power:
 
 def _check(action: str) -> None:
     if action not in _ACTIONS:
-        raise Invalid("BAD_ACTION", f"Unknown state action {action!r}", about=action)
+        raise Invalid("BAD_ACTION", f"Unknown action: '{action}'", about=action)
 
 
-def forget(txn: Txn, instance: Instance, member: str) -> None:
-    """Delete the records of *instance* in *txn*."""
+def forget(txn: Txn, store: RuntimeStore, instance: Instance, member: str) -> None:
+    """Delete the records of *instance* and of its snapshots in *txn*."""
+    for entry in store.instance_snapshots(instance):
+        txn.delete(keys.snapshot(instance.id, entry.record.name))
     txn.delete(keys.instance(instance.project, instance.name)).delete(keys.observed(instance.id))
-    txn.delete(keys.idmap(member, instance.idmap_base))
+    ids.give_back(txn, member, instance)

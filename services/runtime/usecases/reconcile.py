@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 
 from core.errors import PodiumError
 from core.logs import get_logger
 from core.operations.runner import Runner
-from core.records import Instance, Pool
+from core.records import Instance, InstanceObserved, Pool
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain.lifecycle import UP
@@ -49,9 +50,10 @@ class Reconcile:
         for id in self._host.doors.known() - known:
             self._host.doors.remove(id)
         custom = {entry.record.id for entry in self._store.volumes.entries()}
-        known = known | custom | {entry.record.id for entry in self._store.volume_snapshots.entries()}
-        work += [self._sweep_volumes(e.record, known) for e in self._store.pools.entries()]
-        used = {entry.record.image for entry in self._store.instances.entries()}
+        kept = known | custom | {entry.record.id for entry in self._store.volume_snapshots.entries()}
+        kept |= {entry.record.id for entry in self._store.snapshots.entries()}
+        work += [self._sweep_volumes(e.record, kept) for e in self._store.pools.entries()]
+        used = self._host.images_in_use()
         work += [self._host.rootfs.drop_image(image) for image in sorted(self._host.rootfs.images() - used)]
         for one in work:
             try:
@@ -88,7 +90,7 @@ class Reconcile:
             # Not settled here: the exit story also handles reboot and ephemeral instances.
             await self._record(instance, replace(observed, operation=""))
         elif pid:
-            status = "frozen" if self._host.cgroups.is_frozen(instance.id) else "running"
+            status = await self._status_of_live(instance, observed)
             await self._record(instance, replace(observed, status=status, pid=pid, operation="", message=""))
         else:
             # After a boot its last state is kept as it was, since that decides whether it starts again.
@@ -97,6 +99,15 @@ class Reconcile:
             await self._record(instance, replace(observed, status=status, pid=0, operation=""))
             return
         self._watch.follow(instance.id)
+
+    async def _status_of_live(self, instance: Instance, observed: InstanceObserved) -> str:
+        """A frozen one that nobody wanted frozen was being copied when this service died."""
+        if not self._host.cgroups.is_frozen(instance.id):
+            return "running"
+        if observed.status != "running":
+            return "frozen"
+        await asyncio.to_thread(self._host.cgroups.thaw, instance.id)
+        return "running"
 
     async def _record(self, instance: Instance, observed: object) -> None:
         if observed != self._store.observed_of(instance).record:

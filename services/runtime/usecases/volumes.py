@@ -22,6 +22,7 @@ from services.runtime.domain.lifecycle import STOPPED
 from services.runtime.domain.volumes import Users, VolumeRef
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.volumeclaims import VolumeClaims, event, key_of
 
 T = TypeVar("T")
@@ -41,8 +42,9 @@ class NewVolume:
 
 
 class Volumes:
-    def __init__(self, host: Host, claims: VolumeClaims) -> None:
+    def __init__(self, host: Host, policy: Policy, claims: VolumeClaims) -> None:
         self._host = host
+        self._policy = policy
         self._store = host.store
         self._claims = claims
         claims.runner.register(
@@ -63,9 +65,13 @@ class Volumes:
     async def create(self, wanted: NewVolume) -> Operation:
         """Make an empty volume and return the final record. Raises: Invalid, NotFound, AlreadyExists."""
         content = rules.check_content(wanted.content_type)
-        volume, txn = self.plan_new(wanted.ref, wanted.config, wanted.description)
-        volume = replace(volume, content_type=content)
-        return await self.accept_new("volume.create", volume, txn, wait=True)
+
+        async def attempt() -> Operation:
+            volume, txn = self.plan_new(wanted.ref, wanted.config, wanted.description)
+            volume = replace(volume, content_type=content)
+            return await self._claims.accept("volume.create", volume, txn, wait=True)
+
+        return await self._again(attempt)
 
     def plan_new(self, ref: VolumeRef, config: dict[str, str], description: str) -> tuple[Volume, Txn]:
         """Return the record of a new volume, pending, and a transaction that holds only if it may be."""
@@ -84,7 +90,8 @@ class Volumes:
         )
         if self._store.volumes.get(key_of(volume)):
             raise taken(ref.name)
-        txn = Txn().absent(key_of(volume)).exists(keys.project(home))
+        txn = Txn().absent(key_of(volume))
+        self._policy.admit_volume(txn, volume, is_new=True)
         return volume, txn.unchanged(keys.pool(ref.pool), pool.revision)
 
     async def accept_new(self, kind: str, volume: Volume, txn: Txn, **more: object) -> Operation:
@@ -119,6 +126,7 @@ class Volumes:
         )
         rules.check_change(old, new, self.users(old))
         txn = Txn().unchanged(key_of(old), entry.revision)
+        self._policy.admit_volume(txn, new, is_new=False)
         remembered = {"old": codec.encode(replace(old, operation="")).decode()}
         return await self._claims.accept("volume.update", new, txn, input=remembered, wait=True)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.domain.idmaps import id_map
 from services.runtime.engine.lxc import LxcEngine
 from services.runtime.kernel.cgroups import LinuxCgroups
 from services.runtime.kernel.rootfs import LinuxRootFs
@@ -69,8 +70,8 @@ class Box:
         lower = await self.rootfs.ensure_image("f" * 64, self.image, "")
         volume = await self.storage.ensure_volume("p", self.id)
         await self.rootfs.seed(volume, {"etc/hostname": "web\n"})
-        root = await self.rootfs.ensure_mounted(self.id, lower, volume, 2_000_000, 65536)
-        return EnginePlan(self.id, "web", root, 2_000_000, nics=nics, limits=self.limits)
+        root = await self.rootfs.ensure_mounted(self.id, lower, volume, id_map(2_000_000))
+        return EnginePlan(self.id, "web", root, id_map(2_000_000), nics=nics, limits=self.limits)
 
     async def run(self, *command: str) -> tuple[int, str]:
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "A": "b c"}

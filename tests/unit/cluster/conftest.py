@@ -13,6 +13,7 @@ from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from services.cluster.store import ClusterStore
+from services.cluster.usecases.admission import Admission
 from services.cluster.usecases.profiles import Profiles
 from services.cluster.usecases.projects import Projects
 from services.cluster.usecases.server import Server
@@ -37,8 +38,10 @@ async def cluster() -> AsyncIterator[Cluster]:
     await memory.commit(txn.put(keys.profile("default", "default"), Profile("default", "default")))
     store, runner = ClusterStore(memory), Runner(memory, service="cluster", member="m1")
     await store.start()
-    await runner.start()
     trust = Trust(store, runner, "f" * 64)
-    yield Cluster(memory, store, runner, Profiles(store), Projects(store), Server(store), trust)
+    admission = Admission(store)
+    profiles, projects = Profiles(store, admission), Projects(store, admission, runner)
+    await runner.start()
+    yield Cluster(memory, store, runner, profiles, projects, Server(store), trust)
     await runner.stop()
     await store.stop()

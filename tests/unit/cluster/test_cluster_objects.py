@@ -37,10 +37,8 @@ async def test_a_profile_in_use_stays(cluster: Cluster) -> None:
     await cluster.profiles.create(Profile("default", "web"))
     await add_instance(cluster, "default", "c1", "default", "web")
     assert cluster.profiles.users(cluster.profiles.get("default", "web").record) == ["instances/c1"]
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongState, match="Profile is currently in use"):
         await cluster.profiles.delete("default", "web")
-    with pytest.raises(WrongState):
-        await cluster.profiles.rename("default", "web", "www")
 
 
 async def test_an_instance_that_the_cache_has_not_seen_keeps_its_profile(cluster: Cluster) -> None:
@@ -99,7 +97,7 @@ async def test_a_project_goes_only_when_empty(cluster: Cluster) -> None:
     assert "instances/c1?project=p1" in cluster.projects.users("p1")
     with pytest.raises(WrongState, match="Only empty projects can be removed"):
         await cluster.projects.delete("p1")
-    with pytest.raises(WrongState, match="Features can only be changed on empty projects"):
+    with pytest.raises(WrongState, match=r'"features.images" cannot be disabled on non-empty projects'):
         await cluster.projects.update(
             Project("p1", "", {"features.images": "false"}), merge=True, expected_revision=0
         )

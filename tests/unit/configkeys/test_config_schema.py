@@ -6,7 +6,8 @@ import pytest
 
 from core.configkeys.instance import INSTANCE, PROFILE
 from core.configkeys.network import NETWORK
-from core.configkeys.others import PROJECT, SERVER
+from core.configkeys.others import SERVER
+from core.configkeys.project import PROJECT
 from core.configkeys.schema import Schema, without_empty
 from core.errors import Invalid
 

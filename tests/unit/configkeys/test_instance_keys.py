@@ -133,7 +133,7 @@ def test_what_is_no_rule_for_a_system_call_is_refused(line: str) -> None:
             "security.syscalls.allow is mutually exclusive with security.syscalls.deny*",
         ),
         (
-            {"security.syscalls.allow": "read", "security.syscalls.blacklist_compat": "true"},
+            {"security.syscalls.allow": "read", "security.syscalls.blacklist_default": "true"},
             "security.syscalls.allow is mutually exclusive with security.syscalls.deny*",
         ),
         (

@@ -86,13 +86,14 @@ async def world() -> AsyncIterator[World]:
     await store.start()
     engine, networks, driver = fakes.FakeEngine(), fakes.FakeNetworks(), fakes.FakeDriver()
     host = Host(
-        store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeImages(),
-        networks, {"dir": driver}, fakes.FakeDevices(), fakes.FakeFacts(), doors=fakes.FakeDoors(),
+        store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeKernel(),
+        fakes.FakeImages(), networks, {"dir": driver}, fakes.FakeDevices(), fakes.FakeFacts(),
+        doors=fakes.FakeDoors(),
     )  # fmt: skip
     runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
     claims = Claims(store, runner)
     power = Power(host, claims, watch, MEMBER)
-    policy = Policy(host)
+    policy = Policy(host, MEMBER)
     create, changes = Create(host, policy, claims, power, MEMBER), Changes(host, policy, claims, MEMBER)
     yield World(host, runner, create, power, changes, engine, networks, driver, late)
     await watch.stop()

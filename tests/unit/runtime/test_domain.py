@@ -9,6 +9,7 @@ import pytest
 from core.configkeys.devices.registry import check_instance_devices
 from core.errors import Invalid, LimitReached, WrongState
 from core.names import instance_name
+from core.policy.expansion import expand as expand_all
 from core.records import Instance, Profile
 from services.runtime.domain import expand, idmaps, lifecycle
 from services.runtime.domain.target import Target, environment_of, refuse_unless_running
@@ -23,12 +24,12 @@ def test_later_profiles_win_and_own_keys_win_over_all() -> None:
         Profile(config={"user.a": "1", "user.b": "1"}),
         Profile(config={"user.b": "2", "user.c": "2"}),
     ]
-    found = expand.expand(profiles, Instance(config={"user.c": "3"}))
+    found = expand_all(profiles, Instance(config={"user.c": "3"}))
     assert found.config == {"user.a": "1", "user.b": "2", "user.c": "3"}
 
 
 def test_an_own_device_replaces_an_inherited_one_as_a_whole() -> None:
-    found = expand.expand(
+    found = expand_all(
         [Profile(devices={"root": {**ROOT, "size": "5GiB"}})], Instance(devices={"root": ROOT})
     )
     assert found.devices == {"root": ROOT}
@@ -63,7 +64,7 @@ def test_a_device_that_cannot_work_is_refused_by_name(device: dict[str, str]) ->
 
 
 def test_raw_keys_are_refused_even_when_a_profile_brings_them() -> None:
-    found = expand.expand([Profile(config={"raw.lxc": "lxc.hook.pre-start=/bin/sh"})], Instance())
+    found = expand_all([Profile(config={"raw.lxc": "lxc.hook.pre-start=/bin/sh"})], Instance())
     with pytest.raises(Invalid, match=r"raw\.lxc is not supported"):
         expand.check(found)
 

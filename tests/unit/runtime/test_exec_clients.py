@@ -14,6 +14,7 @@ from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.state.memory import MemoryStore
 from protos.podium.runtime.v1 import exec_pb2 as pb
+from services.runtime.domain.idmaps import id_map
 from services.runtime.domain.target import Target
 from services.runtime.kernel.gate import Gate, refuse_waiting
 from services.runtime.ports import ExecPlan
@@ -25,7 +26,7 @@ from tests.fakes.runtime_host import FakeEngine
 
 @pytest.fixture
 def target(tmp_path: Path) -> Target:
-    return Target("id", "default", "web", "running", pid=1, folder=tmp_path)
+    return Target("id", "default", "web", "running", pid=1, idmap=id_map(1_000_000), folder=tmp_path)
 
 
 def an_engine() -> FakeEngine:

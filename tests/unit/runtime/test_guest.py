@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from core.errors import WrongState
+from core.policy.expansion import Expanded
 from core.state import keys
-from services.runtime.domain.expand import Expanded
 from services.runtime.domain.guest import ConfigChange, DeviceChange, changes
 from services.runtime.usecases.change import Update
 from services.runtime.usecases.guest import Guests

@@ -13,6 +13,7 @@ from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.state.memory import MemoryStore
 from gateway.lent import Lender, Pipes
+from services.runtime.domain.idmaps import id_map
 from services.runtime.domain.target import Target
 from services.runtime.servicer.lending import Lending
 from services.runtime.usecases.exec import Execs
@@ -24,7 +25,7 @@ class Two:
     """A runtime and a gateway, and the line between them."""
 
     def __init__(self, folder: Path) -> None:
-        target = Target("id", "default", "web", "running", pid=1, folder=folder)
+        target = Target("id", "default", "web", "running", pid=1, idmap=id_map(1_000_000), folder=folder)
         engine = FakeEngine()
         engine.pids["id"] = 1
         self.runner = Runner(MemoryStore(), service="runtime", member="m")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import TooLate, WrongState
+from services.runtime.domain.idmaps import id_map
 from services.runtime.kernel.patience import Descriptor, Patience
 from services.runtime.kernel.processes import open_root
 
@@ -68,6 +69,6 @@ def test_a_descriptor_in_use_is_closed_after_its_use(tmp_path: Path) -> None:
 def test_a_number_that_is_another_process_now_lends_no_root() -> None:
     """Else files for a guest that ended this moment could land in the host's own root."""
     with pytest.raises(ProcessLookupError):
-        open_root(os.getpid(), 1000000)
+        open_root(os.getpid(), "x", id_map(1000000))
     with pytest.raises(FileNotFoundError):
-        open_root(1 << 22, 1000000)
+        open_root(1 << 22, "x", id_map(1000000))

@@ -13,6 +13,7 @@ from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain.volumes import VolumeRef
 from services.runtime.ports import VolumeKind
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumes import NewVolume, Volumes
 from tests.unit.runtime.conftest import World
@@ -22,7 +23,7 @@ REF = VolumeRef("default", "default", "data")
 
 @pytest.fixture
 def volumes(world: World) -> Volumes:
-    return Volumes(world.host, VolumeClaims(world.host.store, world.runner))
+    return Volumes(world.host, Policy(world.host, "m"), VolumeClaims(world.host.store, world.runner))
 
 
 async def made(volumes: Volumes, ref: VolumeRef = REF, **config: str) -> Volume:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from core.errors import Invalid
+from services.runtime.domain.idmaps import id_map
 from services.runtime.engine.config import render
 from services.runtime.ports import EnginePlan, Mount, NicPlan
 
 NIC = NicPlan("eth0", "eth0", "veth12ab", "00:16:3e:00:00:01", 1500, "br0")
-PLAN = EnginePlan("c1", "web", Path("/s/instances/c1/rootfs"), 1000000, nics=(NIC,))
+PLAN = EnginePlan("c1", "web", Path("/s/instances/c1/rootfs"), id_map(1000000), nics=(NIC,))
 EVIL = ["a\nlxc.hook.start = /x", "a\rb", "a\0b", "a\x0bb", "a\x0cb", "a\x85b", "a\u2028b", "a\u2029b"]
 
 

@@ -1,0 +1,1 @@
+"""What projects allow: pure rules over final, merged objects, shared by every service that writes them."""
