@@ -113,7 +113,9 @@ def test_a_profile_edit_plugs_and_unplugs_running_instances_before_it_answers(
 ) -> None:
     podium.lxc("profile", "create", "more")
     podium.lxc("profile", "add", pair[0], "more")
-    podium.lxc("profile", "device", "add", "more", "eth7", "nic", f"network={podium.settings.bridge}")
+    podium.lxc(
+        "profile", "device", "add", "more", "eth7", "nic", f"network={podium.settings.bridge}", "name=eth7"
+    )
     assert "eth7" in _links(podium, pair[0])
     podium.lxc("profile", "device", "remove", "more", "eth7")
     assert "eth7" not in _links(podium, pair[0])
@@ -183,7 +185,7 @@ def test_the_network_commands_of_the_client(podium: Podium, pair: tuple[str, str
     assert "MTU: 1400" in podium.lxc("network", "info", name)
     podium.lxc("network", "unset", name, "bridge.mtu")
     assert "MTU: 1500" in podium.lxc("network", "info", name)
-    podium.lxc("network", "attach", name, pair[0], "eth5")
+    podium.lxc("network", "attach", name, pair[0], "eth5", "eth5")
     assert "eth5" in _links(podium, pair[0])
     assert f"/1.0/instances/{pair[0]}" in podium.lxc("network", "show", name)
     assert podium.run("network", "delete", name).returncode == 1

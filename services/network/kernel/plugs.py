@@ -209,7 +209,7 @@ class Plugs:
         for address in side.addresses:
             self._ensure_address(address, nic)
         for route in side.routes:
-            self._ensure_route(route)
+            self._ensure_route(route, nic)
         for address in side.proxies:
             self._proxy("replace", address, side.parent)
         if nic.nictype == keys.BRIDGED and (side.isolated or nic.host_side):
@@ -229,10 +229,19 @@ class Plugs:
                 "add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **more
             )
 
-    def _ensure_route(self, route: Route) -> None:
+    def _ensure_route(self, route: Route, nic: NicReservation) -> None:
         what = self._route(route)
-        with contextlib.suppress(NetlinkError):
+        try:
             self._ip.route("add", **what)
+        except NetlinkError as exc:
+            if exc.code != errno.EEXIST or not self._has_route(what):
+                raise parents.not_started(nic, f"Failed to add route {route.net}: {exc}") from exc
+
+    def _has_route(self, what: dict[str, Any]) -> bool:
+        """Return whether the route that is there is ours: another one to the same net would win."""
+        address, _, bits = what["dst"].partition("/")
+        found = self._ip.get_routes(table=what["table"], oif=what["oif"])
+        return any(r.get_attr("RTA_DST") == address and r["dst_len"] == int(bits) for r in found)
 
     def _drop_route(self, route: Route) -> None:
         if _index(route.device) is not None:

@@ -151,8 +151,11 @@ class Host:
                 await asyncio.to_thread(self.guests.take_out, pid, nic.name, parent)
 
     async def _keep_given(self, id: str, pid: int, nics: tuple[NicPlan, ...]) -> None:
+        folder = self.engine.folder(id)
         if any(nic.nictype == PHYSICAL for nic in nics):
-            await asyncio.to_thread(self.guests.keep, self.engine.folder(id), pid)
+            await asyncio.to_thread(self.guests.keep, folder, pid)
+        else:
+            await asyncio.to_thread(self.guests.give_back, folder, {})
 
     async def start(self, instance: Instance, rootfs: Path, nics: tuple[NicPlan, ...]) -> int:
         expanded = self.expanded(instance)

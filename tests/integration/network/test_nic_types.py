@@ -99,6 +99,13 @@ async def test_a_p2p_nic_has_its_routes_and_rates_and_takes_them_along(world: Wo
     assert not there("eth0", world.pid)
 
 
+async def test_a_route_that_the_host_has_already_is_refused(world: World, parent: Parent) -> None:
+    """It would win, and the instance could not be reached. What was made until then goes with the NIC."""
+    subprocess.run(["ip", "route", "add", "198.51.100.8/30", "dev", parent.name], check=True)
+    with pytest.raises(PodiumError, match=r"Failed to add route 198\.51\.100\.8/30"):
+        await world.plug(nictype="p2p", ipv4__routes="198.51.100.8/30")
+
+
 async def test_a_nic_joins_a_bridge_of_somebody_else_and_leaves_it(world: World, parent: Parent) -> None:
     """Isolated from its like, and filtered by rules of its own, which go with it."""
     bridge = f"{parent.name}r"
