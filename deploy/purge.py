@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from core.settings import Settings
+from deploy import lxcfs
 from deploy.command import remove_command
 from deploy.down import stop
 from services.network.domain.render import TABLE_FAMILIES, table_name
@@ -120,6 +121,7 @@ def purge(settings: Settings) -> None:
     instances = state / "instances"
     ids = [p.name for p in instances.iterdir()] if instances.exists() else []
     kill_monitors(state)
+    lxcfs.stop(settings)
     remove_networks(state)
     remove_shapers(state)
     unmount_below(state)

@@ -35,7 +35,8 @@ _NESTED = [
     f"lxc.mount.entry = {kind} dev/.lxc/{kind} {type} create=dir,optional 0 0"
     for kind, type in (("proc", "proc"), ("sys", "sysfs"))
 ]
-_LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime")
+_LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime")
+_LXCFS_SYS = "sys/devices/system/cpu"
 
 
 def value(text: str) -> str:
@@ -125,7 +126,8 @@ def _device_rules(more: tuple[str, ...], *, v2: bool) -> list[str]:
 
 
 def _lxcfs_lines(folder: Path) -> list[str]:
-    return [f"lxc.mount.entry = {folder}/proc/{file} proc/{file} none bind,optional 0 0" for file in _LXCFS]
+    lines = [f"lxc.mount.entry = {folder}/proc/{file} proc/{file} none bind,optional 0 0" for file in _LXCFS]
+    return [*lines, f"lxc.mount.entry = {folder}/{_LXCFS_SYS} {_LXCFS_SYS} none rbind,optional 0 0"]
 
 
 def _mount_line(mount: Mount) -> str:

@@ -42,6 +42,7 @@ class LxcEngine:
     def __init__(self, state_dir: Path) -> None:
         self._root = state_dir / "instances"
         self._helpers = state_dir / "engine"
+        self._lxcfs = (state_dir / "lxcfs", _LXCFS)
         self._sealed = SealedPrograms()
         self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         self._install_helpers()
@@ -173,7 +174,7 @@ class LxcEngine:
             seccomp=self._policy(plan, folder),
             hook=self._helpers / "post-stop",
             v2=self._v2,
-            lxcfs=_LXCFS if (_LXCFS / "proc").exists() else None,
+            lxcfs=next((folder for folder in self._lxcfs if _serves(folder)), None),
         )
         fd = os.open(folder / "lxc.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
@@ -210,6 +211,14 @@ def _version() -> str:
     if done.returncode:
         raise NotFound("NO_ENGINE", "lxc-start was not found; install Debian's package lxc")
     return done.stdout.strip()
+
+
+def _serves(lxcfs: Path) -> bool:
+    """Say whether an lxcfs answers; a dead one leaves a mount in which nothing can be opened."""
+    try:
+        return bool(os.stat(lxcfs / "proc" / "meminfo"))
+    except OSError:
+        return False
 
 
 def _thaw(id: str) -> None:
