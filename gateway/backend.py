@@ -37,6 +37,12 @@ from protos.podium.runtime.v1 import (
 )
 
 _KEEP_FINAL_S = 60.0
+# What LXD says before "Project not found", by what was looked for in it.
+_NO_PROJECT = {
+    "images": "Check if project has images: fetch project: ",
+    "profiles": "Failed loading {}: ",
+    "storage.volumes": "Failed to load {}: ",
+}
 
 
 class Backend:
@@ -142,7 +148,20 @@ class Backend:
 
     def effective_project(self, project: str, feature: str) -> str:
         """Return *project*, or "default" when it shares that kind of object with it. Raises: NotFound."""
-        return home_of(self.project_cache, project, feature)
+        try:
+            return home_of(self.project_cache, project, feature)
+        except NotFound as exc:
+            said = _NO_PROJECT.get(feature, "").format(f'project "{project}"')
+            raise NotFound(exc.reason, f"{said}{exc.message}", about=project) from None
+
+    def project_record(self, project: str) -> Project:
+        """Raises: NotFound."""
+        entry = self.project_cache.get(keys.project(project))
+        if entry is None:
+            raise NotFound(
+                "NO_PROJECT", f'Failed to load project "{project}": Project not found', about=project
+            )
+        return entry.record
 
 
 Handler = Callable[..., Any]

@@ -22,10 +22,10 @@ async def ensure_defaults(settings: Settings) -> None:
     store = EtcdStore(settings.etcd_endpoint, member=settings.member, service="bootstrap")
     features = {"features.images": "true", "features.profiles": "true", "features.storage.volumes": "true"}
     features["features.networks"] = "true"
-    project = Project("default", "Default project", features)
+    project = Project("default", "Default LXD project", features)
     txn = Txn().absent(keys.project("default")).put(keys.project("default"), project)
     profile = keys.profile("default", "default")
-    txn.absent(profile).put(profile, Profile("default", "default", "Default profile"))
+    txn.absent(profile).put(profile, Profile("default", "default", "Default LXD profile"))
     with contextlib.suppress(Stale):
         await store.commit(txn)
     await store.close()

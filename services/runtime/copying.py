@@ -28,7 +28,7 @@ class Copying:
     @classmethod
     def wired(cls, host: Host, policy: Policy, claims: Claims, power: Power) -> Copying:
         still = Stillness(host)
-        return cls(host, claims, Snapshots(host, claims, still), Restore(host, policy, claims, power))
+        return cls(host, claims, Snapshots(host, policy, claims, still), Restore(host, policy, claims, power))
 
     def serve(self, servicers: Servicers) -> None:
         frozen = SnapshotServicer(self.host, self.snapshots, self.restore, self.claims)

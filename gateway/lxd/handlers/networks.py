@@ -1,4 +1,4 @@
-"""Networks. They are shared by all projects."""
+"""Networks. All lie in the default project; what a project sees of them its configuration says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
+from core.errors import Invalid, NotFound
+from core.policy import restrictions
+from core.projects import DEFAULT
+from core.units import parse_bool
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
@@ -15,10 +19,30 @@ from protos.podium.network.v1 import network_pb2 as pb
 _HOME = "default"
 
 
+def _sees(request: web.Request, name: str, *, is_managed: bool) -> bool:
+    """Return whether the project of a request has to do with a network."""
+    project = req.backend(request).project_record(req.project(request))
+    if not is_managed:
+        return True
+    if project.name != DEFAULT and parse_bool(project.config.get("features.networks", "false")):
+        return False
+    return restrictions.may_use_network(project.config, name, is_managed=True)
+
+
+def _refuse_hidden(request: web.Request) -> str:
+    """Return the name of a managed network. Raises: NotFound when the project does not see it."""
+    name = req.name(request)
+    if not _sees(request, name, is_managed=True):
+        raise NotFound("NO_NETWORK", "Network not found", about=name)
+    return name
+
+
 async def _get(request: web.Request) -> Any:
     reply = await req.backend(request).networks.GetNetwork(
         pb.GetNetworkRequest(project=_HOME, name=req.name(request))
     )
+    if not _sees(request, reply.network.name, is_managed=reply.network.managed):
+        raise NotFound("NO_NETWORK", "Network not found", about=reply.network.name)
     return reply.network
 
 
@@ -32,7 +56,8 @@ get_network = _NETWORK.one
 
 async def list_networks(request: web.Request) -> web.Response:
     reply = await req.backend(request).networks.ListNetworks(pb.ListNetworksRequest(project=_HOME))
-    return _NETWORK.listing(request, reply.networks)
+    seen = [n for n in reply.networks if _sees(request, n.name, is_managed=n.managed)]
+    return _NETWORK.listing(request, seen)
 
 
 async def post_network(request: web.Request) -> web.Response:
@@ -44,6 +69,10 @@ async def post_network(request: web.Request) -> web.Response:
         config=req.text_map(data, "config"),
         description=req.text(data, "description"),
     )
+    project = req.backend(request).project_record(req.project(request))
+    if project.name != DEFAULT and parse_bool(project.config.get("features.networks", "false")):
+        raise Invalid("NOT_HERE", "Network type does not support non-default projects", about=message.name)
+    restrictions.check_network(project, message.name)
     await req.backend(request).networks.CreateNetwork(message)
     return _NETWORK.created(message.name)
 
@@ -66,14 +95,14 @@ async def put_network(request: web.Request) -> web.Response:
 async def rename_network(request: web.Request) -> web.Response:
     new_name = req.text(await req.body(request), "name")
     await req.backend(request).networks.RenameNetwork(
-        pb.RenameNetworkRequest(project=_HOME, name=req.name(request), new_name=new_name)
+        pb.RenameNetworkRequest(project=_HOME, name=_refuse_hidden(request), new_name=new_name)
     )
     return _NETWORK.created(new_name)
 
 
 async def delete_network(request: web.Request) -> web.Response:
     await req.backend(request).networks.DeleteNetwork(
-        pb.DeleteNetworkRequest(project=_HOME, name=req.name(request))
+        pb.DeleteNetworkRequest(project=_HOME, name=_refuse_hidden(request))
     )
     return envelope.empty()
 
@@ -87,7 +116,7 @@ async def network_state(request: web.Request) -> web.Response:
 
 async def network_leases(request: web.Request) -> web.Response:
     reply = await req.backend(request).networks.ListLeases(
-        pb.ListLeasesRequest(project=_HOME, name=req.name(request))
+        pb.ListLeasesRequest(project=_HOME, name=_refuse_hidden(request))
     )
     return envelope.sync(leases_json(reply.leases))
 

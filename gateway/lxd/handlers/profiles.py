@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Unavailable
+from core.errors import NotFound, Unavailable
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
@@ -23,9 +23,13 @@ def _project(request: web.Request) -> str:
 
 
 async def _get(request: web.Request) -> Any:
-    reply = await req.backend(request).profiles.GetProfile(
-        pb.GetProfileRequest(project=_project(request), name=req.name(request))
-    )
+    try:
+        reply = await req.backend(request).profiles.GetProfile(
+            pb.GetProfileRequest(project=_project(request), name=req.name(request))
+        )
+    except NotFound as exc:
+        words = "Fetch profile" if request.method == "GET" else f'Failed to retrieve profile "{exc.about}"'
+        raise NotFound(exc.reason, f"{words}: {exc.message}", about=exc.about) from None
     return reply.profile
 
 

@@ -105,8 +105,8 @@ class Projects:
 
     async def _replace(self, entry: Entry[Project], new: Project) -> Entry[Project]:
         old, key = entry.record, keys.project(new.name)
-        check_project(new.config)
         self._keep_features(old, new.config)
+        check_project(new.config)
         txn = Txn().unchanged(key, entry.revision).put(key, codec.encode(new, entry.extra))
         txn.emit(event("project-updated", "projects", "", new.name))
         self._admission.admit_project(txn, old, new)

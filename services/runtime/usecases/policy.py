@@ -18,10 +18,12 @@ from core.errors import Invalid, NotFound, PodiumError, Stale, error_of
 from core.policy import limits, restrictions
 from core.policy.expansion import Expanded
 from core.policy.subjects import Held, Subject
+from core.projects import DEFAULT
 from core.records import Instance, Project, ProjectGuard, Volume
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
+from core.units import parse_bool
 from services.runtime.domain import expand
 from services.runtime.usecases.host import Host
 
@@ -45,8 +47,7 @@ class Policy:
 
         Raises: Invalid, NotFound, Forbidden, LimitReached, Stale.
         """
-        if len(set(instance.profiles)) != len(instance.profiles):
-            raise Invalid("TWICE", "Duplicate profile found in request", about=instance.name)
+        self._check_profiles(instance, is_new=replaces is None)
         expanded = self._host.expanded(instance)
         self._check_project(txn, instance, expanded, replaces)
         with _words(_UPDATE if replaces else _CREATE):
@@ -100,6 +101,17 @@ class Policy:
         async with lock:
             yield
 
+    def _check_profiles(self, instance: Instance, *, is_new: bool) -> None:
+        """Raises: Invalid, NotFound."""
+        home = self._store.home_of(instance.project, "profiles")
+        for name in instance.profiles:
+            if self._store.profiles.get(keys.profile(home, name)) is None:
+                said = f'Requested profile "{name}" doesn\'t exist' if is_new else "Profile not found"
+                raise NotFound("NO_PROFILE", said, about=name)
+        if len(set(instance.profiles)) != len(instance.profiles):
+            words = _CREATE if is_new else ""
+            raise Invalid("TWICE", f"{words}Duplicate profile found in request", about=instance.name)
+
     # --- what holds in a project -----------------------------------------------------------------
 
     def _check_project(
@@ -120,6 +132,7 @@ class Policy:
                 held = self._held(project.name, leave_out=gone)
                 limits.check(project, Held((*held.containers, subject), held.volumes), is_new=is_new)
             restrictions.check(project, [subject])
+        _check_own_networks(project, subject)
 
     def _project(self, name: str) -> Entry[Project]:
         entry = self._store.projects.get(keys.project(name))
@@ -159,6 +172,16 @@ class Policy:
                 raise Stale("NOT_SEEN", f"Project {project!r} is changing; try again", about=project)
             txn.unchanged(key, entry.revision)
         txn.put(key, ProjectGuard(project, self._member))
+
+
+def _check_own_networks(project: Project, subject: Subject) -> None:
+    """A project with networks of its own has none here: bridges lie in the default project."""
+    if project.name == DEFAULT or not parse_bool(project.config.get("features.networks", "false")):
+        return
+    for name, options in subject.devices.items():
+        if network := options.get("network"):
+            said = f'Failed loading network "{network}" for project "{project.name}": Network not found'
+            raise NotFound("NO_NETWORK", f'Invalid devices: Device validation failed for "{name}": {said}')
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from services.runtime.domain import snapshots as rules
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.still import Stillness
 
 TAKE, _UPDATE, _RENAME, _DELETE = (f"snapshot.{verb}" for verb in ("create", "update", "rename", "delete"))
@@ -35,7 +36,8 @@ class WantedSnapshot:
 
 
 class Snapshots:
-    def __init__(self, host: Host, claims: Claims, still: Stillness) -> None:
+    def __init__(self, host: Host, policy: Policy, claims: Claims, still: Stillness) -> None:
+        self._policy = policy
         self._host = host
         self._store = host.store
         self._claims = claims
@@ -71,6 +73,7 @@ class Snapshots:
         id = str(uuid.uuid4())
 
         def record() -> Txn:
+            self._policy.check_snapshots(project)
             instance = self._store.instance(project, name)
             snapshot = self._decided(id, instance.record, wanted)
             key = keys.snapshot(instance.record.id, snapshot.name)

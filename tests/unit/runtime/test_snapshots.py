@@ -49,7 +49,7 @@ class Desk:
 @pytest.fixture
 async def desk(world: World) -> Desk:
     claims = world.changes._claims
-    snapshots = Snapshots(world.host, claims, Stillness(world.host))
+    snapshots = Snapshots(world.host, Policy(world.host), claims, Stillness(world.host))
     restore = Restore(world.host, Policy(world.host), claims, world.power)
     await world.made()
     return Desk(world, snapshots, restore)
