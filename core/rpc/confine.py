@@ -16,7 +16,11 @@ from core.errors import Forbidden, NotFound
 from core.rpc.identity import Identity
 
 HomeOf = Callable[[str, str], str]
-_SHARED = {"podium.image.v1.ImageService": "images", "podium.cluster.v1.ProfileService": "profiles"}
+_SHARED = {
+    "podium.image.v1.ImageService": "images",
+    "podium.image.v1.AboutService": "images",
+    "podium.cluster.v1.ProfileService": "profiles",
+}
 _READS = ("Get", "List", "Export", "Prepare")
 # Networks and pools are shared by all projects; only administrators change them.
 _COMMON = ("podium.network.v1.NetworkService", "podium.runtime.v1.StorageService")

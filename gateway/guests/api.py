@@ -63,9 +63,9 @@ async def answer(request: web.BaseRequest, backend: Backend, id: str, uid: int) 
 async def _answered(request: web.BaseRequest, backend: Backend, id: str, uid: int) -> web.StreamResponse:
     set_identity(Identity("", "devlxd"))
     guest = await backend.guests.GetGuest(pb.GetGuestRequest(instance_id=id))
-    if not guest.allowed or not guest.first_id <= uid < guest.first_id + guest.ids:
+    if not guest.allowed:
         return text(403, "not authorized")
-    if uid != guest.first_id:
+    if uid != guest.root_uid:
         return text(401, "Access denied for non-root user")
     asked = Asked(request, backend, id, guest)
     parts = request.path.strip("/").split("/")

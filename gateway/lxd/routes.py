@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.backend import Handler
 from gateway.lxd.handlers import (
+    abouts,
     certificates,
     events,
     exec,
@@ -56,8 +57,13 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("DELETE", "/{name}/snapshots/{snapshot}", "project", snapshots.delete_snapshot),
     ("GET", "/{name}/backups", "project", instances.empty_list),
     ("POST", "/{name}/backups", "project", instances.not_yet),
-    ("GET", "/{name}/metadata", "project", instances.not_yet),
-    ("GET", "/{name}/metadata/templates", "project", instances.not_yet),
+    ("GET", "/{name}/metadata", "project", abouts.get_metadata),
+    ("PUT", "/{name}/metadata", "project", abouts.put_metadata),
+    ("PATCH", "/{name}/metadata", "project", abouts.patch_metadata),
+    ("GET", "/{name}/metadata/templates", "project", abouts.get_templates),
+    ("POST", "/{name}/metadata/templates", "project", abouts.post_template),
+    ("PUT", "/{name}/metadata/templates", "project", abouts.post_template),
+    ("DELETE", "/{name}/metadata/templates", "project", abouts.delete_template),
 )
 
 _VOLUMES = "/1.0/storage-pools/{name}/volumes"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from core.service import Servicers, member_service
+from protos.podium.image.v1 import about_pb2_grpc, publish_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as rpc
-from protos.podium.image.v1 import publish_pb2_grpc
 from services.image.blobs.files import FileBlobs
 from services.image.clients.runtime import RuntimeClient
 from services.image.formats.squashfs import SquashfsConverter
+from services.image.servicer.about import AboutServicer
 from services.image.servicer.publish import PublishServicer
 from services.image.servicer.services import ImageServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
 from services.image.store import ImageStore
+from services.image.templates.runner import TemplateRunner
 from services.image.usecases.about import Abouts
 from services.image.usecases.builds import Builds
 from services.image.usecases.images import Images
@@ -31,7 +33,8 @@ async def main() -> None:
         imports = Imports(store, blobs, converter, runner)
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
-        publish = Publish(store, roots, Abouts(blobs, converter), imports, images, runner)
+        abouts = Abouts(blobs, converter)
+        publish = Publish(store, roots, abouts, imports, images, runner)
         service.at_end(imports.stop)
         await service.start(store)
         await service.start(runner)
@@ -43,6 +46,8 @@ async def main() -> None:
         )
         publishing = PublishServicer(publish, runner)
         servicers.add(publish_pb2_grpc.add_PublishServiceServicer_to_server, publishing)
+        telling = AboutServicer(abouts, TemplateRunner())
+        servicers.add(about_pb2_grpc.add_AboutServiceServicer_to_server, telling)
         await service.serve(servicers, runner)
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)

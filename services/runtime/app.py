@@ -9,7 +9,6 @@ from core.settings import Settings
 from protos.podium.runtime.v1 import (
     exec_pb2_grpc,
     files_pb2_grpc,
-    guest_pb2_grpc,
     instance_pb2_grpc,
     storage_pb2_grpc,
     transfer_pb2_grpc,
@@ -22,6 +21,7 @@ from services.runtime.devices.linux import LinuxDevices
 from services.runtime.domain import idmaps
 from services.runtime.domain.target import Target
 from services.runtime.engine.lxc import LxcEngine
+from services.runtime.inside import Inside
 from services.runtime.kernel.boot import BootMarker
 from services.runtime.kernel.cgroups import LinuxCgroups
 from services.runtime.kernel.doors import GuestDoors
@@ -30,7 +30,6 @@ from services.runtime.kernel.knows import HostKernel
 from services.runtime.kernel.rootfs import LinuxRootFs
 from services.runtime.servicer.exec import ExecServicer
 from services.runtime.servicer.files import FileServicer
-from services.runtime.servicer.guest import GuestServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.storage import StorageServicer
@@ -46,7 +45,6 @@ from services.runtime.usecases.create import Create
 from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
-from services.runtime.usecases.guest import Guests
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
@@ -71,7 +69,8 @@ async def main() -> None:
         execs = Execs(locate, host.engine, runner)
         pools = Pools(host, settings.member)
         claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
-        power = Power(host, claims, watch, settings.member)
+        inside = Inside.wired(host)
+        power = Power(host, claims, watch, inside.templates, settings.member)
         policy = Policy(host, settings.member)
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
@@ -101,8 +100,7 @@ async def main() -> None:
         copying.serve(servicers)
         storage = StorageServicer(pools, host)
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
-        guests = GuestServicer(Guests(host))
-        servicers.add(guest_pb2_grpc.add_GuestServiceServicer_to_server, guests)
+        inside.serve(servicers)
         servicers.add(
             volume_pb2_grpc.add_VolumeServiceServicer_to_server, VolumeServicer(host, volume_claims, volumes)
         )

@@ -417,8 +417,8 @@ class Guests(Protocol):
 class Doors(Protocol):
     """The folders through which guests reach the guest API. All may be repeated; they block shortly."""
 
-    def ensure(self, id: str, first_id: int) -> Path:
-        """Return the folder to be mounted inside; *first_id* is the host id of the guest's root."""
+    def ensure(self, id: str, group: int) -> Path:
+        """Return the folder to be mounted inside; *group* is the host's id of the guest root's group."""
         ...
 
     def remove(self, id: str) -> None: ...

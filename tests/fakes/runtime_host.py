@@ -12,7 +12,7 @@ from core.errors import NotFound, Unsupported, WrongState
 from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, cannot_start
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
-from services.runtime.usecases.peers import FoundImage, PreparedImage
+from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
 
 
 class FakeEngine:
@@ -252,7 +252,7 @@ class FakeDoors:
     def __init__(self) -> None:
         self.open: set[str] = set()
 
-    def ensure(self, id: str, first_id: int) -> Path:
+    def ensure(self, id: str, group: int) -> Path:
         self.open.add(id)
         return Path(f"/guests/{id}/lxd")
 
@@ -307,7 +307,40 @@ class FakeFacts:
         return f"/pools/{pool}/{name}"
 
 
+class FakeBeside:
+    def __init__(self) -> None:
+        self.kept: dict[Path, About] = {}
+
+    def read(self, volume: Path) -> About | None:
+        return self.kept.get(volume)
+
+    def write(self, volume: Path, about: About) -> None:
+        self.kept[volume] = about
+
+
+class FakePlanting:
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def present(self, root: Path, paths: list[str]) -> set[str]:
+        return self.files.keys() & set(paths)
+
+    def plant(self, root: Path, files: dict[str, bytes], owner: tuple[int, int]) -> None:
+        self.files |= files
+
+
 class FakeImages:
+    def __init__(self) -> None:
+        self.abouts: dict[str, About] = {}
+        self.rendered: list[tuple[str, str]] = []
+
+    async def about(self, project: str, fingerprint: str, base_dir: str) -> About:
+        return self.abouts.get(fingerprint, About())
+
+    async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
+        self.rendered += [(job.path, job.trigger) for job in jobs]
+        return [f"{job.trigger} of {context['instance']['name']}".encode() for job in jobs]
+
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
         if alias and alias != "debian/12":
             raise NotFound("NO_ALIAS", "Image alias not found", about=alias)

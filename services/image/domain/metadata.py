@@ -11,13 +11,13 @@ import orjson
 import yaml
 
 from core.errors import Invalid
+from core.templates import checked_properties, checked_templates
 
 MAX_BYTES = 1 << 20
 _MAX_EVENTS = 20_000
 _MAX_DEPTH = 32
 _MAX_RECORD = 256 << 10
 _YEAR_9999 = 253_402_300_799
-_TRIGGERS = frozenset({"create", "copy", "start", "rename"})
 _ARCHITECTURES = {
     "amd64": "x86_64",
     "x86-64": "x86_64",
@@ -74,8 +74,8 @@ def parse(text: bytes) -> dict[str, Any]:
         "architecture": architecture,
         "creation_date": created,
         "expiry_date": _time(raw.get("expiry_date"), "expiry_date"),
-        "properties": _properties(raw.get("properties")),
-        "templates": _templates(raw.get("templates")),
+        "properties": checked_properties(raw.get("properties"), bad),
+        "templates": checked_templates(raw.get("templates"), bad),
     }
     if len(orjson.dumps(checked)) > _MAX_RECORD:
         raise bad("it holds more than 256 KiB")
@@ -103,46 +103,3 @@ def _load(text: bytes) -> Any:
         return yaml.load(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as exc:
         raise bad("it is not YAML") from exc
-
-
-def _properties(raw: Any) -> dict[str, str]:
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise bad("properties is not a map")
-    return {str(k): _text(v) for k, v in raw.items() if not isinstance(v, dict | list)}
-
-
-def _text(value: Any) -> str:
-    """Return a scalar as it stands in the YAML."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
-
-
-def _templates(raw: Any) -> dict[str, Any]:
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict) or not all(isinstance(t, dict) for t in raw.values()):
-        raise bad("templates is not a map of maps")
-    return {_guest_path(path): _template(template) for path, template in raw.items()}
-
-
-def _guest_path(path: Any) -> str:
-    if not isinstance(path, str) or not path.startswith("/") or ".." in path.split("/") or len(path) > 4096:
-        raise bad(f"the template path {str(path)[:80]!r} is not absolute")
-    return path
-
-
-def _template(raw: dict[Any, Any]) -> dict[str, Any]:
-    name, when = raw.get("template"), raw.get("when") or []
-    if not isinstance(name, str) or not 0 < len(name) < 256 or "/" in name or name in (".", ".."):
-        raise bad(f"the template file {str(name)[:80]!r} is not a plain name")
-    if not isinstance(when, list):
-        raise bad("when of a template is not a list")
-    return {
-        "when": [trigger for trigger in when if isinstance(trigger, str) and trigger in _TRIGGERS],
-        "template": name,
-        "create_only": raw.get("create_only") is True,
-        "properties": _properties(raw.get("properties")),
-    }

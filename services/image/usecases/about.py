@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.errors import Invalid
+from core.templates import MOST_TEMPLATE_BYTES
 from services.image.domain import metadata as meta
 from services.image.ports import Blobs, Converter
 
-_TEMPLATE_MAX = 1 << 20
 _ALL_MAX = 8 << 20
 
 
@@ -55,7 +56,8 @@ class Abouts:
         templates: dict[str, bytes] = {}
         for name in {template["template"] for template in metadata["templates"].values()}:
             path = f"{folder}templates/{name}"
-            templates[name] = await self._converter.read(squashfs, path, _TEMPLATE_MAX)
+            with contextlib.suppress(Invalid):  # one that is missing is missed when it is to be rendered
+                templates[name] = await self._converter.read(squashfs, path, MOST_TEMPLATE_BYTES)
             if sum(map(len, templates.values())) > _ALL_MAX:
                 raise meta.bad("its templates are larger than 8 MiB together")
         return About(metadata, templates)

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from core.rpc.client import channel
 from core.settings import Settings
+from protos.podium.image.v1 import about_pb2 as pb
+from protos.podium.image.v1 import about_pb2_grpc as about_rpc
 from protos.podium.image.v1 import image_pb2 as image
 from protos.podium.image.v1 import image_pb2_grpc as image_rpc
 from protos.podium.network.v1 import network_pb2 as network
 from protos.podium.network.v1 import network_pb2_grpc as network_rpc
 from services.runtime.ports import NicPlan
-from services.runtime.usecases.peers import FoundImage, PreparedImage
+from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
 
 _PREPARE_S = 600.0
+_RENDER_S = 60.0
 
 
 class ImageClient:
@@ -24,6 +29,7 @@ class ImageClient:
     def __init__(self, settings: Settings) -> None:
         self._channel = channel(settings, "image")
         self._stub: Any = image_rpc.ImageServiceStub(self._channel)
+        self._abouts: Any = about_rpc.AboutServiceStub(self._channel)
 
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
         ref = image.ImageRef(alias=alias) if alias else image.ImageRef(fingerprint=fingerprint)
@@ -40,6 +46,24 @@ class ImageClient:
         request = image.PrepareImageRequest(project=project, fingerprint=fingerprint)
         answer = await self._stub.PrepareImage(request, timeout=_PREPARE_S)
         return PreparedImage(Path(answer.squashfs_path), answer.rootfs_dir)
+
+    async def about(self, project: str, fingerprint: str, base_dir: str) -> About:
+        request = pb.GetAboutRequest(project=project, fingerprint=fingerprint, base_dir=base_dir)
+        answer = await self._abouts.GetAbout(request, timeout=_PREPARE_S)
+        return About(orjson.loads(answer.metadata_json or "{}"), dict(answer.templates))
+
+    async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
+        request = pb.RenderTemplatesRequest(project=project, context_json=orjson.dumps(context).decode())
+        for job in jobs:
+            request.jobs.add(
+                path=job.path,
+                name=job.name,
+                source=job.source,
+                trigger=job.trigger,
+                properties=job.properties,
+            )
+        answer = await self._abouts.RenderTemplates(request, timeout=_RENDER_S)
+        return list(answer.texts)
 
     async def close(self) -> None:
         await self._channel.close()

@@ -27,12 +27,12 @@ class GuestDoors:
         self._root = state_dir / "guests"
         self._user = user
 
-    def ensure(self, id: str, first_id: int) -> Path:
+    def ensure(self, id: str, group: int) -> Path:
         """Return the folder to be mounted inside. It appears whole, by one rename."""
         door, new = self._root / id, self._root / f".{id}.new"
         if not door.exists():
             shutil.rmtree(new, ignore_errors=True)
-            _make(new, self._user, first_id)
+            _make(new, self._user, group)
             new.rename(door)
         return door / "lxd"
 
@@ -47,7 +47,7 @@ class GuestDoors:
         return {path.name for path in self._root.iterdir() if not path.name.startswith(".")}
 
 
-def _make(door: Path, user: str, first_id: int) -> None:
+def _make(door: Path, user: str, group: int) -> None:
     inner = door / "lxd"
     inner.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as held:
@@ -57,4 +57,4 @@ def _make(door: Path, user: str, first_id: int) -> None:
     shutil.chown(inner, user)
     door.chmod(0o710)
     shutil.chown(door, user)
-    os.chown(door, -1, first_id)
+    os.chown(door, -1, group)

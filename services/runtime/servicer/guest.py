@@ -24,8 +24,7 @@ class GuestServicer(rpc.GuestServiceServicer):
         message = pb.GetGuestResponse(
             project=guest.instance.project,
             name=guest.instance.name,
-            first_id=idmaps.of(guest.instance).root[0],
-            ids=guest.instance.idmap_size,
+            root_uid=idmaps.of(guest.instance).root[0],
             allowed=guest.allowed,
             may_export_images=guest.may_export_images,
             state=_STATES.get(guest.state, pb.GUEST_STATE_UNSPECIFIED),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass, field, replace
 
 from core.configkeys.instance import INSTANCE
@@ -15,12 +16,14 @@ from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from core.units import parse_bool
-from services.runtime.domain import expand
+from services.runtime.domain import cloudinit, expand
+from services.runtime.domain.cloudinit import INSTANCE_ID
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import forget
+from services.runtime.usecases.volatile import awaiting
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,9 @@ class Changes:
     async def _seed(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
         await self._tell_name(instance, observed)
-        self._claims.settle(ctx, ctx.txn, replace(observed, name=instance.name), status=ctx.input["before"])
+        volatile = awaiting(observed.volatile, "rename") | {INSTANCE_ID: str(uuid.uuid4())}
+        renamed = replace(observed, name=instance.name, volatile=volatile)
+        self._claims.settle(ctx, ctx.txn, renamed, status=ctx.input["before"])
         ctx.txn.emit(ctx.event("instance-renamed", "instances", instance.name, old_name=ctx.input["name"]))
 
     async def _tell_name(self, instance: Instance, observed: InstanceObserved) -> None:
@@ -147,7 +152,10 @@ class Changes:
 
     async def _apply(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
-        self._claims.settle(ctx, ctx.txn, await self._tell(instance, observed))
+        told = await self._tell(instance, observed)
+        if cloudinit.is_new(self._host.expanded(_old(ctx)), self._host.expanded(instance)):
+            told = replace(told, volatile={**told.volatile, INSTANCE_ID: str(uuid.uuid4())})
+        self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
 
     async def _tell(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:

@@ -22,6 +22,7 @@ from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain import expand, idmaps
+from services.runtime.domain.cloudinit import INSTANCE_ID
 from services.runtime.domain.words import two_words
 from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
@@ -29,7 +30,7 @@ from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import FoundImage
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import Power, forget
-from services.runtime.usecases.volatile import with_nics
+from services.runtime.usecases.volatile import APPLY_TEMPLATE, with_nics
 
 KIND = "instance.create"
 _ATTEMPTS = 16
@@ -162,9 +163,10 @@ class Create:
         }
         volatile = {
             **asked,
+            APPLY_TEMPLATE: "create",
             "volatile.uuid": instance.id,
             "volatile.base_image": instance.image,
-            "volatile.cloud-init.instance-id": str(uuid.uuid4()),
+            INSTANCE_ID: str(uuid.uuid4()),
             **ids.volatile(instance, self._host.expanded(instance).config),
             "volatile.last_state.idmap": "[]",
             "volatile.last_state.power": "STOPPED",

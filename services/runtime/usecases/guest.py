@@ -20,12 +20,12 @@ from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from core.units import parse_bool
+from services.runtime.domain.cloudinit import INSTANCE_ID
 from services.runtime.domain.guest import Change, changes
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.host import Host, has_guest_api
 from services.runtime.usecases.volatile import READY
 
-_CLOUD_INIT_ID = "volatile.cloud-init.instance-id"
 _MOST_LISTENERS = 8
 _MOST_WAITING = 256
 _TRIES, _PAUSE_S = 100, 0.05
@@ -62,7 +62,7 @@ class Guests:
             allowed=has_guest_api(expanded.config),
             may_export_images=parse_bool(expanded.config.get("security.devlxd.images") or "false"),
             state=volatile.get(READY, ""),
-            cloud_init_id=volatile.get(_CLOUD_INIT_ID, ""),
+            cloud_init_id=volatile.get(INSTANCE_ID, ""),
             config={key: value for key, value in expanded.config.items() if of_guest(key)},
             devices={name: _with_hwaddr(name, d, volatile) for name, d in expanded.devices.items()},
             image_project=self._store.home_of(instance.project, "images"),

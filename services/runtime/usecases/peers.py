@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.runtime.ports import NicPlan
 
@@ -24,12 +24,39 @@ class PreparedImage:
     rootfs_dir: str
 
 
+@dataclass(frozen=True)
+class About:
+    """What an instance has beside its root: metadata.yaml as parsed, templates by file name."""
+
+    metadata: dict[str, Any] = field(default_factory=dict)
+    templates: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One template to be rendered for one path."""
+
+    path: str
+    name: str
+    source: bytes
+    trigger: str
+    properties: dict[str, str]
+
+
 class Images(Protocol):
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage: ...
 
     async def match(self, project: str, properties: Mapping[str, str]) -> FoundImage | None: ...
 
     async def prepare(self, project: str, fingerprint: str) -> PreparedImage: ...
+
+    async def about(self, project: str, fingerprint: str, base_dir: str) -> About:
+        """Return what came with the root in folder *base_dir* of a base; "" for an image's own root."""
+        ...
+
+    async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
+        """Return the texts, in order. Raises: Invalid, naming the template that is wrong."""
+        ...
 
 
 class Networks(Protocol):

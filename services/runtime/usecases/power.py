@@ -20,7 +20,8 @@ from services.runtime.store import RuntimeStore
 from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.volatile import READY, when_down, with_nics
+from services.runtime.usecases.templates import Templates
+from services.runtime.usecases.volatile import APPLY_TEMPLATE, READY, when_down, with_nics
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
@@ -36,8 +37,9 @@ _POSSIBLE = {
 
 
 class Power:
-    def __init__(self, host: Host, claims: Claims, watch: Watch, member: str) -> None:
+    def __init__(self, host: Host, claims: Claims, watch: Watch, templates: Templates, member: str) -> None:
         self._host = host
+        self._templates = templates
         self._claims = claims
         self._watch = watch
         self._member = member
@@ -100,6 +102,8 @@ class Power:
         nics, rootfs = await asyncio.gather(
             self._host.reserve(instance, observed, at_rest=False), self._host.mount(instance)
         )
+        if not self._host.engine.pid(instance.id):
+            await self._templates.apply(instance, observed.volatile, rootfs)
         pid = await self._host.start(instance, rootfs, nics)
         shown = idmaps.shown(idmaps.of(instance))
         volatile = {
@@ -110,6 +114,7 @@ class Power:
             "volatile.last_state.power": "RUNNING",
         }
         volatile.pop(READY, None)
+        volatile.pop(APPLY_TEMPLATE, None)
         self._watch.follow(instance.id)
         return replace(observed, status="running", pid=pid, last_used_at=time.time(), volatile=volatile)
 

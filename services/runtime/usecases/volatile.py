@@ -9,6 +9,8 @@ from services.runtime.ports import NicPlan
 
 READY = "volatile.last_state.ready"
 """What the guest said of itself since it was started, true or false."""
+APPLY_TEMPLATE = "volatile.apply_template"
+"""What the next start renders templates for: create, copy or rename."""
 _OF_NIC = re.compile(
     r"volatile\.(?P<device>.+?)\.(?:hwaddr|host_name|name|last_state\.(?:created|hwaddr|mtu))"
 )
@@ -54,3 +56,8 @@ def device_of(volatile: Mapping[str, str], interface: str) -> str:
 def hwaddrs_of(volatile: Mapping[str, str]) -> dict[str, str]:
     """Return the keys that name MAC addresses."""
     return {k: v for k, v in volatile.items() if _OF_NIC.fullmatch(k) and k.endswith(".hwaddr")}
+
+
+def awaiting(volatile: Mapping[str, str], trigger: str) -> dict[str, str]:
+    """Return *volatile* with templates of *trigger* due at the next start, unless some are already."""
+    return {APPLY_TEMPLATE: trigger, **volatile}

@@ -15,12 +15,14 @@ from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Change, Resync, Txn
 from services.runtime.store import RuntimeStore
+from services.runtime.usecases.abouts import AboutInstances
 from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create, Source, Wanted
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import Power
+from services.runtime.usecases.templates import Templates
 from services.runtime.usecases.watch import Watch
 from tests.fakes import runtime_host as fakes
 
@@ -92,7 +94,8 @@ async def world() -> AsyncIterator[World]:
     )  # fmt: skip
     runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
     claims = Claims(store, runner)
-    power = Power(host, claims, watch, MEMBER)
+    templates = Templates(host, AboutInstances(host, fakes.FakeBeside()), fakes.FakePlanting())
+    power = Power(host, claims, watch, templates, MEMBER)
     policy = Policy(host, MEMBER)
     create, changes = Create(host, policy, claims, power, MEMBER), Changes(host, policy, claims, MEMBER)
     yield World(host, runner, create, power, changes, engine, networks, driver, late)

@@ -1,0 +1,104 @@
+"""Metadata and templates of instances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from core.errors import Invalid, NotFound
+from core.templates import MOST_TEMPLATE_BYTES, is_template_name
+from gateway.lxd import envelope, etag, feed
+from gateway.lxd import request as req
+from protos.podium.runtime.v1 import about_pb2 as pb
+
+_NONE: dict[str, Any] = {
+    "architecture": "",
+    "creation_date": 0,
+    "expiry_date": 0,
+    "properties": None,
+    "templates": None,
+}
+
+
+async def _about(request: web.Request) -> Any:
+    message = pb.GetInstanceAboutRequest(project=req.project(request), name=req.name(request))
+    return await req.backend(request).abouts.GetInstanceAbout(message)
+
+
+async def _metadata(request: web.Request) -> dict[str, Any]:
+    about = await _about(request)
+    return {**_NONE, **orjson.loads(about.metadata_json or "{}")}
+
+
+async def get_metadata(request: web.Request) -> web.Response:
+    metadata = await _metadata(request)
+    feed.announce(request, "instance-metadata-retrieved")
+    return envelope.sync(metadata, etag=etag.of(metadata))
+
+
+async def put_metadata(request: web.Request) -> web.Response:
+    return await _set(request, merge=False)
+
+
+async def patch_metadata(request: web.Request) -> web.Response:
+    return await _set(request, merge=True)
+
+
+async def _set(request: web.Request, *, merge: bool) -> web.Response:
+    data = await req.body(request)
+    etag.check(request, etag.of(await _metadata(request)))
+    message = pb.SetInstanceMetadataRequest(
+        project=req.project(request),
+        name=req.name(request),
+        metadata_json=orjson.dumps(data).decode(),
+        merge=merge,
+    )
+    await req.backend(request).abouts.SetInstanceMetadata(message)
+    feed.announce(request, "instance-metadata-updated")
+    return envelope.empty()
+
+
+async def get_templates(request: web.Request) -> web.Response:
+    """List the templates, or show the one that is named."""
+    templates = (await _about(request)).templates
+    if not request.query.get("path"):
+        return envelope.sync(sorted(templates))
+    name = _name(request)
+    if name not in templates:
+        raise NotFound("NO_TEMPLATE", f'Template "{name}" not found', about=name)
+    feed.announce(request, "instance-metadata-template-retrieved", path=name)
+    headers = {"Content-Disposition": f'inline;filename="{name.encode("ascii", "replace").decode()}"'}
+    return web.Response(body=templates[name], content_type="application/octet-stream", headers=headers)
+
+
+async def post_template(request: web.Request) -> web.Response:
+    name, content = _name(request), bytearray()
+    async for chunk in req.chunks(request, 1 << 16):
+        content += chunk
+        if len(content) > MOST_TEMPLATE_BYTES:
+            raise Invalid("TEMPLATE_TOO_LARGE", f"A template may have {MOST_TEMPLATE_BYTES >> 10} KiB")
+    message = pb.WriteTemplateRequest(
+        project=req.project(request), name=req.name(request), template=name, content=bytes(content)
+    )
+    await req.backend(request).abouts.WriteTemplate(message)
+    feed.announce(request, "instance-metadata-template-created", path=name)
+    return envelope.empty()
+
+
+async def delete_template(request: web.Request) -> web.Response:
+    name = _name(request)
+    message = pb.DeleteTemplateRequest(project=req.project(request), name=req.name(request), template=name)
+    await req.backend(request).abouts.DeleteTemplate(message)
+    feed.announce(request, "instance-metadata-template-deleted", path=name)
+    return envelope.empty()
+
+
+def _name(request: web.Request) -> str:
+    name = request.query.get("path", "")
+    if not name:
+        raise Invalid("NO_PATH", "missing path argument")
+    if not is_template_name(name):
+        raise Invalid("BAD_TEMPLATE_NAME", "Invalid template filename", about=name[:64])
+    return name

@@ -1,0 +1,30 @@
+"""The gRPC face of what came with images, and of rendering: convert, call, convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from protos.podium.image.v1 import about_pb2 as pb
+from protos.podium.image.v1 import about_pb2_grpc as rpc
+from services.image.templates.runner import Job, TemplateRunner
+from services.image.usecases.about import Abouts
+
+
+class AboutServicer(rpc.AboutServiceServicer):
+    def __init__(self, abouts: Abouts, templates: TemplateRunner) -> None:
+        self._abouts = abouts
+        self._templates = templates
+
+    async def GetAbout(self, request: pb.GetAboutRequest, context: Any) -> pb.GetAboutResponse:
+        about = await self._abouts.of(request.fingerprint, request.base_dir)
+        metadata = orjson.dumps(about.metadata).decode() if about.metadata else ""
+        return pb.GetAboutResponse(metadata_json=metadata, templates=about.templates)
+
+    async def RenderTemplates(
+        self, request: pb.RenderTemplatesRequest, context: Any
+    ) -> pb.RenderTemplatesResponse:
+        jobs = [Job(j.path, j.name, j.source, j.trigger, dict(j.properties)) for j in request.jobs]
+        texts = await self._templates.render(orjson.loads(request.context_json or "{}"), jobs)
+        return pb.RenderTemplatesResponse(texts=texts)
