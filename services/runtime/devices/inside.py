@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from services.runtime.kernel import mountapi
@@ -21,6 +22,7 @@ from services.runtime.kernel.beneath import open_beneath
 T = TypeVar("T")
 _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
 _libc = ctypes.CDLL(None, use_errno=True)
+_PASSAGE, _INNER = "/dev/.podium", "passage"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -40,6 +42,70 @@ def attach(guest: int, owner: tuple[int, int], tree: int, path: str) -> None:
             os.close(target)
 
     _inside(guest, work)
+
+
+def attach_locked(guest: int, base: int, tree: int, path: str, folder: Path) -> None:
+    """Do the same with a mount whose flags the guest's root cannot change, as read-only ones need it.
+
+    The kernel locks the flags of what propagates into a mount namespace of other owners, so *tree* goes
+    through *folder*: an empty folder of the host's that guests may not enter. Source: mount_namespaces(7).
+    """
+    with ThreadPoolExecutor(1) as alone:
+        alone.submit(_attach_locked, guest, base, tree, path, folder).result()
+
+
+def _attach_locked(guest: int, base: int, tree: int, path: str, folder: Path) -> None:
+    is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
+    inner = folder / _INNER
+    inner.mkdir() if is_folder else inner.touch()
+    with mountapi.descriptors() as fds:
+        fds.append(os.open("/proc", _FOLDER))
+        # A namespace of our own, which ends with this thread: nothing of this is seen by the host.
+        if _libc.unshare(_CLONE_NEWNS):
+            raise _error()
+        mountapi.make_private()
+        fds.append(os.open("thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fds[0]))
+        fds.append(mountapi.open_tree(folder))
+        mountapi.set_attributes(fds[2], propagation="shared")
+        fds.append(os.open(folder, _FOLDER))
+        mountapi.move(fds[2], fds[3])
+        fds.append(mountapi.open_tree(folder))
+        mountapi.set_attributes(fds[4], propagation="slave")
+        fds.append(os.open(inner, os.O_PATH | os.O_CLOEXEC))
+        fds.append(os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest))
+        _pass_through(fds, base, tree, path, is_folder=is_folder)
+
+
+def _pass_through(fds: list[int], base: int, tree: int, path: str, *, is_folder: bool) -> None:
+    proc, own, _, _, passage, inner, theirs = fds
+    _join(theirs)
+    fds.append(os.open("/", _FOLDER))
+    with __as(*owner):
+        fds.append(_target(fds[-1], path, is_folder=is_folder))
+        fds.append(_target(fds[-2], _PASSAGE, is_folder=True))
+    target = fds[-2]
+    mountapi.move(passage, fds[-1])
+    try:
+        # Guests share their mounts (systemd does), which made it shared; nothing moves out of such a one.
+        mountapi.set_attributes(passage, propagation="slave")
+        _join(own)
+        mountapi.move(tree, inner)
+        _join(theirs)
+        fds.append(mountapi.open_place(passage, _INNER))
+        mountapi.move(fds[-1], target)
+    finally:
+        _join(theirs)
+        mountapi.unmount_place(proc, passage)
+
+
+def _join(namespace: int) -> None:
+    if _libc.setns(namespace, _CLONE_NEWNS):
+        raise _error()
+
+
+def _error() -> OSError:
+    error = ctypes.get_errno()
+    return OSError(error, os.strerror(error))
 
 
 def detach(guest: int, path: str, source: tuple[int, int]) -> None:
@@ -149,8 +215,8 @@ def _enter(guest: int, work: Callable[[int, int], T]) -> T:
         # /proc inside tells of the guest's processes; ours is found through the host's.
         fds.append(os.open("/proc", _FOLDER))
         fds.append(os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest))
-        if _libc.unshare(_CLONE_FS) or _libc.setns(fds[1], _CLONE_NEWNS):
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error))
+        if _libc.unshare(_CLONE_FS):
+            raise _error()
+        _join(fds[1])
         fds.append(os.open("/", _FOLDER))
         return work(fds[2], fds[0])

@@ -91,9 +91,10 @@ class _Work:
         try:
             self._allow(plan.rules)
             for number, node in enumerate(plan.nodes):
-                self._bind(Bind(str(self._make(folder / f"node{number}", node)), node.path))
-            for bind in plan.binds:
-                self._bind(bind)
+                source = self._make(folder / f"node{number}", node)
+                self._bind(plan.device, number, Bind(str(source), node.path))
+            for number, bind in enumerate(plan.binds):
+                self._bind(plan.device, number, bind)
         except BaseException as exc:
             self.unplug(plan, set())
             if isinstance(exc, (OSError, Invalid)):
@@ -128,7 +129,7 @@ class _Work:
         os.chmod(path, node.mode)
         return path
 
-    def _bind(self, bind: Bind) -> None:
+    def _bind(self, device: str, number: int, bind: Bind) -> None:
         tree = mountapi.open_tree(Path(bind.source), recursive=bind.recursive)
         try:
             if bind.read_only or bind.propagation:
@@ -137,7 +138,12 @@ class _Work:
                 )
             if bind.shifted:
                 self._shift(tree, recursive=bind.recursive)
-            inside.attach(self._process, self._guest.idmap.root, tree, bind.path)
+            if bind.read_only:
+                passage = self._ledger.folder(device) / f"passage{number}"
+                passage.mkdir(mode=0o700)
+                inside.attach_locked(self._process, self._guest.idmap.root, tree, bind.path, passage)
+            else:
+                inside.attach(self._process, self._guest.idmap.root, tree, bind.path)
         finally:
             os.close(tree)
 

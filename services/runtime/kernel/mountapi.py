@@ -26,7 +26,7 @@ _ATTR_IDMAP = 0x100000
 _SET_STRING, _SET_FD, _CMD_CREATE = 1, 5, 6
 _ATTR_READ_ONLY, _ATTR_NO_SUID_DEV_EXEC = 0x1, 0xE
 _MNT_DETACH = 2
-_RECURSIVE = 0x8000
+_RECURSIVE, _REC = 0x8000, 0x4000
 _MOVE_TO_EMPTY_PATH = 0x40
 _ATTR_RDONLY = 1
 _STATX_ATTR_MOUNT_ROOT = 0x2000
@@ -116,6 +116,19 @@ def open_tree(path: Path, *, recursive: bool = False) -> int:
     """Return a descriptor of a detached copy of the mount at *path*, or of a part of it."""
     flags = _CLONE | _CLOEXEC | (_RECURSIVE if recursive else 0)
     return _call(_OPEN_TREE, ctypes.c_int(_AT_FDCWD), _text(str(path)), ctypes.c_uint(flags))
+
+
+def open_place(tree: int, name: str) -> int:
+    """Return a descriptor of what is mounted at *name* below *tree*, ready to be moved."""
+    flags = ctypes.c_uint(_CLOEXEC)
+    return _call(_OPEN_TREE, ctypes.c_int(tree), _text(name), flags)
+
+
+def make_private() -> None:
+    """Let nothing that the calling thread mounts or unmounts from now on reach another namespace."""
+    if _libc.mount(None, b"/", None, _REC | _PROPAGATIONS["private"], None):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
 def set_attributes(
