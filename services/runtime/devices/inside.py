@@ -34,7 +34,7 @@ def attach(guest: int, owner: tuple[int, int], tree: int, path: str) -> None:
     is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
 
     def work(root: int, proc: int) -> None:
-        with _as(*owner):
+        with acting_as(*owner):
             target = _target(root, path, is_folder=is_folder)
         try:
             mountapi.move(tree, target)
@@ -44,17 +44,17 @@ def attach(guest: int, owner: tuple[int, int], tree: int, path: str) -> None:
     _inside(guest, work)
 
 
-def attach_locked(guest: int, base: int, tree: int, path: str, folder: Path) -> None:
+def attach_locked(guest: int, owner: tuple[int, int], tree: int, path: str, folder: Path) -> None:
     """Do the same with a mount whose flags the guest's root cannot change, as read-only ones need it.
 
     The kernel locks the flags of what propagates into a mount namespace of other owners, so *tree* goes
     through *folder*: an empty folder of the host's that guests may not enter. Source: mount_namespaces(7).
     """
     with ThreadPoolExecutor(1) as alone:
-        alone.submit(_attach_locked, guest, base, tree, path, folder).result()
+        alone.submit(_attach_locked, guest, owner, tree, path, folder).result()
 
 
-def _attach_locked(guest: int, base: int, tree: int, path: str, folder: Path) -> None:
+def _attach_locked(guest: int, owner: tuple[int, int], tree: int, path: str, folder: Path) -> None:
     is_folder = stat.S_ISDIR(os.fstat(tree).st_mode)
     inner = folder / _INNER
     inner.mkdir() if is_folder else inner.touch()
@@ -73,14 +73,14 @@ def _attach_locked(guest: int, base: int, tree: int, path: str, folder: Path) ->
         mountapi.set_attributes(fds[4], propagation="slave")
         fds.append(os.open(inner, os.O_PATH | os.O_CLOEXEC))
         fds.append(os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest))
-        _pass_through(fds, base, tree, path, is_folder=is_folder)
+        _pass_through(fds, owner, tree, path, is_folder=is_folder)
 
 
-def _pass_through(fds: list[int], base: int, tree: int, path: str, *, is_folder: bool) -> None:
+def _pass_through(fds: list[int], owner: tuple[int, int], tree: int, path: str, *, is_folder: bool) -> None:
     proc, own, _, _, passage, inner, theirs = fds
     _join(theirs)
     fds.append(os.open("/", _FOLDER))
-    with __as(*owner):
+    with acting_as(*owner):
         fds.append(_target(fds[-1], path, is_folder=is_folder))
         fds.append(_target(fds[-2], _PASSAGE, is_folder=True))
     target = fds[-2]
@@ -106,6 +106,11 @@ def _join(namespace: int) -> None:
 def _error() -> OSError:
     error = ctypes.get_errno()
     return OSError(error, os.strerror(error))
+
+
+def within(guest: int, work: Callable[[int], T]) -> T:
+    """Return what *work* does with a descriptor of the guest's root, inside its mount namespace."""
+    return _inside(guest, lambda root, proc: work(root))
 
 
 def detach(guest: int, path: str, source: tuple[int, int]) -> None:
@@ -193,7 +198,7 @@ def _make_folder(root: int, above: str, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _as(uid: int, gid: int) -> Iterator[None]:
+def acting_as(uid: int, gid: int) -> Iterator[None]:
     """Make files as the guest's root: the host's has no name in a file system of the guest."""
     # Of this thread only, unlike os.seteuid.
     _libc.setfsgid(gid)

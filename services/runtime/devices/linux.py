@@ -12,15 +12,16 @@ from pathlib import Path
 
 from core.errors import Invalid
 from core.logs import get_logger
-from services.runtime.devices import inside
+from services.runtime.devices import forwards, inside
 from services.runtime.devices.ledger import Ledger
 from services.runtime.devices.rules import DeviceRules
-from services.runtime.domain.devices.plan import Bind, DevicePlan, Node, cannot_start
+from services.runtime.domain.devices.plan import Bind, DevicePlan, Forward, Node, cannot_start
 from services.runtime.kernel import mountapi
 from services.runtime.kernel.processes import open_guest
 from services.runtime.ports import Guest
 
 log = get_logger(__name__)
+_NO_GUEST = -1
 _TYPES = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}
 
 
@@ -38,14 +39,14 @@ class LinuxDevices:
             await asyncio.to_thread(self._ensure, guest, plans, starting)
 
     async def clear(self, id: str) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._instances / id / "devices", ignore_errors=True)
+        await asyncio.to_thread(_clear, self._instances / id / "devices")
         self._locks.pop(id, None)
 
     def _ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], starting: bool) -> None:
         ledger = Ledger(self._instances / guest.id / "devices")
-        has = ledger.whole()
+        has = {device: plan for device, plan in ledger.whole().items() if _lives(ledger, plan)}
         wanted = {plan.device: plan for plan in plans}
-        gone = [plan for plan in has.values() if wanted.get(plan.device) != plan]
+        gone = [plan for plan in ledger.whole().values() if wanted.get(plan.device) != has.get(plan.device)]
         gone += ledger.half().values()
         missing = [plan for plan in plans if has.get(plan.device) != plan]
         if not gone and not missing:
@@ -60,9 +61,23 @@ class LinuxDevices:
                 kept = {rule for other in has.values() if other not in gone for rule in other.rules}
                 work.unplug(plan, kept)
             for plan in missing:
-                work.plug(plan)
+                # What has a process is for an instance that runs.
+                if not (starting and plan.forward):
+                    work.plug(plan)
         finally:
             os.close(process)
+
+
+def _lives(ledger: Ledger, plan: DevicePlan) -> bool:
+    return plan.forward is None or forwards.is_alive(ledger.folder(plan.device))
+
+
+def _clear(folder: Path) -> None:
+    ledger = Ledger(folder)
+    for plan in (*ledger.whole().values(), *ledger.half().values()):
+        if plan.forward:
+            forwards.stop(plan.forward, ledger.folder(plan.device), _NO_GUEST)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Work:
@@ -95,6 +110,9 @@ class _Work:
                 self._bind(plan.device, number, Bind(str(source), node.path))
             for number, bind in enumerate(plan.binds):
                 self._bind(plan.device, number, bind)
+            if plan.forward:
+                label = f"podium-proxy {self._guest.project}/{self._guest.name}/{plan.device}"
+                self._forward(plan.forward, folder, label)
         except BaseException as exc:
             self.unplug(plan, set())
             if isinstance(exc, (OSError, Invalid)):
@@ -102,6 +120,13 @@ class _Work:
             raise
         self._ledger.done(plan.device)
         log.info("device_plugged", instance=self._guest.name, device=plan.device)
+
+    def _forward(self, forward: Forward, folder: Path, label: str) -> None:
+        try:
+            forwards.start(forward, folder, self._process, self._guest.idmap, label)
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+            raise OSError(f"Error occurred when starting proxy device: Error: {why}") from exc
 
     def unplug(self, plan: DevicePlan, kept: set[str]) -> None:
         """Take out what is there of *plan*; rules that other devices need are *kept*. Repeatable."""
@@ -112,6 +137,8 @@ class _Work:
             with contextlib.suppress(OSError, Invalid):
                 found = os.stat(source)
                 inside.detach(self._process, path, (found.st_dev, found.st_ino))
+        if plan.forward:
+            forwards.stop(plan.forward, folder, self._process)
         for rule in sorted(plan.rules - kept):
             self._rules.deny(self._guest.id, rule)
         self._ledger.forget(plan.device)

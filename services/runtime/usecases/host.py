@@ -185,6 +185,8 @@ class Host:
         self._need_modules(config)
         pid = await self.engine.start(plan, ready if devices else None)
         await self._plug_sides(instance.id, pid, nics)
+        if any(device.forward for device in devices):
+            await self._forwarded(instance, pid, devices)
         return pid
 
     def _door(self, instance: Instance, config: dict[str, str]) -> tuple[Mount, ...]:
@@ -208,6 +210,13 @@ class Host:
             raise WrongState(
                 "NO_MODULE", f"Failed to load kernel module '{missing[0]}': {why}", about=missing[0]
             )
+
+    async def _forwarded(self, instance: Instance, pid: int, devices: tuple[DevicePlan, ...]) -> None:
+        try:
+            await self.devices.ensure(_guest(instance, pid), devices)
+        except PodiumError:
+            await self.engine.kill(instance.id)
+            raise
 
     async def _plug_sides(self, id: str, pid: int, nics: tuple[NicPlan, ...]) -> None:
         """Have made what the engine does not make. It bounds traffic too; without it nothing must run."""

@@ -26,7 +26,3 @@ def plan_infiniband(device: str, options: Options, facts: Facts) -> DevicePlan:
     if not facts.has_interface(parent):
         raise cannot_start(device, f"Parent device '{parent}' doesn't exist")
     raise cannot_start(device, "InfiniBand devices are not available in this version")
-
-
-def plan_proxy(device: str, options: Options, facts: Facts) -> DevicePlan:
-    raise cannot_start(device, "Proxy devices are not available in this version")

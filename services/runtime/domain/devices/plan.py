@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from core.errors import WrongState
@@ -45,6 +45,32 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class End:
+    """One end of a forward. host: an address, a path, or "@name"; ports is empty for unix sockets.
+
+    is_inside: whether it lies in the guest. For unix sockets that listen, owner and mode are those of the
+    file; for those that connect, uid and gid say as whom. Ids are the guest's where it is inside.
+    """
+
+    protocol: str
+    host: str
+    ports: tuple[int, ...] = ()
+    is_inside: bool = False
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What arrives at *listen* goes to *connect*; its ports in order, or all to a single one."""
+
+    listen: End
+    connect: End
+    proxy_protocol: bool = False
+
+
+@dataclass(frozen=True)
 class DevicePlan:
     """All that plugging one device takes. Two equal plans are the same device: nothing is to be done.
 
@@ -54,7 +80,7 @@ class DevicePlan:
     device: str
     nodes: tuple[Node, ...] = ()
     binds: tuple[Bind, ...] = ()
-    forward: Mapping[str, str] = field(default_factory=dict)
+    forward: Forward | None = None
     watched: tuple[str, ...] = ()
     uevents: bool = False
 

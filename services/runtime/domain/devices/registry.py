@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from services.runtime.domain.devices import hotplug, others, unix
+from services.runtime.domain.devices import hotplug, others, proxy, unix
 from services.runtime.domain.devices.plan import DevicePlan, Facts, Options, Planner
 
 PLANNERS: dict[str, Planner] = {
@@ -14,7 +14,7 @@ PLANNERS: dict[str, Planner] = {
     "infiniband": others.plan_infiniband,
     "nic": others.plan_nothing,
     "none": others.plan_nothing,
-    "proxy": others.plan_proxy,
+    "proxy": proxy.plan,
     "tpm": others.plan_tpm,
     "unix-block": unix.plan,
     "unix-char": unix.plan,
