@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import WrongState
-from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, Node, rules_of
+from services.runtime.domain.devices.plan import DevicePlan, End, HostDevice, HostNode, Node, rules_of
 from services.runtime.domain.devices.registry import plan_devices
 from tests.fakes.runtime_host import FakeFacts
 
@@ -110,3 +110,11 @@ def test_what_needs_no_work_has_no_plan() -> None:
         "gone": {"type": "none"},
     }
     assert plan_devices(devices, _facts()) == ()
+
+
+def test_a_proxy_has_an_end_on_each_side() -> None:
+    options = {"type": "proxy", "listen": "unix:/run/x", "connect": "tcp:127.0.0.1:80", "bind": "instance"}
+    forward = _plan({**options, "uid": "5", "mode": "0600", "security.uid": "7"}).forward
+    assert forward
+    assert forward.listen == End("unix", "/run/x", (), True, 5, 0, 0o600)
+    assert (forward.connect.ports, forward.connect.is_inside, forward.connect.uid) == ((80,), False, 7)
