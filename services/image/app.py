@@ -34,7 +34,7 @@ async def main() -> None:
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
         abouts = Abouts(blobs, converter)
-        publish = Publish(store, roots, abouts, imports, images, runner)
+        publish = Publish(store, roots, imports, images, runner)
         service.at_end(imports.stop)
         await service.start(store)
         await service.start(runner)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.image.sources.recipe import Recipe
 
@@ -80,6 +81,14 @@ class Builder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class About:
+    """What came with a root. metadata: as parsed; templates: name of the file to its text."""
+
+    metadata: dict[str, Any] = field(default_factory=dict)
+    templates: dict[str, bytes] = field(default_factory=dict)
+
+
 class Roots(Protocol):
     """Root file systems of instances."""
 
@@ -97,4 +106,8 @@ class Roots(Protocol):
 
         Raises: NotFound, WrongState. Closing it early ends the packing.
         """
+        ...
+
+    async def about(self, project: str, name: str, snapshot: str) -> About:
+        """Return metadata and templates of an instance or a snapshot. Raises: NotFound."""
         ...

@@ -6,11 +6,15 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+import orjson
+
 from core.rpc.client import channel
 from core.settings import Settings
+from protos.podium.runtime.v1 import about_pb2 as about
+from protos.podium.runtime.v1 import about_pb2_grpc as about_rpc
 from protos.podium.runtime.v1 import transfer_pb2 as pb
 from protos.podium.runtime.v1 import transfer_pb2_grpc as rpc
-from services.image.ports import Tell
+from services.image.ports import About, Tell
 
 
 class RuntimeClient:
@@ -19,6 +23,7 @@ class RuntimeClient:
     def __init__(self, settings: Settings) -> None:
         self._channel = channel(settings, "runtime")
         self._stub: Any = rpc.TransferServiceStub(self._channel)
+        self._abouts: Any = about_rpc.InstanceAboutServiceStub(self._channel)
 
     async def pack(
         self,
@@ -38,6 +43,11 @@ class RuntimeClient:
                     yield message.chunk
                 else:
                     await tell(f"{message.packed_bytes / 1e6:.2f}MB")
+
+    async def about(self, project: str, name: str, snapshot: str) -> About:
+        request = about.GetInstanceAboutRequest(project=project, name=name, snapshot=snapshot)
+        answer = await self._abouts.GetInstanceAbout(request)
+        return About(orjson.loads(answer.metadata_json or "{}"), dict(answer.templates))
 
     async def close(self) -> None:
         await self._channel.close()

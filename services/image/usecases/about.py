@@ -5,24 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from core.errors import Invalid
 from core.templates import MOST_TEMPLATE_BYTES
 from services.image.domain import metadata as meta
-from services.image.ports import Blobs, Converter
+from services.image.ports import About, Blobs, Converter
 
 _ALL_MAX = 8 << 20
-
-
-@dataclass(frozen=True)
-class About:
-    """metadata as parsed; templates: name of the file to its text."""
-
-    metadata: dict[str, Any] = field(default_factory=dict)
-    templates: dict[str, bytes] = field(default_factory=dict)
 
 
 class Abouts:

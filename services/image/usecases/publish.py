@@ -20,9 +20,8 @@ from core.names import alias_name
 from core.operations.operation import SUCCEEDED, Context, Operation, Step, Story
 from core.operations.runner import Runner
 from core.records import Instance
-from services.image.ports import Roots
+from services.image.ports import About, Roots
 from services.image.store import ImageStore
-from services.image.usecases.about import About, Abouts
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
 
@@ -53,7 +52,6 @@ class Publish:
         self,
         store: ImageStore,
         roots: Roots,
-        abouts: Abouts,
         imports: Imports,
         images: Images,
         runner: Runner,
@@ -61,7 +59,6 @@ class Publish:
         self._store = store
         self._images = images
         self._roots = roots
-        self._abouts = abouts
         self._imports = imports
         self._runner = runner
         steps = (Step("pack", self._pack, self._take_back),)
@@ -104,7 +101,7 @@ class Publish:
             await ctx.progress(create_image_from_container_pack_progress=f"Image pack: {how_far}")
 
         source = await self._source(wanted)
-        about = await self._abouts.of(source.image, source.base_dir)
+        about = await self._roots.about(wanted.instance_project, wanted.instance, wanted.snapshot)
         files = _files(about, source, wanted)
         compression = wanted.compression or _SPLIT
         is_split = compression == _SPLIT

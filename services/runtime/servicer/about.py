@@ -25,7 +25,11 @@ class InstanceAboutServicer(rpc.InstanceAboutServiceServicer):
     async def GetInstanceAbout(
         self, request: pb.GetInstanceAboutRequest, context: Any
     ) -> pb.GetInstanceAboutResponse:
-        about = await self._abouts.of(self._instance(request))
+        instance = self._instance(request)
+        if request.snapshot:
+            about = await self._abouts.of_snapshot(self._store.snapshot(instance, request.snapshot).record)
+        else:
+            about = await self._abouts.of(instance)
         metadata = orjson.dumps(about.metadata).decode() if about.metadata else ""
         return pb.GetInstanceAboutResponse(metadata_json=metadata, templates=about.templates)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.errors import Invalid, LimitReached, NotFound, Unsupported, WrongState
-from core.records import Instance
+from core.records import Instance, Snapshot
 from core.templates import (
     MOST_TEMPLATE_BYTES,
     MOST_TEMPLATES,
@@ -41,9 +41,14 @@ class AboutInstances:
         self._of_images: dict[tuple[str, str], About] = {}
         self._changing = asyncio.Lock()
 
-    async def of(self, instance: Instance, volume: Path | None = None) -> About:
-        """Return what *instance* has; *volume* where that is not the instance's own (a snapshot's)."""
-        folder = volume or await self._folder(instance)
+    async def of(self, instance: Instance) -> About:
+        return await self._of(instance, instance.id)
+
+    async def of_snapshot(self, snapshot: Snapshot) -> About:
+        return await self._of(snapshot.instance, snapshot.id)
+
+    async def _of(self, instance: Instance, volume: str) -> About:
+        folder = self._folder(instance.pool, volume)
         own = await asyncio.to_thread(self._beside.read, folder) if folder else None
         return own or await self._of_image(instance)
 
@@ -59,9 +64,9 @@ class AboutInstances:
                 self._of_images.pop(next(iter(self._of_images)))
         return self._of_images[key]
 
-    async def _folder(self, instance: Instance) -> Path | None:
+    def _folder(self, pool: str, volume: str) -> Path | None:
         with suppress(NotFound, Unsupported):
-            return self._host.driver_of(instance.pool).volume(instance.pool, instance.id)
+            return self._host.driver_of(pool).volume(pool, volume)
         return None
 
     async def set_metadata(self, instance: Instance, wanted: dict[str, Any], *, merge: bool) -> None:
@@ -97,7 +102,7 @@ class AboutInstances:
         async with self._changing:
             about = changed(await self.of(instance))
             _check_size(about)
-            folder = await self._folder(instance)
+            folder = self._folder(instance.pool, instance.id)
             if folder is None:
                 raise WrongState(
                     "NO_VOLUME", "The instance has no volume to keep this in", about=instance.name
