@@ -15,7 +15,7 @@ from core.records import (
     Volume,
     Warning,
 )
-from core.state import keys
+from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.repository import Repository
 from core.state.store import Store
@@ -66,6 +66,12 @@ class ClusterStore:
     async def stop(self) -> None:
         for cache in self.caches():
             await cache.stop()
+
+    async def network_types(self) -> dict[str, str]:
+        """Return the types of managed networks by name, with those that were made just now."""
+        found = await self.store.list(keys.NETWORKS)
+        networks = [codec.decode(Network, kv.value) for kv in found.kvs]
+        return {network.name: network.type for network in networks}
 
     def instance_records(self) -> list[Instance]:
         return [entry.record for entry in self.instances.entries()]

@@ -76,7 +76,10 @@ class Host(Protocol):
         ...
 
     async def ensure_parent(self, nic: NicReservation) -> None:
-        """Make what *nic* hangs on, if that is a VLAN of an interface. Raises: WrongState."""
+        """Make what *nic* hangs on, if that is a VLAN of an interface.
+
+        Raises: WrongState, also when this kernel has no NICs of its type.
+        """
         ...
 
     async def unplug(self, nic: NicReservation) -> None:

@@ -20,7 +20,8 @@ from services.runtime.domain.idmaps import IdMap
 class NicPlan:
     """A NIC as the network service decided it. An mtu of 0 is that of what it hangs on.
 
-    addresses, with prefix, and gateways are those that a routed one has inside. host_side: it is to be
+    addresses, with prefix, and gateways ("ipv4" or "ipv6" to address or "dev") are what a routed or
+    ipvlan one has inside. host_side: it is to be
     plugged also when the engine made it. volatile: what the instance's keys tell of it while it runs.
     """
 
@@ -33,7 +34,8 @@ class NicPlan:
     nictype: str = "bridged"
     parent: str = ""
     addresses: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
+    gateways: Mapping[str, str] = field(default_factory=dict)
+    mode: str = ""
     host_side: bool = False
     volatile: Mapping[str, str] = field(default_factory=dict)
 

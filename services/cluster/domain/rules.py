@@ -31,13 +31,13 @@ def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:
     return [reference("instances", i.project, i.name) for i in instances if profile.name in i.profiles]
 
 
-def checked_profile(profile: Profile) -> Profile:
-    """Return *profile* without empty keys. Raises: Invalid."""
+def checked_profile(profile: Profile, networks: Mapping[str, str] | None = None) -> Profile:
+    """Return *profile* without empty keys. *networks*: managed ones with their type. Raises: Invalid."""
     config = without_empty(profile.config)
     check_profile(config)
     if len(profile.devices) > _MAX_DEVICES:
         raise Invalid("TOO_MANY_DEVICES", f"At most {_MAX_DEVICES} devices are allowed")
-    check_devices(profile.devices)
+    check_devices(profile.devices, networks)
     return Profile(profile.project, profile.name, profile.description, config, profile.devices)
 
 

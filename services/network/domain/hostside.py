@@ -66,16 +66,17 @@ def is_needed(nic: NicReservation) -> bool:
 
 
 def addresses_of(nic: NicReservation, version: str) -> list[str]:
-    """Return what a routed NIC has inside."""
-    text = nic.options.get(f"{version}.address", "") if nic.nictype == keys.ROUTED else ""
+    """Return what a routed or ipvlan NIC has inside."""
+    is_fixed = nic.nictype in (keys.ROUTED, keys.IPVLAN)
+    text = nic.options.get(f"{version}.address", "") if is_fixed else ""
     return keys.items(text) if text else []
 
 
 def gateway_of(nic: NicReservation, version: str) -> str:
-    """Return the router that a routed NIC's guest has; empty when it is told none."""
+    """Return the router that the guest of such a NIC has, "dev" for the link itself; empty for none."""
     if not addresses_of(nic, version) or nic.options.get(f"{version}.gateway", "auto") != "auto":
         return ""
-    return _host_address(nic, version)
+    return "dev" if nic.nictype == keys.IPVLAN else _host_address(nic, version)
 
 
 def wants_probe(nic: NicReservation, version: str) -> bool:

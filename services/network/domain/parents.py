@@ -32,8 +32,6 @@ def found(nic: NicReservation, links: Mapping[str, Link]) -> NicReservation:
         raise not_started(nic, f'Parent device "{parent}" is not a bridge')
     if nic.nictype == keys.SRIOV:
         raise not_started(nic, f'Parent device "{parent}" doesn\'t support SR-IOV')
-    if nic.nictype == keys.IPVLAN:
-        raise not_started(nic, "This kernel has no ipvlan (CONFIG_IPVLAN); use macvlan or routed")
     if nic.nictype != keys.PHYSICAL:
         return nic
     return replace(nic, taken={"index": str(link.index), "hwaddr": link.hwaddr, "mtu": str(link.mtu)})

@@ -10,7 +10,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import TypeVar
 
-from core.configkeys.nic import ROUTED
+from core.configkeys.nic import IPVLAN, ROUTED
 from core.records import Network, NicReservation
 from services.network.domain import render
 from services.network.domain.bridge import plan_bridge
@@ -145,6 +145,8 @@ class LinuxHost:
     async def ensure_parent(self, nic: NicReservation) -> None:
         if nic.vlan:
             await self._netlink(lambda links: links.plugs.ensure_vlan(nic))
+        if nic.nictype == IPVLAN:
+            await self._netlink(lambda links: links.plugs.refuse_ipvlan(nic))
 
     async def remove_unused(self) -> None:
         await self._netlink(lambda links: links.plugs.remove_unused_shapers())

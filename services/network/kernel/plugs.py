@@ -27,6 +27,8 @@ IFF_UP = 1
 _VETHS = (keys.BRIDGED, keys.P2P, keys.ROUTED)
 # Source: include/uapi/linux/rtnetlink.h, RTPROT_BOOT and RT_SCOPE_LINK; a bridge's own are RTPROT_STATIC.
 _BOOT, _LINK_SCOPE, _MAIN = 3, 253, 254
+# Source: include/uapi/linux/if_bridge.h, BRIDGE_VLAN_INFO_PVID and BRIDGE_VLAN_INFO_UNTAGGED.
+_UNTAGGED = 2 | 4
 _SYS = Path("/sys/class/net")
 
 
@@ -47,6 +49,8 @@ class Plugs:
             return made
         if nic.nictype == keys.MACVLAN:
             return self._ensure_macvlan(nic, pid)
+        if nic.nictype == keys.IPVLAN:
+            return False  # made by the engine only: the instance must not run when one is added
         return self._ensure_given(nic, pid)
 
     def remove(self, nic: NicReservation, links: list[Link]) -> None:
@@ -195,6 +199,18 @@ class Plugs:
             text = f'Failed to create VLAN interface "{name}" on "{nic.parent}": {why}'
             raise parents.not_started(nic, text) from exc
 
+    def refuse_ipvlan(self, nic: NicReservation) -> None:
+        """Raises: WrongState unless the kernel makes one, which is taken away at once."""
+        name = nic.host_name.replace("veth", "ipv", 1)
+        try:
+            self._ip.link("add", ifname=name, kind="ipvlan", link=self._parent_of(nic))
+        except NetlinkError as exc:
+            if exc.code != errno.EOPNOTSUPP:
+                return  # others are there already, in another mode: the engine says what is wrong with that
+            why = "this kernel has no ipvlan (CONFIG_IPVLAN); use macvlan or routed"
+            raise parents.not_started(nic, why) from exc
+        self._ip.link("del", index=_index(name))
+
     def _add(self, nic: NicReservation, **what: Any) -> None:
         try:
             self._ip.link("add", **what)
@@ -205,7 +221,7 @@ class Plugs:
 
     def _ensure_side(self, side: HostSide, nic: NicReservation) -> None:
         if side.vlans:
-            self._refuse_vlans(nic)
+            self._ensure_vlans(side, nic)
         for address in side.addresses:
             self._ensure_address(address, nic)
         for route in side.routes:
@@ -215,10 +231,23 @@ class Plugs:
         if nic.nictype == keys.BRIDGED and (side.isolated or nic.host_side):
             self._ip.brport("set", index=_index(nic.host_name), isolated=int(side.isolated))
 
-    def _refuse_vlans(self, nic: NicReservation) -> None:
-        if not (_SYS / nic.bridge / "bridge" / "vlan_filtering").exists():
+    def _ensure_vlans(self, side: HostSide, nic: NicReservation) -> None:
+        """Let just these VLANs through; 1 is what a port of a bridge is born with."""
+        try:
+            status = (_SYS / nic.bridge / "bridge" / "vlan_filtering").read_text().strip()
+        except OSError:
             why = "this kernel's bridges know no VLANs (CONFIG_BRIDGE_VLAN_FILTERING)"
-            raise parents.not_started(nic, f'Failed getting bridge VLAN status for "{nic.bridge}": {why}')
+            text = f'Failed getting bridge VLAN status for "{nic.bridge}": {why}'
+            raise parents.not_started(nic, text) from None
+        if status != "1":
+            raise parents.not_started(nic, f'VLAN filtering is not enabled in parent bridge "{nic.bridge}"')
+        index = _index(nic.host_name)
+        if 1 not in {vlan.id for vlan in side.vlans}:
+            with contextlib.suppress(NetlinkError):
+                self._ip.vlan_filter("del", index=index, vlan_info={"vid": 1})
+        for vlan in side.vlans:
+            flags = _UNTAGGED if vlan.untagged else 0
+            self._ip.vlan_filter("add", index=index, vlan_info={"vid": vlan.id, "flags": flags})
 
     def _ensure_address(self, address: str, nic: NicReservation) -> None:
         interface, index = ip_interface(address), _index(nic.host_name)

@@ -180,7 +180,8 @@ def _plan(nic: NicReservation) -> pb.NicPlan:
     )
     for family, address, prefix in _addresses(nic):
         plan.addresses.add(family=family, address=address, prefix=prefix, scope="global")
-    plan.gateways.extend(g for version in ("ipv4", "ipv6") if (g := gateway_of(nic, version)))
+    plan.gateways.update({v: g for v in ("ipv4", "ipv6") if (g := gateway_of(nic, v))})
+    plan.mode = nic.options.get("mode") or "l3s"
     return plan
 
 

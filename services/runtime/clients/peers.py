@@ -125,7 +125,8 @@ def _plan(nic: Any) -> NicPlan:
         nictype=nic.nictype,
         parent=nic.parent,
         addresses=tuple(f"{a.address}/{a.prefix}" for a in nic.addresses),
-        gateways=tuple(nic.gateways),
+        gateways=dict(nic.gateways),
+        mode=nic.mode,
         host_side=nic.host_side,
         volatile=dict(nic.volatile),
     )

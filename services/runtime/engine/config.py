@@ -35,6 +35,8 @@ _NESTED = [
     f"lxc.mount.entry = {kind} dev/.lxc/{kind} {type} create=dir,optional 0 0"
     for kind, type in (("proc", "proc"), ("sys", "sysfs"))
 ]
+# What hangs on an interface of the host, or is one, by liblxc's name.
+_ON_PARENT = {"physical": "phys", "macvlan": "macvlan", "ipvlan": "ipvlan"}
 _LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime")
 _LXCFS_SYS = "sys/devices/system/cpu"
 
@@ -148,17 +150,26 @@ def _nic_lines(nics: tuple[NicPlan, ...]) -> list[str]:
 
 def _nic(nic: NicPlan) -> list[str]:
     lines = [f"name = {name(nic.name)}", "flags = up"]
-    if nic.nictype in ("physical", "macvlan"):
-        lines[:0] = ["type = phys" if nic.nictype == "physical" else "type = macvlan"]
-        lines += [f"link = {name(nic.parent)}"]
-        lines += ["macvlan.mode = bridge"] if nic.nictype == "macvlan" else []
+    if nic.nictype in _ON_PARENT:
+        lines[:0] = [f"type = {_ON_PARENT[nic.nictype]}"]
+        lines += [f"link = {name(nic.parent)}", *_mode(nic)]
     else:
         lines[:0] = ["type = veth"]
         lines += [f"link = {name(nic.bridge)}"] if nic.bridge else []
         lines += [f"veth.pair = {name(nic.host_name)}"]
     lines += [f"hwaddr = {value(nic.hwaddr)}"] if nic.hwaddr else []
     lines += [f"mtu = {int(nic.mtu)}"] if nic.mtu else []
-    if nic.nictype == "routed":
+    if nic.nictype in ("routed", "ipvlan"):
         lines += [f"ipv{4 + 2 * (':' in a)}.address = {value(a)}" for a in nic.addresses]
-        lines += [f"ipv{4 + 2 * (':' in g)}.gateway = {value(g)}" for g in nic.gateways]
+        lines += [f"{name(v)}.gateway = {value(g)}" for v, g in sorted(nic.gateways.items())]
     return lines
+
+
+def _mode(nic: NicPlan) -> list[str]:
+    if nic.nictype == "macvlan":
+        return ["macvlan.mode = bridge"]
+    if nic.nictype == "ipvlan":
+        return [f"ipvlan.mode = {name(nic.mode)}", "ipvlan.isolation = bridge"] + (
+            ["l2proxy = 1"] if nic.mode == "l3s" else []
+        )
+    return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.configkeys.instance import INSTANCE
-from core.configkeys.nic import MACVLAN, PHYSICAL
+from core.configkeys.nic import IPVLAN, MACVLAN, PHYSICAL
 from core.configkeys.values import parse_modules
 from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
@@ -37,7 +37,7 @@ from services.runtime.ports import (
 )
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.peers import Images, Networks
-from services.runtime.usecases.volatile import with_nics
+from services.runtime.usecases.volatile import plugged, with_nics
 
 log = get_logger(__name__)
 _INSIDE = (MACVLAN, PHYSICAL)
@@ -128,6 +128,7 @@ class Host:
             await self._take_out(instance, pid)
         nics = await self.reserve(instance, observed, at_rest=not is_up)
         if pid:
+            _refuse_cold(nics, plugged(observed.volatile))
             await self._keep_given(instance.id, pid, nics)
             if names := await self.networks.plug(instance.id, pid):
                 await asyncio.to_thread(self.guests.set_up, pid, names)
@@ -291,6 +292,13 @@ def has_guest_api(config: dict[str, str]) -> bool:
 
 def _guest(instance: Instance, pid: int) -> Guest:
     return Guest(instance.id, instance.project, instance.name, pid, idmaps.of(instance))
+
+
+def _refuse_cold(nics: tuple[NicPlan, ...], has: set[str]) -> None:
+    for nic in nics:
+        if nic.nictype == IPVLAN and nic.device not in has:
+            why = f'Failed to add device "{nic.device}": Device cannot be added when instance is running'
+            raise WrongState("NO_HOT_PLUG", why, about=nic.device)
 
 
 def _below(config: dict[str, str], prefix: str) -> dict[str, str]:

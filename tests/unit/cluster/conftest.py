@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from core.operations.runner import Runner
-from core.records import Profile, Project
+from core.records import Network, Profile, Project
 from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
@@ -35,6 +35,7 @@ class Cluster:
 async def cluster() -> AsyncIterator[Cluster]:
     memory = MemoryStore()
     txn = Txn().put(keys.project("default"), Project("default", "", {"features.images": "true"}))
+    txn.put(keys.network("b"), Network("b"))
     await memory.commit(txn.put(keys.profile("default", "default"), Profile("default", "default")))
     store, runner = ClusterStore(memory), Runner(memory, service="cluster", member="m1")
     await store.start()

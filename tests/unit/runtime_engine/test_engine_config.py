@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,54 @@ def test_a_nic_is_a_veth_on_its_bridge() -> None:
     assert "lxc.net.0.link = br0" in lines
     assert "lxc.net.0.veth.pair = veth12ab" in lines
     assert "lxc.net.0.hwaddr = 00:16:3e:00:00:01" in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"nictype": "p2p", "bridge": "", "mtu": 0},
+            "type=veth name=eth0 flags=up veth.pair=veth12ab hwaddr=M",
+        ),
+        (
+            {"nictype": "macvlan", "parent": "eth9", "mtu": 1400},
+            "type=macvlan name=eth0 flags=up link=eth9 macvlan.mode=bridge hwaddr=M mtu=1400",
+        ),
+        (
+            {"nictype": "physical", "parent": "eth9", "mtu": 0},
+            "type=phys name=eth0 flags=up link=eth9 hwaddr=M",
+        ),
+        (
+            {
+                "nictype": "ipvlan",
+                "parent": "eth9",
+                "mtu": 0,
+                "hwaddr": "",
+                "mode": "l3s",
+                "addresses": ("192.0.2.9/32",),
+                "gateways": {"ipv4": "dev"},
+            },
+            "type=ipvlan name=eth0 flags=up link=eth9 ipvlan.mode=l3s ipvlan.isolation=bridge l2proxy=1 "
+            "ipv4.address=192.0.2.9/32 ipv4.gateway=dev",
+        ),
+        (
+            {
+                "nictype": "routed",
+                "bridge": "",
+                "mtu": 0,
+                "addresses": ("192.0.2.9/32", "2001:db8::9/128"),
+                "gateways": {"ipv4": "169.254.0.1", "ipv6": "fe80::1"},
+            },
+            "type=veth name=eth0 flags=up veth.pair=veth12ab hwaddr=M ipv4.address=192.0.2.9/32 "
+            "ipv6.address=2001:db8::9/128 ipv4.gateway=169.254.0.1 ipv6.gateway=fe80::1",
+        ),
+    ],
+)
+def test_each_type_of_nic_is_made_by_the_engine(options: dict[str, Any], expected: str) -> None:
+    """At a start; those that are plugged later must look the same."""
+    lines = lines_of(dataclasses.replace(PLAN, nics=(dataclasses.replace(NIC, **options),)))
+    found = [line.removeprefix("lxc.net.0.").replace(" = ", "=") for line in lines if "lxc.net.0." in line]
+    assert " ".join(found).replace(NIC.hwaddr, "M") == expected
 
 
 def test_without_nics_the_network_is_empty_and_not_the_hosts() -> None:
