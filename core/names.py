@@ -26,13 +26,22 @@ def _no(kind: str, name: str, why: str) -> Invalid:
 
 
 def instance_name(name: str) -> str:
+    if "/" in name:
+        raise Invalid("BAD_NAME", 'The character "/" is reserved for snapshots', about=shown(name))
     if not _INSTANCE.fullmatch(name):
-        raise _no(
-            "instance",
-            name,
-            "it must have 1-63 letters, digits and hyphens, start with a letter and not end with a hyphen",
-        )
+        raise Invalid("BAD_NAME", f"Invalid instance name: {_why_no_host(name)}", about=shown(name))
     return name
+
+
+def _why_no_host(name: str) -> str:
+    """Return what is wrong with the name of an instance, in LXD's words."""
+    if not 1 <= len(name) <= 63:
+        return "Name must be 1-63 characters long"
+    if "-" in (name[0], name[-1]):
+        return f'Name must not {"start" if name[0] == "-" else "end"} with "-" character'
+    if name[0] in "0123456789":
+        return "Name must not start with a number"
+    return "Name can only contain alphanumeric and hyphen characters"
 
 
 def network_name(name: str) -> str:

@@ -67,6 +67,8 @@ def _etcd_argv(settings: Settings) -> tuple[str, ...]:
         *_WITHOUT_STALE_SOCKETS,
         "etcd",
         f"--data-dir={settings.state_dir / 'etcd'}",
+        "--max-txn-ops=4096",  # an instance comes and goes with all its snapshots in one transaction
+        "--max-request-bytes=8388608",
         f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}",

@@ -28,6 +28,7 @@ from protos.podium.image.v1 import publish_pb2_grpc
 from protos.podium.network.v1 import network_pb2_grpc as network
 from protos.podium.runtime.v1 import (
     about_pb2_grpc,
+    copy_pb2_grpc,
     exec_pb2_grpc,
     files_pb2_grpc,
     guest_pb2_grpc,
@@ -67,6 +68,7 @@ class Backend:
         self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
         self.abouts: Any = about_pb2_grpc.InstanceAboutServiceStub(lines["runtime"])
         self.guests: Any = guest_pb2_grpc.GuestServiceStub(lines["runtime"])
+        self.copies: Any = copy_pb2_grpc.CopyServiceStub(lines["runtime"])
         self.snapshots: Any = snapshot_pb2_grpc.SnapshotServiceStub(lines["runtime"])
         self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
         self.volumes: Any = volume_pb2_grpc.VolumeServiceStub(lines["runtime"])

@@ -10,6 +10,7 @@ from gateway.backend import Handler
 from gateway.lxd.handlers import (
     abouts,
     certificates,
+    copies,
     events,
     exec,
     files,
@@ -35,6 +36,7 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", "/{name}", "project", instances.patch_instance),
     ("POST", "/{name}", "project", instances.post_instance),
     ("DELETE", "/{name}", "project", instances.delete_instance),
+    ("POST", "/{name}/rebuild", "project", copies.rebuild_instance),
     ("GET", "/{name}/state", "project", instances.get_state),
     ("PUT", "/{name}/state", "project", instances.put_state),
     ("POST", "/{name}/exec", "project", exec.post_exec),

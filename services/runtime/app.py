@@ -78,7 +78,7 @@ async def main() -> None:
         volumes = Volumes(host, policy, volume_claims)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
-        copying = Copying.wired(host, policy, claims, power)
+        copying = Copying(host, policy, claims, power, create, settings.member)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()

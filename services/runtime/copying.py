@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from core.service import Servicers
-from protos.podium.runtime.v1 import snapshot_pb2_grpc
+from protos.podium.runtime.v1 import copy_pb2_grpc, snapshot_pb2_grpc
+from services.runtime.servicer.copies import CopyServicer
 from services.runtime.servicer.snapshots import SnapshotServicer
 from services.runtime.usecases.claims import Claims
+from services.runtime.usecases.copy import Copies
+from services.runtime.usecases.create import Create
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.move import Moves
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import Power
+from services.runtime.usecases.rebuild import Rebuild
+from services.runtime.usecases.refresh import Refresh
 from services.runtime.usecases.restore import Restore
 from services.runtime.usecases.snapshots import Snapshots
 from services.runtime.usecases.still import Stillness
 
 
-@dataclass(frozen=True)
 class Copying:
-    """Made before the runner starts, since it registers stories."""
+    """To be made before the runner starts, since it registers stories."""
 
-    host: Host
-    claims: Claims
-    snapshots: Snapshots
-    restore: Restore
-
-    @classmethod
-    def wired(cls, host: Host, policy: Policy, claims: Claims, power: Power) -> Copying:
+    def __init__(
+        self, host: Host, policy: Policy, claims: Claims, power: Power, create: Create, member: str
+    ) -> None:
         still = Stillness(host)
-        return cls(host, claims, Snapshots(host, policy, claims, still), Restore(host, policy, claims, power))
+        self.snapshots = Snapshots(host, policy, claims, still)
+        self.restore = Restore(host, policy, claims, power)
+        self.copies = Copies(host, claims, create, still, member)
+        self.refresh = Refresh(host, claims, self.copies, still)
+        self.moves = Moves(host, policy, claims, create)
+        self.rebuild = Rebuild(host, policy, claims, create)
+        self._host = host
+        self._claims = claims
 
     def serve(self, servicers: Servicers) -> None:
-        frozen = SnapshotServicer(self.host, self.snapshots, self.restore, self.claims)
+        frozen = SnapshotServicer(self._host, self.snapshots, self.restore, self._claims)
         servicers.add(snapshot_pb2_grpc.add_SnapshotServiceServicer_to_server, frozen)
+        copies = CopyServicer(self._claims, self.copies, self.refresh, self.moves, self.rebuild)
+        servicers.add(copy_pb2_grpc.add_CopyServiceServicer_to_server, copies)

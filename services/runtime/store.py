@@ -99,6 +99,10 @@ class RuntimeStore:
             raise NotFound("NO_INSTANCE", "Instance not found", about=name)
         return entry
 
+    def find_instance(self, id: str) -> Instance | None:
+        """Return the instance of that id, whatever it is called and in whichever project."""
+        return next((e.record for e in self.instances.entries() if e.record.id == id), None)
+
     def observed_of(self, instance: Instance) -> Entry[InstanceObserved]:
         entry = self.observed.get(keys.observed(instance.id))
         return entry or Entry(InstanceObserved(instance.id, instance.project, instance.name, "error"), 0)
@@ -107,6 +111,11 @@ class RuntimeStore:
         """Return all snapshots of an instance, half-made ones among them, the oldest first."""
         found = self.snapshots.entries(keys.snapshots(instance.id))
         return sorted(found, key=lambda entry: entry.record.created_at)
+
+    def whole_snapshots(self, instance: Instance) -> builtins.list[Snapshot]:
+        """Return those that are neither being made nor deleted, the oldest first."""
+        found = (entry.record for entry in self.instance_snapshots(instance))
+        return [snapshot for snapshot in found if snapshot.status == "Created"]
 
     def snapshot(self, instance: Instance, name: str) -> Entry[Snapshot]:
         """Return a snapshot that is whole, or was until its deletion began. Raises: NotFound."""

@@ -11,8 +11,9 @@ from aiohttp import web
 from core.errors import Invalid, Stale, Unsupported
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
-from gateway.lxd.handlers import snapshots
+from gateway.lxd.handlers import copies, snapshots
 from gateway.lxd.instancetypes import limits_of
+from gateway.lxd.sources import source_of
 from gateway.lxd.views.instances import full_json, instance_json, state_json
 from protos.podium.runtime.v1 import instance_pb2 as pb
 
@@ -113,6 +114,11 @@ async def create_instance(request: web.Request) -> web.Response:
     _check_type(req.text(data, "type"))
     if request.query.get("target"):
         raise Invalid("NOT_CLUSTERED", "Target only allowed when clustered")
+    source = req.object_of(data, "source")
+    if source.get("type") == "copy":
+        return await copies.copy_instance(request, data)
+    if source.get("type") == "migration":
+        raise Unsupported("NO_MIGRATION", "Creating an instance by migration is not supported yet")
     message = pb.CreateInstanceRequest(
         project=req.project(request),
         name=req.text(data, "name"),
@@ -120,7 +126,7 @@ async def create_instance(request: web.Request) -> web.Response:
         architecture=req.text(data, "architecture"),
         ephemeral=req.flag(data, "ephemeral"),
         config=limits_of(req.text(data, "instance_type")) | req.text_map(data, "config"),
-        source=_source(req.object_of(data, "source")),
+        source=source_of(source),
         start=req.flag(data, "start"),
     )
     if data.get("profiles") is not None:
@@ -137,25 +143,6 @@ def _check_type(kind: str) -> None:
         raise Unsupported("NO_VMS", "Virtual machines are not supported; use type container")
     if kind not in ("", "container"):
         raise Invalid("BAD_TYPE", f"Invalid instance type {kind[:40]!r}; use container", about="type")
-
-
-def _source(source: dict[str, Any]) -> pb.InstanceSource:
-    kind = req.text(source, "type")
-    if kind == "none":
-        return pb.InstanceSource(empty=True)
-    if kind in ("copy", "migration"):
-        raise Unsupported("NO_COPY", f"Creating an instance by {kind} is not supported yet")
-    if kind != "image":
-        raise Invalid("BAD_SOURCE", f"Unknown source type {kind[:40]}", about="source.type")
-    if req.text(source, "server"):
-        raise Unsupported("NO_REMOTE_IMAGES", "Images of other servers must be imported first")
-    if value := req.text(source, "fingerprint"):
-        return pb.InstanceSource(image_fingerprint=value)
-    if value := req.text(source, "alias"):
-        return pb.InstanceSource(image_alias=value)
-    if properties := req.text_map(source, "properties"):
-        return pb.InstanceSource(image_properties=pb.PropertyMatch(properties=properties))
-    raise Invalid("NO_IMAGE", "Must specify one of alias, fingerprint or properties for init from image")
 
 
 async def _update(request: web.Request, *, merge: bool) -> Any:
@@ -207,13 +194,16 @@ async def patch_instance(request: web.Request) -> web.Response:
 
 async def post_instance(request: web.Request) -> web.Response:
     data = await req.body(request)
-    if req.flag(data, "migration") or request.query.get("target"):
-        raise Unsupported("NO_MIGRATION", "Moving instances is not supported yet")
+    if request.query.get("target"):
+        raise Invalid("NOT_CLUSTERED", "Target only allowed when clustered")
+    if req.flag(data, "migration") and copies.is_local_move(data):
+        return await copies.move_instance(request, data)
+    if req.flag(data, "migration"):
+        raise Unsupported("NO_MIGRATION", "Moving instances to other servers is not supported yet")
     backend = req.backend(request)
+    new_name = req.text(data, "name") or req.name(request)
     reply = await backend.instances.RenameInstance(
-        pb.RenameInstanceRequest(
-            project=req.project(request), name=req.name(request), new_name=req.text(data, "name")
-        )
+        pb.RenameInstanceRequest(project=req.project(request), name=req.name(request), new_name=new_name)
     )
     return envelope.accepted(backend.accepted(reply.operation))
 

@@ -29,10 +29,15 @@ _TABLE = {
     (STOPPED, "restore"): STOPPED,
     (RUNNING, "restore"): STOPPING,
     (FROZEN, "restore"): STOPPING,
+    (STOPPED, "refresh"): STOPPED,
+    (STOPPED, "move"): STOPPED,
+    (STOPPED, "rebuild"): STOPPED,
     (STOPPED, "update"): STOPPED,
     (RUNNING, "update"): RUNNING,
     (FROZEN, "update"): FROZEN,
 }
+_EXCLUSIVE = "Failed getting exclusive access to instance: Instance is running"
+_NOT_LIVE = "Unable to perform container live migration. CRIU isn't installed"
 _WHY = {
     (RUNNING, "start"): "The instance is already running",
     (FROZEN, "start"): "The instance is frozen; unfreeze it",
@@ -44,8 +49,14 @@ _WHY = {
     (STOPPED, "unfreeze"): "The container isn't running",
     (RUNNING, "delete"): "Instance is running",
     (FROZEN, "delete"): "Instance is running",
-    (RUNNING, "rename"): "Renaming of running instance not allowed",
-    (FROZEN, "rename"): "Renaming of running instance not allowed",
+    (RUNNING, "refresh"): _EXCLUSIVE,
+    (FROZEN, "refresh"): _EXCLUSIVE,
+    (RUNNING, "move"): _NOT_LIVE,
+    (FROZEN, "move"): _NOT_LIVE,
+    (RUNNING, "rebuild"): "Instance must be stopped to be rebuilt",
+    (FROZEN, "rebuild"): "Instance must be stopped to be rebuilt",
+    (RUNNING, "rename"): "Renaming of running container not allowed",
+    (FROZEN, "rename"): "Renaming of running container not allowed",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -25,6 +25,7 @@ _LAYOUT = {
     "_2": "%e", "1": "%-m", "2": "%-d", "3": "%-I", "4": "%-M", "5": "%-S",
 }  # fmt: skip
 _WORDS = re.compile("|".join(re.escape(word) for word in _LAYOUT))
+_KEPT = ("volatile.base_image", "volatile.uuid")
 _MONTHS = {"m": 1, "y": 12}
 
 
@@ -95,6 +96,44 @@ def _months_later(at: datetime, months: int) -> datetime:
     return at.replace(year=year, month=month + 1, day=min(at.day, days)) + timedelta(days=beyond)
 
 
+def of_copy(snapshot: Snapshot, instance: Instance, id: str) -> Snapshot:
+    """Return the record of a copy of *snapshot* that belongs to *instance*, itself a copy. Not whole yet.
+
+    MAC addresses stay with the original; a restore keeps those that the copy has.
+    """
+    return replace(
+        snapshot,
+        id=id,
+        instance_id=instance.id,
+        instance=of_owner(snapshot.instance, instance),
+        volatile={k: v for k, v in snapshot.volatile.items() if k in _KEPT},
+        status="Pending",
+    )
+
+
+def of_owner(was: Instance, instance: Instance) -> Instance:
+    """Return what a snapshot says of its instance once that is *instance*: where it lies, and who it is."""
+    devices = {
+        name: {**device, "pool": instance.pool} if is_root(device) else dict(device)
+        for name, device in was.devices.items()
+    }
+    return replace(
+        was,
+        id=instance.id,
+        project=instance.project,
+        member=instance.member,
+        pool=instance.pool,
+        idmap_base=instance.idmap_base,
+        idmap_size=instance.idmap_size,
+        idmap_raw=instance.idmap_raw,
+        devices=devices,
+    )
+
+
+def is_root(device: Mapping[str, str]) -> bool:
+    return device.get("type") == "disk" and device.get("path") == "/"
+
+
 def restored(instance: Instance, snapshot: Snapshot) -> Instance:
     """Return *instance* with the specification that it had at its snapshot; what it is stays."""
     was = snapshot.instance
@@ -107,4 +146,6 @@ def restored(instance: Instance, snapshot: Snapshot) -> Instance:
         config=was.config,
         devices=was.devices,
         image=was.image,
+        base_dir=was.base_dir,
+        base_shift=was.base_shift,
     )

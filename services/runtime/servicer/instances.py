@@ -59,7 +59,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         wanted = Wanted(
             project=request.project,
             name=request.name,
-            source=_source(request.source),
+            source=source_of(request.source),
             description=request.description,
             architecture=request.architecture,
             ephemeral=request.ephemeral,
@@ -197,7 +197,7 @@ def _devices(messages: Any) -> dict[str, dict[str, str]]:
     return {name: dict(device.options) for name, device in messages.items()}
 
 
-def _source(message: pb.InstanceSource) -> Source:
+def source_of(message: pb.InstanceSource) -> Source:
     return Source(
         fingerprint=message.image_fingerprint,
         alias=message.image_alias,

@@ -49,7 +49,7 @@ class Claims:
         """Take the instance for a new operation, in one commit with *change* and the operation.
 
         A function is asked for its change anew at each try: for checks (of Policy) whose answer may be
-        another one by then.
+        another one by then. What it decides, it may put into *input*.
 
         Raises: NotFound, WrongState, Busy when another operation has it.
         """
@@ -64,11 +64,11 @@ class Claims:
             key = keys.observed(entry.record.id)
             txn = Txn().unchanged(key, observed.revision)
             txn.put(key, replace(observed.record, status=state, operation=id))
-            whole = {**(input or {}), "id": entry.record.id, "project": project, "name": name}
-            whole["before"] = observed.record.status
             try:
                 new = change() if callable(change) else change
                 txn.merge(new) if new else txn.exists(keys.instance(project, name))
+                whole = {**(input or {}), "id": entry.record.id, "project": project, "name": name}
+                whole["before"] = observed.record.status
                 return await self.runner.accept(
                     kind,
                     id=id,
@@ -116,9 +116,8 @@ class Claims:
     def of(self, ctx: Context) -> tuple[Instance, InstanceObserved]:
         """Return the records of the instance an operation owns, wherever it was renamed to."""
         id = ctx.input["id"]
-        for entry in self.store.instances.entries(keys.instances(ctx.input["project"])):
-            if entry.record.id == id:
-                return entry.record, self.store.observed_of(entry.record).record
+        if found := self.store.find_instance(id):
+            return found, self.store.observed_of(found).record
         return Instance(id=id, project=ctx.input["project"], name=ctx.input["name"]), InstanceObserved(id=id)
 
     def settle(self, ctx: Context, txn: Txn, observed: InstanceObserved, **changes: Any) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import random
+import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale, WrongState
@@ -33,8 +36,12 @@ from services.runtime.usecases.power import Power, forget
 from services.runtime.usecases.volatile import APPLY_TEMPLATE, with_nics
 
 KIND = "instance.create"
+_MISSING: dict[str, Callable[[str, str], str]] = {
+    "NO_POOL": lambda message, name: f'Failed loading storage pool "{name}": {message}',
+}
 _ATTEMPTS = 16
 _PAUSE_S = 0.01
+_OWN_HWADDR = re.compile(r"volatile\..+\.hwaddr")
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,36 @@ class Wanted:
     start: bool = False
 
 
+def _nothing(txn: Txn, instance: Instance) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Birth:
+    """How a new instance is recorded: the story that makes it, its input, and what is written besides.
+
+    Of the input, "start" says whether it runs in the end. volatile: keys that are not decided here.
+    """
+
+    kind: str
+    project: str
+    name: str
+    volatile: Mapping[str, str]
+    input: Mapping[str, Any]
+    also: Callable[[Txn, Instance], None] = _nothing
+
+    @contextlib.contextmanager
+    def words(self) -> Iterator[None]:
+        """Say of what is missing what LXD says."""
+        try:
+            yield
+        except NotFound as exc:
+            say = _MISSING.get(exc.reason)
+            if say is None:
+                raise
+            raise NotFound(exc.reason, say(exc.message, exc.about), about=exc.about) from None
+
+
 class Create:
     def __init__(self, host: Host, policy: Policy, claims: Claims, power: Power, member: str) -> None:
         self._host = host
@@ -78,34 +115,51 @@ class Create:
                 "Creating instance",
                 (
                     Step("ensure_image", self._ensure_image),
-                    Step("create_rootfs", self._create_rootfs, self._remove),
-                    Step("reserve_nics", self._reserve_nics, self._release_nics),
-                    Step("seal", self._seal),
+                    Step("create_rootfs", self._create_rootfs, self.remove),
+                    Step("reserve_nics", self.reserve_nics, self.release_nics),
+                    Step("seal", self.seal),
                 ),
-                on_failure=self._forget,
+                on_failure=self.forget,
             )
         )
 
     async def accept(self, wanted: Wanted) -> Operation:
         """Raises: Invalid, NotFound, AlreadyExists."""
-        image = await self._image(wanted)
-        await self._claims.caught_up(wanted.project, wanted.name)
-        async with self._policy.turn(wanted.project):
+        image = await self.image_of(wanted.project, wanted.source)
+        asked = {k: v for k, v in wanted.config.items() if _OWN_HWADDR.fullmatch(k)}
+        birth = Birth(KIND, wanted.project, wanted.name, asked, {"start": wanted.start})
+        return await self.born(birth, lambda: self._decide(wanted, image))
+
+    async def born(self, birth: Birth, decide: Callable[[], Instance]) -> Operation:
+        """Record what *decide* says, given ids and checked, together with the operation that makes it.
+
+        Raises: Invalid, NotFound, AlreadyExists.
+        """
+        await self._claims.caught_up(birth.project, birth.name)
+        async with self._policy.turn(birth.project):
             for _ in range(_ATTEMPTS):
+                txn = Txn()
+                with birth.words():
+                    instance = self._admitted(txn, decide())
                 try:
-                    txn = Txn()
-                    return await self._commit(txn, self._decide(txn, wanted, image), wanted)
+                    return await self._commit(txn, instance, birth)
                 except Stale:
-                    if wanted.name and self._store.instances.get(keys.instance(wanted.project, wanted.name)):
-                        raise self._taken(wanted.name) from None
+                    if birth.name and self._store.instances.get(keys.instance(birth.project, birth.name)):
+                        raise self._taken(birth.name) from None
                     await asyncio.sleep(_PAUSE_S)
-        raise Busy("BUSY", "Too much changes right now; try again", about=wanted.name)
+        raise Busy("BUSY", "Too much changes right now; try again", about=birth.name)
 
     def _taken(self, name: str) -> AlreadyExists:
-        return AlreadyExists("EXISTS", f'Instance "{name}" already exists', about=name)
+        why = 'Add instance info to the database: This "instances" entry already exists'
+        return AlreadyExists("EXISTS", f"Failed creating instance record: {why}", about=name)
 
-    async def _image(self, wanted: Wanted) -> FoundImage | None:
-        source, home = wanted.source, self._store.home_of(wanted.project, "images")
+    def name_for(self, asked: str) -> str:
+        """Return the name asked for, or one of two words. Raises: Invalid."""
+        return instance_name(asked or two_words(self._random))
+
+    async def image_of(self, project: str, source: Source) -> FoundImage | None:
+        """Return the image of a source; None for an empty one. Raises: Invalid, NotFound."""
+        home = self._store.home_of(project, "images")
         if source.empty:
             return None
         if source.properties:
@@ -119,17 +173,16 @@ class Create:
             )
         return await self._host.images.find(home, source.fingerprint, source.alias)
 
-    def _decide(self, txn: Txn, wanted: Wanted, image: FoundImage | None) -> Instance:
-        """Return the whole record, checked after expansion."""
+    def _decide(self, wanted: Wanted, image: FoundImage | None) -> Instance:
         profiles = wanted.profiles
         if profiles is None:
             profiles = image.profiles if image else ("default",)
         own = {k: v for k, v in without_empty(wanted.config).items() if not k.startswith("volatile.")}
         properties = {f"image.{k}": v for k, v in image.properties.items()} if image else {}
-        instance = Instance(
+        return Instance(
             id=str(uuid.uuid4()),
             project=wanted.project,
-            name=instance_name(wanted.name or two_words(self._random)),
+            name=self.name_for(wanted.name),
             description=wanted.description,
             architecture=wanted.architecture or (image.architecture if image else "") or platform.machine(),
             ephemeral=wanted.ephemeral,
@@ -140,30 +193,31 @@ class Create:
             member=self._member,
             image=image.fingerprint if image else "",
         )
+
+    def _admitted(self, txn: Txn, instance: Instance) -> Instance:
+        """Return the whole record, checked after expansion."""
         expanded = self._policy.admit(txn, instance)
         pool = expand.root_of(expanded.devices).pool
-        self._ready_pool(pool)
+        self.ready_pool(pool)
         if self._store.instances.get(keys.instance(instance.project, instance.name)):
             raise self._taken(instance.name)
         want = idmaps.wanted(expanded.config)
         return ids.decide(self._store, replace(instance, pool=pool), want)
 
-    def _ready_pool(self, name: str) -> Entry[Pool]:
+    def ready_pool(self, name: str) -> Entry[Pool]:
+        """Raises: NotFound, WrongState."""
         entry = self._store.pool(name)
         if entry.record.status != "Created":
             why = entry.record.error or "it is being made or deleted"
             raise WrongState("POOL_NOT_READY", f"Storage pool {name!r} cannot be used: {why}", about=name)
         return entry
 
-    async def _commit(self, txn: Txn, instance: Instance, wanted: Wanted) -> Operation:
+    async def _commit(self, txn: Txn, instance: Instance, birth: Birth) -> Operation:
         key = keys.instance(instance.project, instance.name)
         id = new_operation_id()
-        asked = {
-            k: v for k, v in wanted.config.items() if k.startswith("volatile.") and k.endswith(".hwaddr")
-        }
         volatile = {
-            **asked,
             APPLY_TEMPLATE: "create",
+            **birth.volatile,
             "volatile.uuid": instance.id,
             "volatile.base_image": instance.image,
             INSTANCE_ID: str(uuid.uuid4()),
@@ -176,21 +230,22 @@ class Create:
         )
         txn.absent(key)
         ids.claim(txn, self._member, instance)
-        txn.unchanged(keys.pool(instance.pool), self._ready_pool(instance.pool).revision)
+        txn.unchanged(keys.pool(instance.pool), self.ready_pool(instance.pool).revision)
         txn.put(key, instance)
         txn.put(keys.observed(instance.id), observed)
         who = current_identity().as_dict()
         txn.emit(Event("instance-created", "instances", instance.project, instance.name, who))
+        birth.also(txn, instance)
         return await self._claims.runner.accept(
-            KIND,
+            birth.kind,
             id=id,
             project=instance.project,
             resources={"instances": (instance.name,)},
             input={
+                **birth.input,
                 "id": instance.id,
                 "project": instance.project,
                 "name": instance.name,
-                "start": wanted.start,
             },
             txn=txn,
         )
@@ -204,17 +259,17 @@ class Create:
         instance, _ = self._claims.of(ctx)
         await self._host.seed(instance, ctx.scratch["lower"])
 
-    async def _remove(self, ctx: Context) -> None:
+    async def remove(self, ctx: Context) -> None:
         await self._host.remove(self._claims.of(ctx)[0])
 
-    async def _reserve_nics(self, ctx: Context) -> None:
+    async def reserve_nics(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
         ctx.scratch["nics"] = await self._host.reserve(instance, observed, at_rest=not ctx.input["start"])
 
-    async def _release_nics(self, ctx: Context) -> None:
+    async def release_nics(self, ctx: Context) -> None:
         await self._host.networks.release(ctx.input["id"])
 
-    async def _seal(self, ctx: Context) -> None:
+    async def seal(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
         volatile = with_nics(observed.volatile, ctx.scratch["nics"], is_up=False)
         observed = replace(observed, volatile=volatile)
@@ -225,7 +280,7 @@ class Create:
         else:
             self._claims.settle(ctx, ctx.txn, observed, status="stopped")
 
-    async def _forget(self, ctx: Context) -> None:
+    async def forget(self, ctx: Context) -> None:
         """The name is free again at once."""
         instance, _ = self._claims.of(ctx)
         forget(ctx.undo_txn, self._store, instance, self._member)

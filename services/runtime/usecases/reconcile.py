@@ -49,10 +49,7 @@ class Reconcile:
         ]
         for id in self._host.doors.known() - known:
             self._host.doors.remove(id)
-        custom = {entry.record.id for entry in self._store.volumes.entries()}
-        kept = known | custom | {entry.record.id for entry in self._store.volume_snapshots.entries()}
-        kept |= {entry.record.id for entry in self._store.snapshots.entries()}
-        work += [self._sweep_volumes(e.record, kept) for e in self._store.pools.entries()]
+        work += [self._sweep_volumes(e.record) for e in self._store.pools.entries()]
         used = self._host.images_in_use()
         work += [self._host.rootfs.drop_image(image) for image in sorted(self._host.rootfs.images() - used)]
         for one in work:
@@ -67,16 +64,28 @@ class Reconcile:
         await self._host.clean(id)
         await self._host.engine.remove(id)
 
-    async def _sweep_volumes(self, pool: Pool, known: set[str]) -> None:
+    async def _sweep_volumes(self, pool: Pool) -> None:
         """Delete volumes that nothing is recorded of; only what is named as ours are."""
         if pool.status != "Created":
             return
-        driver = self._host.driver(pool.driver)
+        driver, known = self._host.driver(pool.driver), self._volumes_of(pool.name)
         for kind in VolumeKind:
             for id in await driver.volumes(pool.name, kind=kind):
                 if _ID.fullmatch(id) and id not in known:
                     log.warning("stray_volume_removed", pool=pool.name, id=id)
                     await driver.delete_volume(pool.name, id, kind=kind)
+
+    def _volumes_of(self, pool: str) -> set[str]:
+        """Return the ids that may have a volume in *pool*: those that move may have one in any."""
+        store = self._store
+        custom = {e.record.id for e in store.volumes.entries()}
+        custom |= {e.record.id for e in store.volume_snapshots.entries()}
+        instances = [e.record for e in store.instances.entries()]
+        moving = {i.id for i in instances if self._runner.find_live(store.observed_of(i).record.operation)}
+        snapshots = [e.record for e in store.snapshots.entries()]
+        found = {i.id for i in instances if i.pool == pool or i.id in moving}
+        found |= {s.id for s in snapshots if s.instance.pool == pool or s.instance_id in moving}
+        return found | custom
 
     async def _adopt_one(self, instance: Instance, *, is_new_boot: bool) -> None:
         observed = self._store.observed_of(instance).record

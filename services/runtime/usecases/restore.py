@@ -16,7 +16,7 @@ from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import Power
-from services.runtime.usecases.volatile import hwaddrs_of, with_nics
+from services.runtime.usecases.volatile import hwaddrs_of, when_down, with_nics
 
 KIND = "instance.restore"
 
@@ -89,49 +89,42 @@ class Restore:
         )
         if snapshot.instance.name != instance.name:
             await self._host.seed(new, await self._host.lower(new))
-        ctx.scratch["restored"] = new
+        # A commit of its own: what the volume holds now, and what starts, is what the snapshot says.
+        await self._store.commit(Txn().put(keys.instance(new.project, new.name), new))
+        ctx.scratch["replaced"] = True
 
     async def _reserve(self, ctx: Context) -> None:
         """Have the NICs that it had then decided again, with their addresses."""
-        new, observed = self._restored(ctx)
-        nics = await self._host.reserve(new, observed, at_rest=ctx.input["before"] not in UP)
-        ctx.scratch["observed"] = replace(observed, volatile=with_nics(observed.volatile, nics, is_up=False))
+        new, observed = self._claims.of(ctx)
+        was = hwaddrs_of(self._snapshot(ctx).volatile)
+        down = replace(observed, status="stopped", pid=0, volatile=when_down({**observed.volatile, **was}))
+        down.volatile["volatile.last_state.power"] = "STOPPED"
+        nics = await self._host.reserve(new, down, at_rest=ctx.input["before"] not in UP)
+        ctx.scratch["down"] = replace(down, volatile=with_nics(down.volatile, nics, is_up=False))
 
     async def _start(self, ctx: Context) -> None:
-        new, _ = self._restored(ctx)
-        observed: InstanceObserved = ctx.scratch["observed"]
+        new, _ = self._claims.of(ctx)
+        observed: InstanceObserved = ctx.scratch["down"]
         if ctx.input["before"] in UP:
             observed = await self._power.bring_up(new, observed)
-        self._settle(ctx, ctx.txn, new, observed)
+        self._claims.settle(ctx, ctx.txn, observed)
         ctx.txn.emit(ctx.event("instance-restored", "instances", new.name, snapshot=ctx.input["snapshot"]))
-
-    def _restored(self, ctx: Context) -> tuple[Instance, InstanceObserved]:
-        _, observed = self._claims.of(ctx)
-        was = hwaddrs_of(self._snapshot(ctx).volatile)
-        down = replace(observed, status="stopped", pid=0, volatile={**observed.volatile, **was})
-        down.volatile["volatile.last_state.power"] = "STOPPED"
-        return ctx.scratch["restored"], down
 
     def _snapshot(self, ctx: Context) -> Snapshot:
         instance, _ = self._claims.of(ctx)
         return self._store.snapshot(instance, ctx.input["snapshot"]).record
 
-    def _settle(self, ctx: Context, txn: Txn, new: Instance, observed: InstanceObserved) -> None:
-        txn.put(keys.instance(new.project, new.name), new)
-        self._claims.settle(ctx, txn, observed)
-
     async def _as_found(self, ctx: Context) -> None:
         """Record what there is: the snapshot's content, or the old one; up again if it was."""
         instance, observed = self._claims.of(ctx)
-        new = ctx.scratch.get("restored", instance)
-        down = ctx.scratch.get("observed", replace(observed, status="stopped", pid=0))
-        if new is instance and ctx.input["before"] in UP:
+        down = ctx.scratch.get("down", replace(observed, status="stopped", pid=0))
+        if "replaced" not in ctx.scratch and ctx.input["before"] in UP:
             down = await self._up_again(instance, down)
         elif self._host.engine.pid(instance.id):
             await self._host.engine.kill(instance.id)
         if down.status not in UP:
             await self._host.clean(instance.id)
-        self._settle(ctx, ctx.undo_txn, new, down)
+        self._claims.settle(ctx, ctx.undo_txn, down)
 
     async def _up_again(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
         try:

@@ -47,6 +47,14 @@ class Stillness:
                 "NOT_STILL", "The instance changed while it was copied; try again", about=instance.name
             )
 
+    @asynccontextmanager
+    async def of_snapshot(self, source: Instance, id: str) -> AsyncIterator[None]:
+        """Let the block copy the volume of a snapshot, which only a deletion could change."""
+        yield
+        if all(snapshot.id != id for snapshot in self._host.store.whole_snapshots(source)):
+            why = "A snapshot was deleted while it was copied; try again"
+            raise WrongState("NOT_STILL", why, about=source.name)
+
     async def _hold(self, id: str, pid: int) -> None:
         self._holders[id] += 1
         if pid:
