@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import asyncio
 from functools import lru_cache
-from pathlib import Path
 
 from aiohttp import web
 
 from core.configkeys.others import SECRETS
 from core.errors import Invalid, Unsupported
 from gateway.facts import Facts
+from gateway.hardware import whole
+from gateway.hardware.files import Host
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
 from gateway.lxd.views.metrics import metrics_text
@@ -83,54 +83,7 @@ async def not_clustered(request: web.Request) -> web.Response:
 
 
 async def resources(request: web.Request) -> web.Response:
-    """The short truth: CPUs and memory; other hardware is listed empty until it is read."""
-    memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in _meminfo()}
-    total, used = memory["MemTotal"], memory["MemTotal"] - memory["MemAvailable"]
-    cores = [
-        {
-            "core": n,
-            "die": 0,
-            "threads": [{"id": n, "numa_node": 0, "thread": 0, "online": True, "isolated": False}],
-        }
-        for n in range(os.cpu_count() or 1)
-    ]
-    socket = {"name": "", "vendor": "", "socket": 0, "cache": [], "cores": cores}
-    node = {"numa_node": 0, "hugepages_used": 0, "hugepages_total": 0, "used": used, "total": total}
-    return envelope.sync(
-        {
-            "cpu": {"architecture": platform.machine(), "sockets": [socket], "total": len(cores)},
-            "memory": {
-                "nodes": [node],
-                "hugepages_total": 0,
-                "hugepages_used": 0,
-                "hugepages_size": 2097152,
-                "used": used,
-                "total": total,
-            },
-            "gpu": {"cards": [], "total": 0},
-            "network": {"cards": [], "total": 0},
-            "storage": {"disks": [], "total": 0},
-            "usb": {"devices": [], "total": 0},
-            "pci": {"devices": [], "total": 0},
-            "system": {
-                "uuid": "",
-                "vendor": "",
-                "product": "",
-                "family": "",
-                "version": "",
-                "sku": "",
-                "serial": "",
-                "type": "",
-                "firmware": None,
-                "chassis": None,
-                "motherboard": None,
-            },
-        }
-    )
-
-
-def _meminfo() -> list[str]:
-    return [line for line in Path("/proc/meminfo").read_text().splitlines() if line.endswith("kB")]
+    return envelope.sync(await asyncio.to_thread(whole.read, Host()))
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -1,0 +1,1 @@
+"""The hardware of this host as /sys and /proc tell it to anybody. Never asks for a privilege."""
