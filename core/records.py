@@ -81,6 +81,25 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Backup:
+    """An archive of an instance in <state>/backups/ID. Writer: runtime. status: Pending, Created or Deleting.
+
+    compression: as it was asked for; size: bytes of the archive.
+    """
+
+    id: str = ""
+    instance_id: str = ""
+    name: str = ""
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    instance_only: bool = False
+    compression: str = ""
+    size: int = 0
+    status: str = "Pending"
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class IdmapBlock:
     """A claimed range of host ids. Writer: runtime."""
 

@@ -23,8 +23,8 @@ from gateway.lent import Lender
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
+from protos.podium.image.v1 import base_pb2_grpc, publish_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as image
-from protos.podium.image.v1 import publish_pb2_grpc
 from protos.podium.network.v1 import network_pb2_grpc as network
 from protos.podium.runtime.v1 import (
     about_pb2_grpc,
@@ -35,6 +35,7 @@ from protos.podium.runtime.v1 import (
     instance_pb2_grpc,
     snapshot_pb2_grpc,
     storage_pb2_grpc,
+    transfer_pb2_grpc,
     volume_pb2_grpc,
 )
 
@@ -61,6 +62,8 @@ class Backend:
         self.trust: Any = cluster.TrustServiceStub(lines["cluster"])
         self.warnings: Any = warning_pb2_grpc.WarningServiceStub(lines["cluster"])
         self.images: Any = image.ImageServiceStub(lines["image"])
+        self.transfers: Any = transfer_pb2_grpc.TransferServiceStub(lines["runtime"])
+        self.bases: Any = base_pb2_grpc.BaseServiceStub(lines["image"])
         self.publish: Any = publish_pb2_grpc.PublishServiceStub(lines["image"])
         self.networks: Any = network.NetworkServiceStub(lines["network"])
         self.instances: Any = instance_pb2_grpc.InstanceServiceStub(lines["runtime"])

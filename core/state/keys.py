@@ -16,6 +16,7 @@
       instances/PROJECT/NAME                 Instance
       observed/ID                            InstanceObserved
       snapshots/INSTANCE_ID/NAME             Snapshot
+      backups/INSTANCE_ID/NAME               Backup
       idmaps/MEMBER/BASE                     IdmapBlock
       networks/NAME                          Network
       nics/INSTANCE_ID/DEVICE                NicReservation
@@ -49,6 +50,7 @@ VOLUME_SNAPSHOTS = f"{ROOT}volume-snapshots/"
 INSTANCES = f"{ROOT}instances/"
 OBSERVED = f"{ROOT}observed/"
 SNAPSHOTS = f"{ROOT}snapshots/"
+BACKUPS = f"{ROOT}backups/"
 IDMAPS = f"{ROOT}idmaps/"
 NETWORKS = f"{ROOT}networks/"
 NICS = f"{ROOT}nics/"
@@ -151,6 +153,14 @@ def snapshot(instance_id: str, name: str) -> str:
 
 def snapshots(instance_id: str) -> str:
     return _join(SNAPSHOTS, instance_id) + "/"
+
+
+def backup(instance_id: str, name: str) -> str:
+    return _join(BACKUPS, instance_id, name)
+
+
+def backups(instance_id: str) -> str:
+    return _join(BACKUPS, instance_id) + "/"
 
 
 def idmap(member: str, base: int) -> str:

@@ -15,7 +15,7 @@ from gateway.backend import Backend
 
 BACKEND = web.AppKey("backend", Backend)
 MAX_JSON = 16 << 20
-BODY_S = 60.0
+BODY_S = STALL_S = 60.0
 BODY = "body"
 
 
@@ -60,6 +60,22 @@ async def chunks(request: web.Request, size: int) -> AsyncIterator[bytes]:
         yield request[BODY]
         return
     async for chunk in request.content.iter_chunked(size):
+        yield chunk
+
+
+async def upload(request: web.Request, size: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes. Raises: Invalid for a sender that stops, and so holds on to our means."""
+    if BODY in request:
+        yield request[BODY]
+        return
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S):
+                chunk = await request.content.read(size)
+        except TimeoutError:
+            raise Invalid("STALLED", f"No byte of the upload came for {STALL_S:g} s; send it again") from None
+        if not chunk:
+            return
         yield chunk
 
 

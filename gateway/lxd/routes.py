@@ -9,6 +9,7 @@ from __future__ import annotations
 from gateway.backend import Handler
 from gateway.lxd.handlers import (
     abouts,
+    backups,
     certificates,
     copies,
     events,
@@ -57,8 +58,12 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", "/{name}/snapshots/{snapshot}", "project", snapshots.put_snapshot),
     ("POST", "/{name}/snapshots/{snapshot}", "project", snapshots.post_snapshot),
     ("DELETE", "/{name}/snapshots/{snapshot}", "project", snapshots.delete_snapshot),
-    ("GET", "/{name}/backups", "project", instances.empty_list),
-    ("POST", "/{name}/backups", "project", instances.not_yet),
+    ("GET", "/{name}/backups", "project", backups.list_backups),
+    ("POST", "/{name}/backups", "project", backups.post_backup),
+    ("GET", "/{name}/backups/{backup}", "project", backups.get_backup),
+    ("POST", "/{name}/backups/{backup}", "project", backups.rename_backup),
+    ("DELETE", "/{name}/backups/{backup}", "project", backups.delete_backup),
+    ("GET", "/{name}/backups/{backup}/export", "project", backups.export_backup),
     ("GET", "/{name}/metadata", "project", abouts.get_metadata),
     ("PUT", "/{name}/metadata", "project", abouts.put_metadata),
     ("PATCH", "/{name}/metadata", "project", abouts.patch_metadata),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 
 from core.service import Servicers, member_service
-from protos.podium.image.v1 import about_pb2_grpc, publish_pb2_grpc
+from protos.podium.image.v1 import about_pb2_grpc, base_pb2_grpc, publish_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.blobs.files import FileBlobs
 from services.image.clients.runtime import RuntimeClient
 from services.image.formats.squashfs import SquashfsConverter
 from services.image.servicer.about import AboutServicer
+from services.image.servicer.bases import BaseServicer
 from services.image.servicer.publish import PublishServicer
 from services.image.servicer.services import ImageServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
 from services.image.store import ImageStore
 from services.image.templates.runner import TemplateRunner
 from services.image.usecases.about import Abouts
+from services.image.usecases.bases import Bases
 from services.image.usecases.builds import Builds
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
@@ -48,6 +50,8 @@ async def main() -> None:
         servicers.add(publish_pb2_grpc.add_PublishServiceServicer_to_server, publishing)
         telling = AboutServicer(abouts, TemplateRunner())
         servicers.add(about_pb2_grpc.add_AboutServiceServicer_to_server, telling)
+        bases = BaseServicer(Bases(store, blobs, converter))
+        servicers.add(base_pb2_grpc.add_BaseServiceServicer_to_server, bases)
         await service.serve(servicers, runner)
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)

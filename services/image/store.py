@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from itertools import chain
+from typing import TypeVar
 
 from core.errors import Invalid, NotFound, Unavailable
 from core.names import is_fingerprint, shown
@@ -12,6 +14,8 @@ from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
 from core.state.store import Store
+
+T = TypeVar("T")
 
 
 class ImageStore:
@@ -22,6 +26,7 @@ class ImageStore:
         self.instances = Cache(store, Instance, keys.INSTANCES)
         self.snapshots = Cache(store, Snapshot, keys.SNAPSHOTS)
         self._used_at: dict[str, float] = {}
+        self._held: dict[str, float] = {}
         self.instances.on_change(self._note_use)
 
     async def start(self) -> None:
@@ -65,16 +70,24 @@ class ImageStore:
                 self.images.apply(kv.key, entry_of(Image, kv).record, kv.revision)
         return self._matching(project, prefix)
 
-    async def instance(self, project: str, name: str) -> Instance:
-        """Return an instance as it is now. Raises: NotFound."""
-        key = keys.instance(project, name)
-        found = self.instances.get(key)
-        if found is None and (kv := await self.store.get(key)):
-            # A client may have seen it made before this cache was told.
-            found = entry_of(Instance, kv)
+    async def instance(self, project: str, name: str, snapshot: str = "") -> Instance:
+        """Return an instance as it is now, or was at a snapshot. Raises: NotFound."""
+        found = await self._now(self.instances, Instance, keys.instance(project, name))
         if found is None:
             raise NotFound("NO_INSTANCE", "Instance not found", about=shown(name))
-        return found.record
+        if not snapshot:
+            return found
+        taken = await self._now(self.snapshots, Snapshot, keys.snapshot(found.id, snapshot))
+        if taken is None:
+            raise NotFound("NO_INSTANCE", "Instance not found", about=shown(f"{name}/{snapshot}"))
+        return taken.instance
+
+    async def _now(self, cache: Cache[T], cls: type[T], key: str) -> T | None:
+        """Ask the state itself for what is absent: a client may have seen it made before a cache was told."""
+        entry = cache.get(key)
+        if entry is None and (kv := await self.store.get(key)):
+            entry = entry_of(cls, kv)
+        return entry.record if entry else None
 
     def alias(self, project: str, name: str) -> Entry[Alias]:
         entry = self.aliases.get(keys.alias(project, name))
@@ -86,8 +99,16 @@ class ImageStore:
         return [e for e in self.aliases.entries(keys.aliases(project)) if e.record.target == fingerprint]
 
     def is_used(self, fingerprint: str) -> bool:
-        """Whether a project has the image, or a root file system lies on it."""
-        return self.any_image(fingerprint) is not None or self.has_instances(fingerprint)
+        """Whether a project has the image, or a root file system lies on it, or soon will."""
+        return self.any_image(fingerprint) is not None or self.is_base(fingerprint)
+
+    def hold(self, fingerprint: str, until: float) -> None:
+        """Count a base as used until then, before the instance is there that will lie on it."""
+        self._held[fingerprint] = max(until, self._held.get(fingerprint, 0.0))
+
+    def is_base(self, fingerprint: str) -> bool:
+        """Whether a root file system lies on it, or soon will."""
+        return self._held.get(fingerprint, 0.0) > time.time() or self.has_instances(fingerprint)
 
     def any_image(self, fingerprint: str) -> Image | None:
         """Return the record of an image in whichever project has it."""

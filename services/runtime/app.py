@@ -11,7 +11,6 @@ from protos.podium.runtime.v1 import (
     files_pb2_grpc,
     instance_pb2_grpc,
     storage_pb2_grpc,
-    transfer_pb2_grpc,
     volume_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
@@ -33,10 +32,10 @@ from services.runtime.servicer.files import FileServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.storage import StorageServicer
-from services.runtime.servicer.transfer import TransferServicer
 from services.runtime.servicer.volumes import VolumeServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
+from services.runtime.transfers import Transfers
 from services.runtime.usecases.balance import Balance
 from services.runtime.usecases.boot import Boot
 from services.runtime.usecases.change import Changes
@@ -46,7 +45,6 @@ from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
@@ -79,6 +77,7 @@ async def main() -> None:
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
         copying = Copying(host, policy, claims, power, create, settings.member)
+        transfers = Transfers.wired(host, inside.abouts, runner, settings.state_dir)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()
@@ -90,6 +89,7 @@ async def main() -> None:
         await service.start(follow)
         await service.start(Balance(host, settings.member))
         await service.start(lending)
+        await service.start(transfers.backups)
         servicers = Servicers("podium.runtime.v1")
         instances = InstanceServicer(host, create, power, changes, follow, claims)
         servicers.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
@@ -104,8 +104,7 @@ async def main() -> None:
         servicers.add(
             volume_pb2_grpc.add_VolumeServiceServicer_to_server, VolumeServicer(host, volume_claims, volumes)
         )
-        transfers = TransferServicer(Packs(host, settings.state_dir))
-        servicers.add(transfer_pb2_grpc.add_TransferServiceServicer_to_server, transfers)
+        transfers.serve(servicers)
         await service.serve(servicers, runner)
         await service.until_stopped()
 

@@ -9,6 +9,7 @@ from typing import Any
 from core.errors import NotFound
 from core.projects import home_of
 from core.records import (
+    Backup,
     IdmapBlock,
     Instance,
     InstanceObserved,
@@ -36,6 +37,7 @@ class RuntimeStore:
         self.instances = Cache(inner, Instance, keys.INSTANCES)
         self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
         self.snapshots = Cache(inner, Snapshot, keys.SNAPSHOTS)
+        self.backups = Cache(inner, Backup, keys.BACKUPS)
         self.idmaps = Cache(inner, IdmapBlock, keys.IDMAPS)
         self.pools = Cache(inner, Pool, keys.POOLS)
         self.volumes = Cache(inner, Volume, keys.VOLUMES)
@@ -49,6 +51,7 @@ class RuntimeStore:
             (keys.INSTANCES, Instance, self.instances),
             (keys.OBSERVED, InstanceObserved, self.observed),
             (keys.SNAPSHOTS, Snapshot, self.snapshots),
+            (keys.BACKUPS, Backup, self.backups),
             (keys.IDMAPS, IdmapBlock, self.idmaps),
             (keys.POOLS, Pool, self.pools),
             (keys.VOLUMES, Volume, self.volumes),
@@ -127,6 +130,16 @@ class RuntimeStore:
                 f'"{instance.project}": InstanceSnapshot not found',
                 about=name,
             )
+        return entry
+
+    def backups_of(self, instance: Instance) -> builtins.list[Entry[Backup]]:
+        return self.backups.entries(keys.backups(instance.id))
+
+    def backup(self, instance: Instance, name: str) -> Entry[Backup]:
+        """Raises: NotFound, in LXD's words."""
+        entry = self.backups.get(keys.backup(instance.id, name))
+        if entry is None:
+            raise NotFound("NO_BACKUP", "Load backup from database: Instance backup not found", about=name)
         return entry
 
     def pool(self, name: str) -> Entry[Pool]:

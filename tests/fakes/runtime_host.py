@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import NotFound, Unsupported, WrongState
+from services.runtime.domain.arrivals import Arrived
 from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, cannot_start
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
@@ -331,6 +332,7 @@ class FakePlanting:
 
 class FakeImages:
     def __init__(self) -> None:
+        self.arrived: dict[str, Arrived] = {}
         self.abouts: dict[str, About] = {}
         self.rendered: list[tuple[str, str]] = []
 
@@ -351,6 +353,11 @@ class FakeImages:
 
     async def prepare(self, project: str, fingerprint: str) -> PreparedImage:
         return PreparedImage(Path("/images") / fingerprint, "rootfs")
+
+    async def take(self, project: str, ticket: str) -> Arrived:
+        if ticket not in self.arrived:
+            raise NotFound("NO_BACKUP", "What was uploaded is no longer kept; send it again")
+        return self.arrived[ticket]
 
 
 class FakeNetworks:

@@ -11,7 +11,7 @@ from aiohttp import web
 from core.errors import Invalid, Stale, Unsupported
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
-from gateway.lxd.handlers import copies, snapshots
+from gateway.lxd.handlers import backups, copies, snapshots
 from gateway.lxd.instancetypes import limits_of
 from gateway.lxd.sources import source_of
 from gateway.lxd.views.instances import full_json, instance_json, state_json
@@ -99,8 +99,8 @@ async def get_instance(request: web.Request) -> web.Response:
     instance = await _get(request, pb.INSTANCE_VIEW_FULL if full else pb.INSTANCE_VIEW_SPEC)
     if not full:
         return envelope.sync(instance_json(instance), etag=etag_of(instance))
-    taken = await snapshots.of_instance(request)
-    return envelope.sync(full_json(instance, taken), etag=etag_of(instance))
+    taken, kept = await asyncio.gather(snapshots.of_instance(request), backups.of_instance(request))
+    return envelope.sync(full_json(instance, taken, kept), etag=etag_of(instance))
 
 
 async def get_state(request: web.Request) -> web.Response:

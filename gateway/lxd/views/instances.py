@@ -45,8 +45,15 @@ def instance_json(i: pb.Instance) -> dict[str, Any]:
     }
 
 
-def full_json(i: pb.Instance, snapshots: list[dict[str, Any]] | None) -> dict[str, Any]:
-    return {**instance_json(i), "backups": None, "state": state_json(i), "snapshots": snapshots or None}
+def full_json(
+    i: pb.Instance, snapshots: list[dict[str, Any]] | None, backups: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    return {
+        **instance_json(i),
+        "backups": backups or None,
+        "state": state_json(i),
+        "snapshots": snapshots or None,
+    }
 
 
 def state_json(i: pb.Instance) -> dict[str, Any]:

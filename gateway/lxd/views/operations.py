@@ -10,7 +10,7 @@ from gateway.lxd.codes import OPERATION, time_text
 
 _SECRETS = frozenset({"fds", "secret"})
 # Whose instances LXD lists a second time, under the name that they had in its youth.
-_ALSO_CONTAINERS = ("instance.create", "instance.copy", "instance.rename", "snapshot.")
+_ALSO_CONTAINERS = ("instance.create", "instance.copy", "instance.rename", "snapshot.", "backup.")
 _CLASSES = {"task": "task", "channel": "websocket", "token": "token"}
 
 

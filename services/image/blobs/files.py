@@ -36,6 +36,10 @@ class FileBlobs:
         for name in ("blobs", "squashfs"):
             _sync(self._root / name)
 
+    def keep_base(self, id: str, fingerprint: str) -> None:
+        _move(self._root / "staging" / id / "made.squashfs", self.squashfs(fingerprint))
+        _sync(self._root / "squashfs")
+
     def part(self, fingerprint: str, part: str) -> Path:
         suffix = "" if part == "unified" else f".{part}"
         return self._root / "blobs" / f"{fingerprint}{suffix}"

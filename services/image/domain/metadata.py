@@ -12,10 +12,10 @@ import yaml
 
 from core.errors import Invalid
 from core.templates import checked_properties, checked_templates
+from services.image.domain.boundedyaml import load
 
 MAX_BYTES = 1 << 20
 _MAX_EVENTS = 20_000
-_MAX_DEPTH = 32
 _MAX_RECORD = 256 << 10
 _YEAR_9999 = 253_402_300_799
 _ARCHITECTURES = {
@@ -61,7 +61,7 @@ def parse(text: bytes) -> dict[str, Any]:
     """
     if len(text) > MAX_BYTES:
         raise bad("it is larger than 1 MiB")
-    raw = _load(text)
+    raw = load(text, yaml.CSafeLoader, most_events=_MAX_EVENTS, bad=bad)
     if not isinstance(raw, dict):
         raise bad("it is not a map")
     architecture = _ARCHITECTURES.get(str(raw.get("architecture", "")))
@@ -89,17 +89,3 @@ def _time(raw: Any, what: str) -> int:
     if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw <= _YEAR_9999:
         raise bad(f"{what} is not a time in seconds since 1970")
     return raw
-
-
-def _load(text: bytes) -> Any:
-    try:
-        depth = 0
-        for count, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
-                raise bad("aliases are not allowed")
-            if count > _MAX_EVENTS or depth > _MAX_DEPTH:
-                raise bad("it is too complex")
-        return yaml.load(text, Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as exc:
-        raise bad("it is not YAML") from exc

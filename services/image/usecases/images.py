@@ -116,7 +116,7 @@ class Images:
         Raises: NotFound, Internal.
         """
         entry = self._store.images.get(keys.image(project, fingerprint))
-        if entry is None and not self._store.has_instances(fingerprint):
+        if entry is None and not self._store.is_base(fingerprint):
             raise NotFound("NO_IMAGE", f"Image not found: {fingerprint[:64]}", about=fingerprint[:64])
         image = entry.record if entry else self._store.any_image(fingerprint)
         path = self._blobs.squashfs(fingerprint)

@@ -73,7 +73,7 @@ class Publish:
         return await self._runner.accept(KIND, project=wanted.project, input=asdict(wanted))
 
     async def _source(self, wanted: Wanted) -> Instance:
-        return await self._store.instance(wanted.instance_project, wanted.instance)
+        return await self._store.instance(wanted.instance_project, wanted.instance, wanted.snapshot)
 
     async def _pack(self, ctx: Context) -> None:
         """Have it received by an operation of its own, which a crash does not make begin a second time."""

@@ -12,10 +12,13 @@ from core.rpc.client import channel
 from core.settings import Settings
 from protos.podium.image.v1 import about_pb2 as pb
 from protos.podium.image.v1 import about_pb2_grpc as about_rpc
+from protos.podium.image.v1 import base_pb2 as base
+from protos.podium.image.v1 import base_pb2_grpc as base_rpc
 from protos.podium.image.v1 import image_pb2 as image
 from protos.podium.image.v1 import image_pb2_grpc as image_rpc
 from protos.podium.network.v1 import network_pb2 as network
 from protos.podium.network.v1 import network_pb2_grpc as network_rpc
+from services.runtime.domain.arrivals import Arrived, ArrivedEntry
 from services.runtime.ports import NicPlan
 from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
 
@@ -30,6 +33,7 @@ class ImageClient:
         self._channel = channel(settings, "image")
         self._stub: Any = image_rpc.ImageServiceStub(self._channel)
         self._abouts: Any = about_rpc.AboutServiceStub(self._channel)
+        self._bases: Any = base_rpc.BaseServiceStub(self._channel)
 
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
         ref = image.ImageRef(alias=alias) if alias else image.ImageRef(fingerprint=fingerprint)
@@ -65,8 +69,30 @@ class ImageClient:
         answer = await self._abouts.RenderTemplates(request, timeout=_RENDER_S)
         return list(answer.texts)
 
+    async def take(self, project: str, ticket: str) -> Arrived:
+        answer = await self._bases.TakeBackup(base.TakeBackupRequest(project=project, ticket=ticket))
+        snapshots = tuple(_entry(snapshot) for snapshot in answer.snapshots)
+        return Arrived(answer.fingerprint, answer.pool, _entry(answer.instance), snapshots)
+
     async def close(self) -> None:
         await self._channel.close()
+
+
+def _entry(message: Any) -> ArrivedEntry:
+    return ArrivedEntry(
+        name=message.name,
+        base_dir=message.base_dir,
+        shift=message.shift,
+        description=message.description,
+        architecture=message.architecture,
+        ephemeral=message.ephemeral,
+        profiles=tuple(message.profiles),
+        config=dict(message.config),
+        devices={name: dict(device.options) for name, device in message.devices.items()},
+        created_at=message.created_at.ToNanoseconds() / 1e9,
+        last_used_at=message.last_used_at.ToNanoseconds() / 1e9,
+        expires_at=message.expires_at.ToNanoseconds() / 1e9,
+    )
 
 
 def _found(message: Any) -> FoundImage:

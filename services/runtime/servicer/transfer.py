@@ -8,19 +8,31 @@ from typing import Any
 
 from core.compression import parse_compression
 from core.errors import Invalid
+from core.operations.operation import Operation
+from core.operations.runner import Runner
+from core.operations.servicer import answer
+from core.records import Backup
+from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import transfer_pb2 as pb
 from protos.podium.runtime.v1 import transfer_pb2_grpc as rpc
+from services.runtime.usecases.backups import Backups, WantedBackup
 from services.runtime.usecases.pack import Packs
 
 
 class TransferServicer(rpc.TransferServiceServicer):
-    def __init__(self, packs: Packs) -> None:
+    def __init__(self, packs: Packs, backups: Backups, runner: Runner) -> None:
         self._packs = packs
+        self._backups = backups
+        self._runner = runner
+
+    def _answer(self, operation: Operation) -> common_pb2.Operation:
+        return answer(self._runner, operation)
 
     async def PackRoot(self, request: pb.PackRootRequest, context: Any) -> AsyncIterator[pb.PackRootResponse]:
         compression = parse_compression(request.compression)
+        which = request.instance
         packed = self._packs.root(
-            request.instance.project, request.instance.name, compression, _files(request.files)
+            which.project, which.name, which.snapshot, compression, _files(request.files)
         )
         async with aclosing(packed):
             async for item in packed:
@@ -28,6 +40,42 @@ class TransferServicer(rpc.TransferServiceServicer):
                     yield pb.PackRootResponse(chunk=item.chunk)
                 else:
                     yield pb.PackRootResponse(packed_bytes=item.so_far)
+
+    async def CreateBackup(self, request: pb.CreateBackupRequest, context: Any) -> pb.CreateBackupResponse:
+        wanted = WantedBackup(
+            name=request.name,
+            expires_at=request.expires_at.ToNanoseconds() / 1e9,
+            instance_only=request.instance_only,
+            compression=request.compression,
+        )
+        operation = await self._backups.create(request.instance.project, request.instance.name, wanted)
+        return pb.CreateBackupResponse(operation=self._answer(operation))
+
+    async def GetBackup(self, request: pb.GetBackupRequest, context: Any) -> pb.GetBackupResponse:
+        _, found = self._backups.find(request.instance.project, request.instance.name, request.name)
+        return pb.GetBackupResponse(backup=_backup(found.record))
+
+    async def ListBackups(self, request: pb.ListBackupsRequest, context: Any) -> pb.ListBackupsResponse:
+        found = self._backups.list(request.instance.project, request.instance.name)
+        return pb.ListBackupsResponse(backups=[_backup(backup) for backup in found])
+
+    async def RenameBackup(self, request: pb.RenameBackupRequest, context: Any) -> pb.RenameBackupResponse:
+        operation = await self._backups.rename(
+            request.instance.project, request.instance.name, request.name, request.new_name
+        )
+        return pb.RenameBackupResponse(operation=self._answer(operation))
+
+    async def DeleteBackup(self, request: pb.DeleteBackupRequest, context: Any) -> pb.DeleteBackupResponse:
+        operation = await self._backups.delete(request.instance.project, request.instance.name, request.name)
+        return pb.DeleteBackupResponse(operation=self._answer(operation))
+
+    async def ExportBackup(
+        self, request: pb.ExportBackupRequest, context: Any
+    ) -> AsyncIterator[pb.ExportBackupResponse]:
+        _, found = self._backups.find(request.instance.project, request.instance.name, request.name)
+        async with aclosing(self._backups.read(found.record)) as chunks:
+            async for chunk in chunks:
+                yield pb.ExportBackupResponse(chunk=chunk)
 
 
 def _files(given: Any) -> dict[str, bytes]:
@@ -37,3 +85,16 @@ def _files(given: Any) -> dict[str, bytes]:
         if any(part in ("", ".", "..") or "\0" in part for part in path.split("/")):
             raise Invalid("BAD_PATH", f"{path[:64]!r} is no plain relative path")
     return files
+
+
+def _backup(record: Backup) -> pb.Backup:
+    message = pb.Backup(
+        name=record.name,
+        instance_only=record.instance_only,
+        size_bytes=record.size,
+        compression=record.compression or "gzip",
+    )
+    for name in ("created_at", "expires_at"):
+        if seconds := getattr(record, name):
+            getattr(message, name).FromNanoseconds(int(seconds * 1e9))
+    return message

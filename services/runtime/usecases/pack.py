@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.compression import Compression
@@ -36,11 +36,15 @@ class Packs:
         self._state_dir = state_dir
 
     async def root(
-        self, project: str, name: str, compression: Compression, files: Mapping[str, bytes]
+        self,
+        project: str,
+        name: str,
+        snapshot: str,
+        compression: Compression,
+        files: Mapping[str, bytes],
     ) -> AsyncGenerator[Packed, None]:
-        """Yield the root of a stopped instance, for an image. Raises: NotFound, WrongState."""
-        instance = self._host.store.instance(project, name).record
-        self._refuse_running(instance)
+        """Yield the root of a stopped instance or a snapshot, for an image. Raises: NotFound, WrongState."""
+        instance = self._source(project, name, snapshot)
         async with self.tree(files, {ROOT: await self.root_of(instance)}) as tree:
             if compression.name == "squashfs":
                 packed = self._squashfs(tree)
@@ -50,7 +54,16 @@ class Packs:
                 async for item in packed:
                     yield item
         # What was changed or deleted under our hands would be an image of nothing that ever was.
-        self._refuse_running(self._host.store.instance(project, name).record)
+        self._source(project, name, snapshot)
+
+    def _source(self, project: str, name: str, snapshot: str) -> Instance:
+        """Return whose layers to read: of a snapshot those that are named by its own id."""
+        instance = self._host.store.instance(project, name).record
+        if snapshot:
+            found = self._host.store.snapshot(instance, snapshot).record
+            return replace(found.instance, id=found.id)
+        self._refuse_running(instance)
+        return instance
 
     async def root_of(self, instance: Instance) -> Root:
         lower, volume = await asyncio.gather(self._host.lower(instance), self._host.volume(instance))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.runtime.domain.arrivals import Arrived
 from services.runtime.ports import NicPlan
 
 
@@ -56,6 +57,10 @@ class Images(Protocol):
 
     async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
         """Return the texts, in order. Raises: Invalid, naming the template that is wrong."""
+        ...
+
+    async def take(self, project: str, ticket: str) -> Arrived:
+        """Return what was uploaded under *ticket*. Raises: NotFound."""
         ...
 
 

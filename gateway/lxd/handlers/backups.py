@@ -1,0 +1,76 @@
+"""/1.0/instances/NAME/backups, and the import that LXD hides in a POST of instances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from gateway.lxd import envelope, streams
+from gateway.lxd import request as req
+from gateway.lxd.views.backups import backup_json
+from protos.podium.runtime.v1 import transfer_pb2 as pb
+
+
+def _ref(request: web.Request) -> pb.InstanceRef:
+    return pb.InstanceRef(project=req.project(request), name=req.name(request))
+
+
+async def of_instance(request: web.Request) -> list[dict[str, Any]]:
+    """Return the backups of the instance that the request names, as they are shown."""
+    reply = await req.backend(request).transfers.ListBackups(pb.ListBackupsRequest(instance=_ref(request)))
+    return [backup_json(backup) for backup in reply.backups]
+
+
+async def list_backups(request: web.Request) -> web.Response:
+    found = await of_instance(request)
+    if req.recursion(request):
+        return envelope.sync(found)
+    prefix = "/1.0/" + request.path.split("/")[2]
+    suffix = "" if req.project(request) == "default" else f"?project={req.project(request)}"
+    return envelope.sync([f"{prefix}/{req.name(request)}/backups/{b['name']}{suffix}" for b in found])
+
+
+async def post_backup(request: web.Request) -> web.Response:
+    data, backend = await req.body(request), req.backend(request)
+    message = pb.CreateBackupRequest(
+        instance=_ref(request),
+        name=req.text(data, "name"),
+        instance_only=req.flag(data, "instance_only") or req.flag(data, "container_only"),
+        compression=req.text(data, "compression_algorithm"),
+    )
+    req.put_time(message.expires_at, req.when(data, "expires_at"))
+    # As LXD does where a pool cannot optimize: what is made instead, anybody can read.
+    req.flag(data, "optimized_storage")
+    reply = await backend.transfers.CreateBackup(message)
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def get_backup(request: web.Request) -> web.Response:
+    message = pb.GetBackupRequest(instance=_ref(request), name=req.name(request, "backup"))
+    return envelope.sync(backup_json((await req.backend(request).transfers.GetBackup(message)).backup))
+
+
+async def rename_backup(request: web.Request) -> web.Response:
+    data, backend = await req.body(request), req.backend(request)
+    message = pb.RenameBackupRequest(
+        instance=_ref(request), name=req.name(request, "backup"), new_name=req.text(data, "name")
+    )
+    return envelope.accepted(backend.accepted((await backend.transfers.RenameBackup(message)).operation))
+
+
+async def delete_backup(request: web.Request) -> web.Response:
+    backend = req.backend(request)
+    message = pb.DeleteBackupRequest(instance=_ref(request), name=req.name(request, "backup"))
+    return envelope.accepted(backend.accepted((await backend.transfers.DeleteBackup(message)).operation))
+
+
+async def export_backup(request: web.Request) -> web.StreamResponse:
+    backend, name = req.backend(request), req.name(request, "backup")
+    found = await backend.transfers.GetBackup(pb.GetBackupRequest(instance=_ref(request), name=name))
+    stream = backend.transfers.ExportBackup(pb.ExportBackupRequest(instance=_ref(request), name=name))
+    headers = {
+        "Content-Disposition": "inline;filename=",
+        "Content-Length": str(found.backup.size_bytes),
+    }
+    return await streams.answer(request, stream, headers)

@@ -1,0 +1,35 @@
+"""Backups that can be broken at each failpoint; see stories.py."""
+
+from __future__ import annotations
+
+from tests.faults.harness import Victim
+from tests.faults.stories import ABSENT, CREATED, INSTANCE, NAME, STOPPED, Scenario, call, state_at
+from tests.faults.stories import _ask as ask
+
+_FOLDER = f"/1.0/instances/{NAME}/backups"
+_NEW = {"name": "b", "instance_only": True, "compression_algorithm": "none"}
+
+
+class Kept:
+    """A backup "b" of a stopped instance."""
+
+    def state(self, victim: Victim) -> str:
+        found = state_at(victim, f"{_FOLDER}/b", field="name")
+        return ABSENT if found == ABSENT else CREATED
+
+    def reach(self, victim: Victim, state: str) -> None:
+        INSTANCE.reach(victim, STOPPED)
+        if self.state(victim) != ABSENT:
+            call(victim, "DELETE", f"{_FOLDER}/b")
+        if state != ABSENT:
+            call(victim, "POST", _FOLDER, _NEW)
+
+    def remove(self, victim: Victim) -> None:
+        INSTANCE.remove(victim)
+
+
+KEPT = Kept()
+SCENARIOS = (
+    Scenario("backup.create", KEPT, ABSENT, (ABSENT, CREATED), ask("POST", _FOLDER, _NEW)),
+    Scenario("backup.delete", KEPT, CREATED, (ABSENT, CREATED), ask("DELETE", f"{_FOLDER}/b")),
+)
