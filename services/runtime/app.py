@@ -15,6 +15,7 @@ from protos.podium.runtime.v1 import (
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.copying import Copying
+from services.runtime.devices.events import HostEvents
 from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.linux import LinuxDevices
 from services.runtime.domain import idmaps
@@ -45,6 +46,7 @@ from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.hotplug import Hotplug
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
@@ -60,7 +62,8 @@ async def main() -> None:
         images, networks = ImageClient(settings), NetworkClient(settings)
         service.at_end(images.close)
         service.at_end(networks.close)
-        host = _host(settings, RuntimeStore(service.etcd), images, networks)
+        events = HostEvents()
+        host = _host(settings, RuntimeStore(service.etcd), images, networks, events)
         runner = service.runner(host.store)
         watch = Watch(host.store, host.engine)
         locate = partial(find, host)
@@ -85,11 +88,10 @@ async def main() -> None:
         service.at_end(execs.stop)
         service.at_end(watch.stop)
         await reconcile.adopt()
-        await service.start(Boot(host, power, boots, settings.member))
-        await service.start(follow)
-        await service.start(Balance(host, settings.member))
-        await service.start(lending)
-        await service.start(transfers.backups)
+        boot, hotplug = Boot(host, power, boots, settings.member), Hotplug(host, events, settings.member)
+        balance = Balance(host, settings.member)
+        for part in (boot, follow, hotplug, balance, lending, transfers.backups):
+            await service.start(part)
         servicers = Servicers("podium.runtime.v1")
         instances = InstanceServicer(host, create, power, changes, follow, claims)
         servicers.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
@@ -109,7 +111,13 @@ async def main() -> None:
         await service.until_stopped()
 
 
-def _host(settings: Settings, store: RuntimeStore, images: ImageClient, networks: NetworkClient) -> Host:
+def _host(
+    settings: Settings,
+    store: RuntimeStore,
+    images: ImageClient,
+    networks: NetworkClient,
+    events: HostEvents,
+) -> Host:
     drivers, missing = available(settings.state_dir)
     return Host(
         store=store,
@@ -121,7 +129,7 @@ def _host(settings: Settings, store: RuntimeStore, images: ImageClient, networks
         images=images,
         networks=networks,
         drivers=drivers,
-        devices=LinuxDevices(settings.state_dir),
+        devices=LinuxDevices(settings.state_dir, events),
         facts=HostFacts(),
         missing_drivers=missing,
         doors=GuestDoors(settings.state_dir),

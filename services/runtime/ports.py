@@ -7,6 +7,7 @@ be repeated; everything that blocks runs in a thread inside the implementation.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -442,6 +443,10 @@ class Guest:
 class GuestDevices(Protocol):
     """Devices inside running instances. What is plugged is looked up, never remembered."""
 
+    def held(self, id: str) -> AbstractAsyncContextManager[None]:
+        """Be the only one who decides on and changes the devices of an instance."""
+        ...
+
     async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
         """Plug what is missing and unplug what is not planned. Repeatable, also after half of it.
 
@@ -463,6 +468,22 @@ class Kernel(Protocol):
 
     def missing_modules(self, names: Iterable[str]) -> list[str]:
         """Return those that are neither loaded nor built in."""
+        ...
+
+
+class HostEvents(Protocol):
+    """Devices of the host that come and go."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def watch(self, path: str) -> None:
+        """Hear of *path* too. Repeatable."""
+        ...
+
+    async def changed(self) -> None:
+        """Return when a device may have come or gone since this was last called."""
         ...
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +272,9 @@ class FakeDevices:
     def __init__(self) -> None:
         self.plugged: dict[str, list[str]] = {}
         self.refuses = ""
+
+    def held(self, id: str) -> AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext()
 
     async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
         if self.refuses in {plan.device for plan in plans}:

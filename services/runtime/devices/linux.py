@@ -18,7 +18,7 @@ from services.runtime.devices.rules import DeviceRules
 from services.runtime.domain.devices.plan import Bind, DevicePlan, Forward, Node, cannot_start
 from services.runtime.kernel import mountapi
 from services.runtime.kernel.processes import open_guest
-from services.runtime.ports import Guest
+from services.runtime.ports import Guest, HostEvents
 
 log = get_logger(__name__)
 _NO_GUEST = -1
@@ -28,15 +28,20 @@ _TYPES = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}
 class LinuxDevices:
     """Implements ports.GuestDevices below <state>/instances."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, events: HostEvents) -> None:
+        self._events = events
         self._instances = state_dir / "instances"
         self._rules = DeviceRules(self._instances)
         self._namespaces = mountapi.UserNamespaces()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
-        async with self._locks.setdefault(guest.id, asyncio.Lock()):
-            await asyncio.to_thread(self._ensure, guest, plans, starting)
+        for path in (path for plan in plans for path in plan.watched):
+            self._events.watch(path)
+        await asyncio.to_thread(self._ensure, guest, plans, starting)
+
+    def held(self, id: str) -> asyncio.Lock:
+        return self._locks.setdefault(id, asyncio.Lock())
 
     async def clear(self, id: str) -> None:
         await asyncio.to_thread(_clear, self._instances / id / "devices")

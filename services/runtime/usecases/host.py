@@ -134,14 +134,19 @@ class Host:
                 await asyncio.to_thread(self.guests.set_up, pid, names)
         return replace(observed, volatile=with_nics(observed.volatile, nics, is_up=is_up))
 
-    async def device_plans(self, instance: Instance) -> tuple[DevicePlan, ...]:
+    async def device_plans(self, instance: Instance, *, lenient: bool = False) -> tuple[DevicePlan, ...]:
         """Return what its devices need now. Raises: WrongState when one of them cannot be started."""
-        return await asyncio.to_thread(plan_devices, self.expanded(instance).devices, self.facts)
+        devices = self.expanded(instance).devices
+        return await asyncio.to_thread(plan_devices, devices, self.facts, lenient=lenient)
 
-    async def ensure_devices(self, instance: Instance, pid: int, *, starting: bool = False) -> None:
-        """Give the running instance the devices it should have now, and no others."""
-        plans = await self.device_plans(instance)
-        await self.devices.ensure(_guest(instance, pid), plans, starting=starting)
+    async def ensure_devices(self, instance: Instance, pid: int, *, lenient: bool = False) -> None:
+        """Give the running instance the devices it should have now, and no others.
+
+        *lenient*: without those that cannot be started now.
+        """
+        async with self.devices.held(instance.id):
+            plans = await self.device_plans(instance, lenient=lenient)
+            await self.devices.ensure(_guest(instance, pid), plans)
 
     async def _take_out(self, instance: Instance, pid: int) -> None:
         """Take from a running instance what the network service cannot reach: it lies wholly inside."""
@@ -214,7 +219,8 @@ class Host:
 
     async def _forwarded(self, instance: Instance, pid: int, devices: tuple[DevicePlan, ...]) -> None:
         try:
-            await self.devices.ensure(_guest(instance, pid), devices)
+            async with self.devices.held(instance.id):
+                await self.devices.ensure(_guest(instance, pid), devices)
         except PodiumError:
             await self.engine.kill(instance.id)
             raise

@@ -19,7 +19,7 @@ def _plan(device: str, options: Options, facts: Facts, *, is_usb: bool, missing:
     found = [d for d in facts.devices() if (d.subsystem == "usb") == is_usb and _fits(d, options)]
     if not found and is_required(options, default="false"):
         raise cannot_start(device, missing)
-    return _with_nodes(device, found, options, uevents=True)
+    return _with_nodes(device, found, options)
 
 
 def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:
@@ -33,12 +33,12 @@ def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:
     found = [d for d in cards if d in wanted or (d.pci and d.pci in pcis)]
     if not found:
         raise cannot_start(device, "Failed to detect requested GPU device")
-    return _with_nodes(device, found, options, uevents=False)
+    return _with_nodes(device, found, options)
 
 
-def _with_nodes(device: str, found: list[HostDevice], options: Options, *, uevents: bool) -> DevicePlan:
+def _with_nodes(device: str, found: list[HostDevice], options: Options) -> DevicePlan:
     nodes = (node(d.path, d.node.kind, d.node, options) for d in found)
-    return DevicePlan(device, tuple(sorted(nodes, key=lambda n: n.path)), uevents=uevents)
+    return DevicePlan(device, tuple(sorted(nodes, key=lambda n: n.path)))
 
 
 def _fits(found: HostDevice, options: Options) -> bool:

@@ -74,7 +74,7 @@ class Forward:
 class DevicePlan:
     """All that plugging one device takes. Two equal plans are the same device: nothing is to be done.
 
-    watched: folders of the host whose changes may change this plan; uevents: whether the kernel's may.
+    watched: paths of the host whose coming and going changes this plan.
     """
 
     device: str
@@ -82,7 +82,6 @@ class DevicePlan:
     binds: tuple[Bind, ...] = ()
     forward: Forward | None = None
     watched: tuple[str, ...] = ()
-    uevents: bool = False
 
     @property
     def rules(self) -> frozenset[str]:

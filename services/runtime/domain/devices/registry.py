@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from core.configkeys.devices.unix import is_required
+from core.errors import WrongState
 from services.runtime.domain.devices import hotplug, others, proxy, unix
 from services.runtime.domain.devices.plan import DevicePlan, Facts, Options, Planner
 
@@ -23,14 +25,33 @@ PLANNERS: dict[str, Planner] = {
 }
 
 
-def plan_devices(devices: Mapping[str, Options], facts: Facts) -> tuple[DevicePlan, ...]:
+def plan_devices(
+    devices: Mapping[str, Options], facts: Facts, *, lenient: bool = False
+) -> tuple[DevicePlan, ...]:
     """Return the plans of those that need work, in the order of plugging them.
+
+    *lenient*: leave out what cannot be started, as when a device of a running instance is pulled out.
 
     Raises: WrongState naming the device that cannot be started.
     """
-    plans = [PLANNERS[options["type"]](name, options, facts) for name, options in sorted(devices.items())]
+    plans = []
+    for name, options in sorted(devices.items()):
+        try:
+            plans.append(PLANNERS[options["type"]](name, options, facts))
+        except WrongState:
+            if not lenient:
+                raise
     needed = [plan for plan in _each_place_once(plans) if plan != DevicePlan(plan.device)]
     return tuple(sorted(needed, key=lambda plan: (_depth(plan), plan.device)))
+
+
+def follows_host(devices: Mapping[str, Options]) -> bool:
+    """Return whether any of them depends on what the host has at the moment."""
+    kinds = {options["type"] for options in devices.values()}
+    optional = (
+        o for o in devices.values() if o["type"] in ("unix-char", "unix-block") and not is_required(o)
+    )
+    return bool(kinds & {"usb", "unix-hotplug"}) or any(optional)
 
 
 def _each_place_once(plans: list[DevicePlan]) -> Iterator[DevicePlan]:

@@ -14,7 +14,7 @@ _MISSING = "The required device path doesn't exist and the major and minor setti
 def plan(device: str, options: Options, facts: Facts) -> DevicePlan:
     """Without its node a device that is not required has an empty plan, and is watched for."""
     source = posixpath.normpath(options.get("source") or options["path"])
-    watched = () if is_required(options) else (_folder(device, source),)
+    watched = () if is_required(options) else (_in_dev(device, source),)
     found = _numbered(options) or facts.node(source)
     if found is None:
         if not watched:
@@ -45,7 +45,7 @@ def _numbered(options: Options) -> HostNode | None:
     return HostNode("", int(major), int(minor)) if major and minor else None
 
 
-def _folder(device: str, source: str) -> str:
+def _in_dev(device: str, source: str) -> str:
     if not source.startswith("/dev/"):
         raise cannot_start(device, f'Failed to add "{source}" to watch targets: Path needs to be in /dev')
-    return posixpath.dirname(source)
+    return source

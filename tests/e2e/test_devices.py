@@ -1,0 +1,152 @@
+"""Device nodes through the stock client: plugged and unplugged live, beneath the guest's root, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Podium
+
+NAME = "nodes"
+
+
+@pytest.fixture(scope="module")
+def guest(podium: Podium) -> Iterator[Podium]:
+    podium.lxc("launch", "debian/12", NAME)
+    yield podium
+    podium.lxc("delete", "--force", NAME)
+
+
+def _add(podium: Podium, name: str, *options: str) -> None:
+    podium.lxc("config", "device", "add", NAME, name, *options)
+
+
+def _remove(podium: Podium, *names: str) -> None:
+    podium.lxc("config", "device", "remove", NAME, *names)
+
+
+def _sh(podium: Podium, script: str) -> str:
+    """Return what the script says inside, errors too; the exit status is not looked at."""
+    done = podium.run("exec", NAME, "--", "sh", "-c", script)
+    return (done.stdout + done.stderr).decode().strip()
+
+
+def _node(podium: Podium, path: str) -> str:
+    return _sh(podium, f"stat -c '%F %t:%T %u:%g %a' {path}")
+
+
+def _until(condition: Callable[[], bool], timeout_s: float = 10) -> bool:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@contextlib.contextmanager
+def _node_here(path: Path, major: int, minor: int) -> Iterator[None]:
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(major, minor))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_a_node_is_there_with_its_owner_and_can_be_opened(guest: Podium) -> None:
+    """Seeing it is not enough: the devices cgroup must let it be opened, and no longer once it is gone."""
+    _add(
+        guest,
+        "a",
+        "unix-char",
+        "source=/dev/loop-control",
+        "path=/dev/sub/log",
+        "uid=7",
+        "gid=8",
+        "mode=0640",
+    )
+    assert _node(guest, "/dev/sub/log") == "character special file a:ed 7:8 640"
+    assert _sh(guest, "exec 3< /dev/sub/log") == ""
+    guest.lxc("config", "device", "set", NAME, "a", "mode=0600", "uid=0")
+    assert _node(guest, "/dev/sub/log") == "character special file a:ed 0:8 600"
+    _remove(guest, "a")
+    assert "No such file" in _node(guest, "/dev/sub/log")
+
+
+def test_what_was_unplugged_cannot_be_opened_through_a_mount_that_was_kept(guest: Podium) -> None:
+    """A guest may bind the node elsewhere; the cgroup is what takes it away."""
+    _add(guest, "b", "unix-block", "source=/dev/loop7", "path=/dev/disk7")
+    assert _sh(guest, "touch /root/own; mount --bind /dev/disk7 /root/own; head -c0 /root/own") == ""
+    _remove(guest, "b")
+    assert "Operation not permitted" in _sh(guest, "head -c0 /root/own")
+    _sh(guest, "umount /root/own")
+
+
+def test_a_link_in_the_guest_leads_nowhere_else(guest: Podium) -> None:
+    """A target is found beneath the guest's root: a link to the host's folders means the guest's own."""
+    host = Path("/run/podium-test-link")
+    _sh(guest, f"ln -sfn {host.parent} /srv/out; ln -sfn /proc/1/root/etc /srv/magic")
+    _add(guest, "c", "unix-char", "source=/dev/null", f"path=/srv/out/{host.name}")
+    assert not host.exists()
+    assert "character" in _node(guest, str(host))
+    _remove(guest, "c")
+    options = ("unix-char", "source=/dev/null", "path=/srv/magic/x")
+    done = guest.run("config", "device", "add", NAME, "d", *options)
+    assert b'Failed to start device "d"' in done.stderr
+    assert guest.lxc("config", "device", "list", NAME).strip() == ""
+
+
+def test_devices_of_a_profile_come_and_go_with_it(guest: Podium) -> None:
+    guest.lxc("profile", "create", "with-null")
+    guest.lxc("profile", "add", NAME, "with-null")
+    guest.lxc("profile", "device", "add", "with-null", "n", "unix-char", "source=/dev/null", "path=/dev/n0")
+    assert "character" in _node(guest, "/dev/n0")
+    guest.lxc("profile", "device", "remove", "with-null", "n")
+    assert "No such file" in _node(guest, "/dev/n0")
+    guest.lxc("profile", "remove", NAME, "with-null")
+    guest.lxc("profile", "delete", "with-null")
+
+
+def test_init_finds_its_devices_at_the_start(guest: Podium) -> None:
+    """They are there before init is: a start waits for them, and fails in LXD's words without one."""
+    guest.lxc("stop", "--force", NAME)
+    _add(guest, "e", "unix-char", "source=/dev/null", "path=/opt/node")
+    guest.lxc("start", NAME)
+    assert "character" in _node(guest, "/opt/node")
+    guest.lxc("stop", "--force", NAME)
+    _remove(guest, "e")
+    _add(guest, "e", "unix-char", "path=/dev/nowhere")
+    done = guest.run("start", NAME)
+    assert b'Error: Failed to start device "e": The required device path doesn\'t exist' in done.stderr
+    _remove(guest, "e")
+    guest.lxc("start", NAME)
+
+
+def test_a_device_that_is_not_required_follows_the_host(guest: Podium) -> None:
+    path = Path("/dev/podium-test-node")
+    _add(guest, "f", "unix-char", f"path={path}", "required=false")
+    assert "No such file" in _node(guest, str(path))
+    with _node_here(path, 1, 3):
+        assert _until(lambda: "character" in _node(guest, str(path)))
+    assert _until(lambda: "No such file" in _node(guest, str(path)))
+    _remove(guest, "f")
+
+
+def test_devices_survive_the_death_of_the_service(guest: Podium) -> None:
+    """What is plugged is looked up: the next one finds it, and takes it away as if it had been its own."""
+    _add(guest, "g", "unix-char", "source=/dev/null", "path=/dev/g0")
+    _add(guest, "h", "proxy", "listen=unix:@podium-devices", "connect=tcp:127.0.0.1:9")
+    before = guest.processes()["runtime"]
+    os.kill(before, signal.SIGKILL)
+    assert _until(lambda: guest.processes().get("runtime", before) != before)
+    assert _until(lambda: guest.run("list").returncode == 0)
+    assert "character" in _node(guest, "/dev/g0")
+    _remove(guest, "g", "h")
+    assert "No such file" in _node(guest, "/dev/g0")
