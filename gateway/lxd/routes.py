@@ -25,6 +25,7 @@ from gateway.lxd.handlers import (
     snapshots,
     storage,
     volumes,
+    volumesnapshots,
     warnings,
 )
 
@@ -75,6 +76,7 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
 
 _VOLUMES = "/1.0/storage-pools/{name}/volumes"
 _VOLUME = f"{_VOLUMES}/{{type}}/{{volume}}"
+_VOLUME_SNAPSHOT = f"{_VOLUME}/snapshots/{{snapshot}}"
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
     ("GET", "/1.0", "public", server.get_server),
@@ -154,9 +156,14 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", f"{_VOLUME}", "project", volumes.move_volume),
     ("DELETE", f"{_VOLUME}", "project", volumes.delete_volume),
     ("GET", f"{_VOLUME}/state", "project", volumes.volume_state),
-    ("GET", f"{_VOLUME}/backups", "project", volumes.list_backups),
-    ("GET", f"{_VOLUME}/snapshots", "project", volumes.list_snapshots),
-    ("GET", f"{_VOLUME}/snapshots/{{snapshot}}", "project", volumes.get_snapshot),
+    ("GET", f"{_VOLUME}/backups", "project", volumesnapshots.list_backups),
+    ("GET", f"{_VOLUME}/snapshots", "project", volumesnapshots.list_snapshots),
+    ("POST", f"{_VOLUME}/snapshots", "project", volumesnapshots.post_snapshot),
+    ("GET", _VOLUME_SNAPSHOT, "project", volumesnapshots.get_snapshot),
+    ("PUT", _VOLUME_SNAPSHOT, "project", volumesnapshots.put_snapshot),
+    ("PATCH", _VOLUME_SNAPSHOT, "project", volumesnapshots.put_snapshot),
+    ("POST", _VOLUME_SNAPSHOT, "project", volumesnapshots.rename_snapshot),
+    ("DELETE", _VOLUME_SNAPSHOT, "project", volumesnapshots.delete_snapshot),
     ("GET", "/1.0/cluster", "trusted", server.get_cluster),
     ("GET", "/1.0/cluster/members", "trusted", server.not_clustered),
     ("GET", "/1.0/cluster/groups", "trusted", server.not_clustered),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from core.operations.runner import Runner
 from core.service import Servicers, member_service
 from core.settings import Settings
 from protos.podium.runtime.v1 import (
@@ -52,7 +53,9 @@ from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
 from services.runtime.usecases.volumeclaims import VolumeClaims
+from services.runtime.usecases.volumecopies import VolumeCopies
 from services.runtime.usecases.volumes import Volumes
+from services.runtime.usecases.volumesnapshots import VolumeSnapshots
 from services.runtime.usecases.watch import Watch
 
 
@@ -75,8 +78,7 @@ async def main() -> None:
         policy = Policy(host, settings.member)
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
-        volume_claims = VolumeClaims(host.store, runner)
-        volumes = Volumes(host, policy, volume_claims)
+        custom = _custom_volumes(host, policy, runner)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
         copying = Copying(host, policy, claims, power, create, settings.member)
@@ -103,12 +105,17 @@ async def main() -> None:
         storage = StorageServicer(pools, host)
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
         inside.serve(servicers)
-        servicers.add(
-            volume_pb2_grpc.add_VolumeServiceServicer_to_server, VolumeServicer(host, volume_claims, volumes)
-        )
         transfers.serve(servicers)
+        servicers.add(volume_pb2_grpc.add_VolumeServiceServicer_to_server, custom)
         await service.serve(servicers, runner)
         await service.until_stopped()
+
+
+def _custom_volumes(host: Host, policy: Policy, runner: Runner) -> VolumeServicer:
+    claims = VolumeClaims(host.store, runner)
+    volumes = Volumes(host, policy, claims)
+    snapshots, copies = VolumeSnapshots(host, policy, claims, volumes), VolumeCopies(host, claims, volumes)
+    return VolumeServicer(host, claims, volumes, snapshots, copies)
 
 
 def _host(

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from core.configkeys.devices.disk import DiskLimits
 from services.runtime.domain.devices.plan import DevicePlan
 from services.runtime.domain.idmaps import IdMap
 
@@ -355,6 +356,10 @@ class Cgroups(Protocol):
 
     def set_cpus(self, id: str, cpus: frozenset[int]) -> None:
         """Let a running instance have just these; nothing happens when it does not run."""
+        ...
+
+    def limit_disks(self, id: str, limits: Mapping[str, DiskLimits]) -> None:
+        """Bound what a running instance reads and writes on devices ("8:0"), and on no others."""
         ...
 
     def usage(self, id: str, *, detailed: bool = False) -> Usage: ...

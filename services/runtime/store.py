@@ -157,7 +157,7 @@ class RuntimeStore:
             raise NotFound("NO_VOLUME", "Storage pool volume not found", about=name[:64])
         return entry
 
-    def snapshots_of(self, volume: Volume) -> builtins.list[Entry[VolumeSnapshot]]:
+    def snapshots_of_volume(self, volume: Volume) -> builtins.list[Entry[VolumeSnapshot]]:
         """Return the snapshots of a custom volume, the oldest first."""
         found = self.volume_snapshots.entries(keys.volume_snapshots(volume.id))
         return sorted(found, key=lambda entry: entry.record.created_at)

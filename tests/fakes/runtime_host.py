@@ -10,9 +10,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+from core.configkeys.devices.disk import DiskLimits
 from core.errors import NotFound, Unsupported, WrongState
 from services.runtime.domain.arrivals import Arrived
-from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, cannot_start
+from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, VolumeFolder, cannot_start
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
 from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
@@ -199,6 +200,9 @@ class FakeDriver:
 
 
 class FakeCgroups:
+    def limit_disks(self, id: str, limits: Mapping[str, DiskLimits]) -> None:
+        return None
+
     def __init__(self) -> None:
         self.frozen: set[str] = set()
         self.given: dict[str, frozenset[int]] = {}
@@ -309,8 +313,14 @@ class FakeFacts:
     def has_interface(self, name: str) -> bool:
         return name in self.interfaces
 
-    def volume(self, pool: str, name: str) -> str:
-        return f"/pools/{pool}/{name}"
+    def volume(self, device: str, pool: str, name: str) -> VolumeFolder:
+        return VolumeFolder(f"/pools/{pool}/{name}")
+
+    def bound(self, source: str) -> str:
+        return ""
+
+    def block(self, path: str) -> str:
+        return "7:0"
 
 
 class FakeBeside:

@@ -192,7 +192,64 @@ class Custom:
         return {"name": self.names[0], "type": "custom", "config": {"size": "64MiB"}}
 
 
-CUSTOM = Custom()
+class Copy(Custom):
+    """The copy of a custom volume that has a snapshot."""
+
+    def state(self, victim: Victim) -> str:
+        return state_at(victim, f"{self.folder}/{self.names[1]}")
+
+    def reach(self, victim: Victim, state: str) -> None:
+        super().reach(victim, CREATED)
+        call(victim, "POST", f"{self.folder}/{self.names[0]}/snapshots", {"name": "s0"})
+        if state != ABSENT:
+            call(victim, "POST", self.folder, self.copy())
+
+    def copy(self, *, refresh: bool = False) -> dict[str, Any]:
+        source = {"type": "copy", "name": self.names[0], "pool": "default", "refresh": refresh}
+        return {"name": self.names[1], "type": "custom", "source": source}
+
+
+class Moved(Custom):
+    """A custom volume on its way to another project."""
+
+    project = "step-project"
+
+    def state(self, victim: Victim) -> str:
+        paths = (f"{self.folder}/{self.names[0]}{of}" for of in ("", f"?project={self.project}"))
+        found = [state for path in paths if (state := state_at(victim, path)) != ABSENT]
+        assert len(found) < 2, "one volume is in two projects"
+        return found[0] if found else ABSENT
+
+    def reach(self, victim: Victim, state: str) -> None:
+        super().reach(victim, state)
+        call(victim, "POST", "/1.0/projects", {"name": self.project})
+
+    def remove(self, victim: Victim) -> None:
+        super().remove(victim)
+        project = f"/1.0/projects/{self.project}"
+        path = f"{self.folder}/{self.names[0]}?project={self.project}"
+        if state_at(victim, project) != ABSENT:
+            if state_at(victim, path) != ABSENT:
+                call(victim, "DELETE", path)
+            call(victim, "DELETE", project)
+
+
+class VolumeSnapshot(Custom):
+    """A snapshot of a custom volume; it may have been renamed."""
+
+    def state(self, victim: Victim) -> str:
+        paths = (f"{self.folder}/{self.names[0]}/snapshots/{name}" for name in ("s0", "s1"))
+        found = [state for path in paths if (state := state_at(victim, path)) != ABSENT]
+        assert len(found) < 2, "one snapshot has two names"
+        return found[0] if found else ABSENT
+
+    def reach(self, victim: Victim, state: str) -> None:
+        super().reach(victim, CREATED)
+        if state != ABSENT:
+            call(victim, "POST", f"{self.folder}/{self.names[0]}/snapshots", {"name": "s0"})
+
+
+CUSTOM, COPY, MOVED, VSNAP = Custom(), Copy(), Moved(), VolumeSnapshot()
 VOLUMES = Listed("/1.0/storage-pools", {"name": POOL, "driver": "btrfs", "config": {"size": "128MiB"}})
 
 
@@ -318,6 +375,8 @@ _ONE, _NET, _POOL = f"/1.0/instances/{NAME}", f"/1.0/networks/{NETWORK}", f"/1.0
 _RENAMED, _CHANGED = {"name": f"{NAME}-renamed"}, {"config": {"user.x": "1"}}
 _VOLUME, _SMALLER = f"{CUSTOM.folder}/{CUSTOM.names[0]}", {"config": {"size": "32MiB"}}
 _TENANT = "/1.0/projects/tenant"
+_VSNAPS, _VSNAP = f"{_VOLUME}/snapshots", f"{_VOLUME}/snapshots/s0"
+_ELSEWHERE = {"name": CUSTOM.names[0], "project": MOVED.project}
 _NO_NAT = {"config": {"ipv4.nat": "false"}}
 _PUBLISH = {
     "source": {"type": "instance", "name": NAME},
@@ -354,6 +413,15 @@ SCENARIOS = (
     Scenario("volume.create", CUSTOM, ABSENT, (ABSENT, CREATED), _ask("POST", CUSTOM.folder, CUSTOM.body)),
     Scenario("volume.update", CUSTOM, CREATED, (CREATED,), _ask("PATCH", _VOLUME, _SMALLER)),
     Scenario("volume.delete", CUSTOM, CREATED, (ABSENT, CREATED), _ask("DELETE", _VOLUME)),
+    Scenario("volume.copy", COPY, ABSENT, (ABSENT, CREATED), _ask("POST", COPY.folder, COPY.copy())),
+    Scenario("volume.refresh", COPY, CREATED, (CREATED,), _ask("POST", COPY.folder, COPY.copy(refresh=True))),
+    Scenario("volume.move", MOVED, CREATED, (CREATED,), _ask("POST", _VOLUME, _ELSEWHERE)),
+    Scenario("volume.restore", VSNAP, CREATED, (CREATED,), _ask("PUT", _VOLUME, {"restore": "s0"})),
+    Scenario(
+        "volumesnapshot.create", VSNAP, ABSENT, (ABSENT, CREATED), _ask("POST", _VSNAPS, {"name": "s0"})
+    ),
+    Scenario("volumesnapshot.rename", VSNAP, CREATED, (CREATED,), _ask("POST", _VSNAP, {"name": "s1"})),
+    Scenario("volumesnapshot.delete", VSNAP, CREATED, (ABSENT, CREATED), _ask("DELETE", _VSNAP)),
     Scenario("pool.create", VOLUMES, ABSENT, (ABSENT, CREATED), _ask("POST", VOLUMES.folder, VOLUMES.body)),
     Scenario("pool.delete", VOLUMES, CREATED, (ABSENT, CREATED, "Errored"), _ask("DELETE", _POOL)),
 )

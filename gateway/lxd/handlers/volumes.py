@@ -7,15 +7,14 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from core.errors import Invalid, NotFound
+from core.configkeys.devices.disk import is_root
+from core.errors import Invalid, NotFound, Unsupported
 from core.operations.convert import from_proto
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.views.volumes import (
     custom_json,
     snapshot_as_volume,
-    snapshot_in_list,
-    snapshot_json,
     volume_json,
 )
 from protos.podium.runtime.v1 import instance_pb2 as instances
@@ -37,7 +36,7 @@ def kind_of(request: web.Request) -> str:
 def ref_of(request: web.Request) -> pb.VolumeRef:
     """Return the custom volume, or the snapshot of one, that the path names. Raises: NotFound."""
     if kind_of(request) != CUSTOM:
-        raise _missing(request)
+        raise missing(request)
     return pb.VolumeRef(
         pool=req.name(request),
         project=req.project(request),
@@ -46,7 +45,7 @@ def ref_of(request: web.Request) -> pb.VolumeRef:
     )
 
 
-def _missing(request: web.Request) -> NotFound:
+def missing(request: web.Request) -> NotFound:
     return NotFound("NO_VOLUME", "Storage pool volume not found", about=req.name(request, "volume")[:64])
 
 
@@ -105,12 +104,12 @@ def _url(request: web.Request, volume: dict[str, Any]) -> str:
 
 async def get_volume(request: web.Request) -> web.Response:
     if kind_of(request) != CUSTOM:
-        return envelope.sync(await _system_volume(request))
-    volume = await _custom(request)
+        return envelope.sync(await system_volume(request))
+    volume = await custom(request)
     return envelope.sync(custom_json(volume), etag=_tag(volume))
 
 
-async def _custom(request: web.Request) -> Any:
+async def custom(request: web.Request) -> Any:
     reply = await req.backend(request).volumes.GetVolume(pb.GetVolumeRequest(volume=ref_of(request)))
     return reply.volume
 
@@ -119,12 +118,12 @@ def _tag(volume: Any) -> str:
     return etag.of(volume.name, CUSTOM, dict(volume.config))
 
 
-async def _system_volume(request: web.Request) -> dict[str, Any]:
+async def system_volume(request: web.Request) -> dict[str, Any]:
     wanted = kind_of(request), req.name(request, "volume")
     for volume in await _system_volumes(request):
         if (volume["type"], volume["name"]) == wanted:
             return volume
-    raise _missing(request)
+    raise missing(request)
 
 
 async def volume_state(request: web.Request) -> web.Response:
@@ -135,7 +134,7 @@ async def volume_state(request: web.Request) -> web.Response:
         known = found.HasField("used_bytes")
         return envelope.sync(_usage(found.used_bytes, found.total_bytes) if known else {"usage": None})
     if kind_of(request) != "container":
-        raise _missing(request)
+        raise missing(request)
     return await _instance_state(request)
 
 
@@ -148,7 +147,9 @@ async def _instance_state(request: web.Request) -> web.Response:
             view=instances.INSTANCE_VIEW_FULL,
         )
     )
-    return envelope.sync(_usage(sum(reply.instance.state.disk_usage_bytes.values()), 0))
+    used = reply.instance.state.disk_usage_bytes
+    roots = [name for name, device in reply.instance.expanded_devices.items() if is_root(device.options)]
+    return envelope.sync(_usage(sum(used[name] for name in roots if name in used), 0))
 
 
 def _usage(used: int, total: int) -> dict[str, Any]:
@@ -169,11 +170,29 @@ async def post_volume(request: web.Request) -> web.Response:
         description=req.text(data, "description"),
         config=req.text_map(data, "config"),
     )
-    source = req.object_of(data, "source")
-    if kind := req.text(source, "type"):
+    backend = req.backend(request)
+    if not _add_source(request, message, req.object_of(data, "source")):
+        done(await backend.volumes.CreateVolume(message))
+        return envelope.empty()
+    reply = await backend.volumes.CreateVolume(message)
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+def _add_source(request: web.Request, message: pb.CreateVolumeRequest, source: dict[str, Any]) -> bool:
+    """Say what the volume is a copy of, if it is one. Raises: Invalid, Unsupported."""
+    kind = req.text(source, "type")
+    if not kind:
+        return False
+    if kind == "migration":
+        raise Unsupported("NO_MIGRATION", "Volumes of other servers cannot be copied; export and import them")
+    if kind != "copy":
         raise Invalid("BAD_SOURCE", f'Unknown source type "{kind[:40]}"', about="source.type")
-    done(await req.backend(request).volumes.CreateVolume(message))
-    return envelope.empty()
+    name, _, snapshot = req.text(source, "name").partition("/")
+    message.source.pool = req.text(source, "pool") or req.name(request)
+    message.source.project = req.text(source, "project") or req.project(request)
+    message.source.name, message.source.snapshot = name, snapshot
+    message.volume_only, message.refresh = req.flag(source, "volume_only"), req.flag(source, "refresh")
+    return True
 
 
 def _check_new(request: web.Request, data: dict[str, Any]) -> None:
@@ -189,8 +208,13 @@ def _check_new(request: web.Request, data: dict[str, Any]) -> None:
 
 
 async def put_volume(request: web.Request) -> web.Response:
-    data, volume = await req.body(request), await _custom(request)
+    data, volume = await req.body(request), await custom(request)
     etag.check(request, _tag(volume))
+    if snapshot := req.text(data, "restore"):
+        wanted = ref_of(request)
+        wanted.snapshot = snapshot
+        done(await req.backend(request).volumes.RestoreVolume(pb.RestoreVolumeRequest(volume=wanted)))
+        return envelope.empty()
     message = pb.UpdateVolumeRequest(
         volume=ref_of(request),
         config=req.text_map(data, "config"),
@@ -204,17 +228,24 @@ async def put_volume(request: web.Request) -> web.Response:
 
 
 async def move_volume(request: web.Request) -> web.Response:
-    data = await req.body(request)
-    name = req.text(data, "name")
-    await req.backend(request).volumes.RenameVolume(
-        pb.RenameVolumeRequest(volume=ref_of(request), new_name=name)
-    )
+    """Rename it, or move it when a pool or project is named."""
+    data, backend = await req.body(request), req.backend(request)
+    if req.flag(data, "migration"):
+        raise Unsupported("NO_MIGRATION", "Volumes cannot be sent to other servers; export and import them")
+    name, pool, project = (req.text(data, field) for field in ("name", "pool", "project"))
+    if (pool and pool != req.name(request)) or (project and project != req.project(request)):
+        target = pb.VolumeRef(
+            pool=pool or req.name(request), project=project or req.project(request), name=name
+        )
+        reply = await backend.volumes.MoveVolume(pb.MoveVolumeRequest(volume=ref_of(request), target=target))
+        return envelope.accepted(backend.accepted(reply.operation))
+    await backend.volumes.RenameVolume(pb.RenameVolumeRequest(volume=ref_of(request), new_name=name))
     return envelope.created(f"/1.0/storage-pools/{req.name(request)}/volumes/custom/{quote(name)}")
 
 
 async def delete_volume(request: web.Request) -> web.Response:
     if kind_of(request) != CUSTOM:
-        await _system_volume(request)
+        await system_volume(request)
         kind = kind_of(request)
         raise Invalid("BAD_TYPE", f'Storage volumes of type "{kind}" cannot be deleted with the storage API')
     done(await req.backend(request).volumes.DeleteVolume(pb.DeleteVolumeRequest(volume=ref_of(request))))
@@ -225,44 +256,3 @@ def done(reply: Any) -> None:
     """Raises: what the operation of a short call failed with."""
     if error := from_proto(reply.operation).error():
         raise error
-
-
-# --- snapshots ---------------------------------------------------------------------------------------
-
-
-async def list_snapshots(request: web.Request) -> web.Response:
-    if kind_of(request) != CUSTOM:
-        await _system_volume(request)
-        return envelope.sync([])
-    volume = await _custom(request)
-    if req.recursion(request):
-        return envelope.sync([snapshot_in_list(volume, s) for s in volume.snapshots])
-    base = f"/1.0/storage-pools/{volume.pool}/volumes/custom/{quote(volume.name)}/snapshots"
-    return envelope.sync([f"{base}/{quote(s.name)}" for s in volume.snapshots])
-
-
-async def list_backups(request: web.Request) -> web.Response:
-    """None exist yet; the volume must."""
-    await _custom(request)
-    return envelope.sync([])
-
-
-async def get_snapshot(request: web.Request) -> web.Response:
-    snapshot = await snapshot_of(request)
-    return envelope.sync(snapshot_json(snapshot), etag=snapshot_tag(snapshot))
-
-
-async def snapshot_of(request: web.Request) -> Any:
-    """Raises: NotFound."""
-    for snapshot in (await _custom(request)).snapshots:
-        if snapshot.name == req.name(request, "snapshot"):
-            return snapshot
-    raise _missing(request)
-
-
-def snapshot_tag(snapshot: Any) -> str:
-    return etag.of(snapshot.description, stamp(snapshot))
-
-
-def stamp(snapshot: Any) -> int:
-    return int(snapshot.expires_at.ToNanoseconds())

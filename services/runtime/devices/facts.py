@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from services.runtime.domain.devices.plan import HostDevice, HostNode
+from services.runtime.domain.devices.plan import HostDevice, HostNode, VolumeFolder
+from services.runtime.kernel.blocks import block_of
 
 _MOST_PARENTS = 12
 
@@ -38,8 +39,14 @@ class HostFacts:
     def has_interface(self, name: str) -> bool:
         return (self._sys / "class" / "net" / name).exists()
 
-    def volume(self, pool: str, name: str) -> str:
+    def volume(self, device: str, pool: str, name: str) -> VolumeFolder:
         raise NotImplementedError  # answered by what the use case knows before it asks
+
+    def bound(self, source: str) -> str:
+        return ""
+
+    def block(self, path: str) -> str:
+        return block_of(path)
 
     def devices(self) -> Sequence[HostDevice]:
         found = (self._device(folder) for kind in ("char", "block") for folder in self._listed(kind))

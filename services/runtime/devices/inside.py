@@ -114,7 +114,7 @@ def within(guest: int, work: Callable[[int], T]) -> T:
 
 
 def detach(guest: int, path: str, source: tuple[int, int]) -> None:
-    """Unmount what is at *path* if it is *source* (device and inode), and remove the empty file below it.
+    """Unmount what is at *path* if it is *source* (device and inode), and remove an empty place, as LXD does.
 
     Repeatable; what the guest has put there instead stays.
     """
@@ -145,13 +145,15 @@ def _is_at(root: int, path: str, source: tuple[int, int]) -> bool:
 
 
 def _remove_empty(root: int, path: str) -> None:
-    """Remove the file that was made to be mounted upon. Folders stay: they may have become the guest's."""
+    """Remove what was mounted upon, unless there is something in it."""
     folder, _, name = path.rpartition("/")
     parent = open_beneath(root, folder or "/", _FOLDER)
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISREG(found.st_mode) and not found.st_size:
             os.unlink(name, dir_fd=parent)
+        elif stat.S_ISDIR(found.st_mode):
+            os.rmdir(name, dir_fd=parent)
     except OSError:
         pass  # busy, or not there any more
     finally:

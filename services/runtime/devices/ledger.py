@@ -5,6 +5,8 @@ So whatever a killed process left can be told and taken away; nothing has to be 
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +15,7 @@ from urllib.parse import quote, unquote
 from core.state import codec
 from services.runtime.domain.devices.plan import DevicePlan
 
-_PLAN, _BEGUN = "plan", "begun"
+_PLAN, _BEGUN, _PLACES = "plan", "begun", "places"
 
 
 class Ledger:
@@ -34,6 +36,20 @@ class Ledger:
         """Note that it is plugged as a whole."""
         folder = self.folder(device)
         os.rename(folder / _BEGUN, folder / _PLAN)
+
+    def note(self, device: str, path: str, identity: tuple[int, int]) -> None:
+        """Note device and inode of what will be at *path*: its source may be gone when it is taken out."""
+        with (self.folder(device) / _PLACES).open("a") as file:
+            file.write(json.dumps([path, *identity]) + "\n")
+
+    def places(self, device: str) -> dict[str, tuple[int, int]]:
+        """Return device and inode by path, as noted."""
+        found = {}
+        with contextlib.suppress(OSError, ValueError):
+            for line in (self.folder(device) / _PLACES).read_text().splitlines():
+                path, dev, inode = json.loads(line)
+                found[path] = (dev, inode)
+        return found
 
     def forget(self, device: str) -> None:
         shutil.rmtree(self.folder(device), ignore_errors=True)

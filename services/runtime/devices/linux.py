@@ -17,6 +17,7 @@ from services.runtime.devices.ledger import Ledger
 from services.runtime.devices.rules import DeviceRules
 from services.runtime.domain.devices.plan import Bind, DevicePlan, Forward, Node, cannot_start
 from services.runtime.kernel import mountapi
+from services.runtime.kernel.beneath import open_beneath
 from services.runtime.kernel.processes import open_guest
 from services.runtime.ports import Guest, HostEvents
 
@@ -121,7 +122,8 @@ class _Work:
         except BaseException as exc:
             self.unplug(plan, set())
             if isinstance(exc, (OSError, Invalid)):
-                raise cannot_start(plan.device, str(exc)) from exc
+                why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+                raise cannot_start(plan.device, why) from exc
             raise
         self._ledger.done(plan.device)
         log.info("device_plugged", instance=self._guest.name, device=plan.device)
@@ -138,10 +140,10 @@ class _Work:
         folder = self._ledger.folder(plan.device)
         places = [(str(folder / f"node{number}"), node.path) for number, node in enumerate(plan.nodes)]
         places += [(bind.source, bind.path) for bind in plan.binds]
+        noted = self._ledger.places(plan.device)
         for source, path in reversed(places):
             with contextlib.suppress(OSError, Invalid):
-                found = os.stat(source)
-                inside.detach(self._process, path, (found.st_dev, found.st_ino))
+                inside.detach(self._process, path, noted.get(path) or _identity(os.stat(source)))
         if plan.forward:
             forwards.stop(plan.forward, folder, self._process)
         for rule in sorted(plan.rules - kept):
@@ -162,14 +164,19 @@ class _Work:
         return path
 
     def _bind(self, device: str, number: int, bind: Bind) -> None:
-        tree = mountapi.open_tree(Path(bind.source), recursive=bind.recursive)
+        tree = _tree(bind)
         try:
-            if bind.read_only or bind.propagation:
-                mountapi.set_attributes(
-                    tree, read_only=bind.read_only, propagation=bind.propagation, recursive=bind.recursive
-                )
+            # Private unless asked: else what the guest mounts below it would be mounted on the host.
+            mountapi.set_attributes(
+                tree,
+                read_only=bind.read_only,
+                propagation=bind.propagation or "private",
+                recursive=bind.recursive,
+                suid=bind.is_volume,
+            )
             if bind.shifted:
                 self._shift(tree, recursive=bind.recursive)
+            self._ledger.note(device, bind.path, _identity(os.fstat(tree)))
             if bind.read_only:
                 passage = self._ledger.folder(device) / f"passage{number}"
                 passage.mkdir(mode=0o700)
@@ -185,5 +192,21 @@ class _Work:
         userns = self._namespaces.get(self._guest.idmap)
         try:
             mountapi.set_attributes(tree, userns=userns, recursive=recursive)
+        except OSError as exc:
+            raise Invalid("NO_SHIFT", "Required idmapping abilities not available") from exc
         finally:
             os.close(userns)
+
+
+def _tree(bind: Bind) -> int:
+    """Return a detached copy of the mount that *bind* shows, opened where it may be."""
+    if not bind.beneath:
+        return mountapi.open_tree(Path(bind.source), recursive=bind.recursive)
+    with mountapi.descriptors() as fds:
+        fds.append(os.open(bind.beneath, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        fds.append(open_beneath(fds[0], os.path.relpath(bind.source, bind.beneath), os.O_PATH))
+        return mountapi.open_tree_at(fds[1], recursive=bind.recursive)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

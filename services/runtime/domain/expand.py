@@ -35,7 +35,8 @@ def root_of(devices: Devices) -> Root:
     if not found:
         raise Invalid("NO_ROOT", "No root device could be found; add a disk with path=/ and a pool")
     if len(found) > 1:
-        raise Invalid("TWO_ROOTS", "More than one root device was found; leave one")
+        why = "Failed detecting root disk device: More than one root device found"
+        raise Invalid("TWO_ROOTS", f"Invalid expanded devices: {why}")
     return Root(found[0]["pool"], parse_bytes(found[0].get("size") or "0"))
 
 

@@ -9,11 +9,13 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from core.configkeys.devices.disk import DiskLimits
 from core.errors import Invalid, NotFound
 from services.runtime.domain import limits
-from services.runtime.kernel import usage
+from services.runtime.kernel import blocks, usage
 from services.runtime.ports import Usage
 
 _ROOT, _CPUS = Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
@@ -53,6 +55,10 @@ class LinuxCgroups:
             with contextlib.suppress(FileNotFoundError):
                 if path.read_text().strip() != value:
                     self._write(path, value)
+
+    def limit_disks(self, id: str, limits: Mapping[str, DiskLimits]) -> None:
+        folder = self._file(id, "io.max" if self.is_v2 else "blkio.weight").parent
+        blocks.throttle(folder, limits, is_v2=self.is_v2)
 
     def usage(self, id: str, *, detailed: bool = False) -> Usage:
         read = usage.read_v2 if self.is_v2 else usage.read_v1

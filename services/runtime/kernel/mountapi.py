@@ -28,7 +28,7 @@ _ATTR_READ_ONLY, _ATTR_NO_SUID_DEV_EXEC = 0x1, 0xE
 _MNT_DETACH = 2
 _RECURSIVE, _REC = 0x8000, 0x4000
 _MOVE_TO_EMPTY_PATH = 0x40
-_ATTR_RDONLY = 1
+_ATTR_RDONLY, _ATTR_NOSUID = 1, 2
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 _PROPAGATIONS = {"unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
 
@@ -131,11 +131,27 @@ def make_private() -> None:
         raise OSError(error, os.strerror(error))
 
 
+def open_tree_at(place: int, *, recursive: bool = False) -> int:
+    """Do the same for what a descriptor was opened upon."""
+    flags = _CLONE | _CLOEXEC | _AT_EMPTY_PATH | (_RECURSIVE if recursive else 0)
+    return _call(_OPEN_TREE, ctypes.c_int(place), _text(""), ctypes.c_uint(flags))
+
+
 def set_attributes(
-    tree: int, *, read_only: bool = False, userns: int = -1, propagation: str = "", recursive: bool = False
+    tree: int,
+    *,
+    read_only: bool = False,
+    userns: int = -1,
+    propagation: str = "",
+    recursive: bool = False,
+    suid: bool = False,
 ) -> None:
-    """Change a detached mount: what is given is set, the rest stays. propagation: as mount(8) calls it."""
+    """Change a detached mount: what is given is set, the rest stays. propagation: as mount(8) calls it.
+
+    *suid* gives power back to setuid files. Raises: OSError.
+    """
     attr = _MountAttr(0, 0, _PROPAGATIONS.get(propagation.removeprefix("r"), 0), max(userns, 0))
+    attr.attr_clr |= _ATTR_NOSUID if suid else 0
     attr.attr_set |= _ATTR_RDONLY if read_only else 0
     attr.attr_set |= _ATTR_IDMAP if userns >= 0 else 0
     _call(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.policy.expansion import Expanded
@@ -48,8 +49,8 @@ def instance(record: Instance, observed: InstanceObserved, expanded: Expanded, r
     return message
 
 
-def add_state(shown: pb.Instance, figures: Figures, disk_bytes: int | None) -> None:
-    """Fill in the live figures. disk_bytes: what the root disk uses, None when it is not known."""
+def add_state(shown: pb.Instance, figures: Figures, disks: Mapping[str, int]) -> None:
+    """Fill in the live figures. disks: bytes used by device, where they are known."""
     usage, message = figures.usage, shown.state
     message.status = STATUS[figures.observed.status]
     message.pid = figures.observed.pid
@@ -61,17 +62,9 @@ def add_state(shown: pb.Instance, figures: Figures, disk_bytes: int | None) -> N
     memory.swap_usage_bytes = usage.swap
     memory.swap_usage_peak_bytes = usage.swap_peak
     memory.total_bytes = usage.memory_limit
-    if disk_bytes is not None and (root := _root_disk(shown)):
-        message.disk_usage_bytes[root] = disk_bytes
+    message.disk_usage_bytes.update(disks)
     for found in figures.interfaces:
         _interface(message.network[found.name], found, figures.nics.get(found.name))
-
-
-def _root_disk(shown: pb.Instance) -> str:
-    for name, device in shown.expanded_devices.items():
-        if device.options.get("type") == "disk" and device.options.get("path") == "/":
-            return str(name)
-    return ""
 
 
 def _interface(message: pb.InterfaceState, found: Any, nic: NicReservation | None) -> None:

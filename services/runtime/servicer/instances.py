@@ -190,7 +190,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         found = await asyncio.to_thread(figures.read_all, self._host, pairs)
         used = await figures.disk_usage(self._host, instances)
         for message, figure in zip(shown, found, strict=True):
-            convert.add_state(message, figure, used.get(message.id))
+            convert.add_state(message, figure, used.get(message.id, {}))
 
 
 def _devices(messages: Any) -> dict[str, dict[str, str]]:

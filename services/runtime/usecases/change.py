@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from core.configkeys.instance import INSTANCE
 from core.configkeys.schema import without_empty
-from core.errors import AlreadyExists, Forbidden, Invalid, Stale
+from core.errors import AlreadyExists, Forbidden, Invalid, Stale, WrongState
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved
@@ -152,21 +152,31 @@ class Changes:
 
     async def _apply(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
+        await self._check_size(_old(ctx), instance)
         told = await self._tell(instance, observed)
         if cloudinit.is_new(self._host.expanded(_old(ctx)), self._host.expanded(instance)):
             told = replace(told, volatile={**told.volatile, INSTANCE_ID: str(uuid.uuid4())})
         self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
 
+    async def _check_size(self, old: Instance, new: Instance) -> None:
+        """Raises: WrongState when the root would become smaller than what is in it."""
+        size = self._host.root_size(new)
+        if size and size != self._host.root_size(old):
+            used = await self._host.driver_of(new.pool).usage(new.pool, [new.id])
+            if used.get(new.id, 0) > size:
+                raise WrongState("TOO_SMALL", f"The root disk holds {used[new.id]} bytes, more than {size}")
+
     async def _tell(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
         """Make the host follow the record, live where it runs, and return what the instance is then."""
         expanded = self._host.expanded(instance)
         if observed.status in UP:
             await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
+            await self._host.limit_disks(instance)
             if pid := self._host.engine.pid(instance.id):
                 await self._host.ensure_devices(instance, pid)
         driver = self._host.driver_of(instance.pool)
-        await driver.set_quota(instance.pool, instance.id, expand.root_of(expanded.devices).size)
+        await driver.set_quota(instance.pool, instance.id, self._host.root_size(instance))
         return await self._host.ensure_nics(instance, observed)
 
     async def _untell(self, ctx: Context) -> None:

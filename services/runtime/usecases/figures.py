@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from core.configkeys.devices import disk
 from core.errors import NotFound, Unsupported
 from core.records import Instance, InstanceObserved, NicReservation
 from services.runtime.domain.lifecycle import UP
-from services.runtime.ports import GuestAddress, GuestInterface, PoolSpace, Usage
+from services.runtime.ports import GuestAddress, GuestInterface, PoolSpace, Usage, VolumeKind
 from services.runtime.usecases.host import Host
 
 # A guest boots within seconds; after this, what it has is all that it has.
@@ -55,16 +56,32 @@ def read_all(
     return [read(host, instance, observed, detailed=detailed) for instance, observed in pairs]
 
 
-async def disk_usage(host: Host, instances: Iterable[Instance]) -> dict[str, int]:
-    """Return bytes used on their pools by id; those not known cheaply are left out."""
-    by_pool: dict[str, list[str]] = {}
-    for instance in instances:
-        by_pool.setdefault(instance.pool, []).append(instance.id)
-    found: dict[str, int] = {}
-    for name, ids in by_pool.items():
+async def disk_usage(host: Host, instances: Iterable[Instance]) -> dict[str, dict[str, int]]:
+    """Return bytes used on pools by id and device; those not known cheaply are left out."""
+    folders = [(instance.id, *folder) for instance in instances for folder in _folders(host, instance)]
+    wanted: dict[tuple[str, VolumeKind], list[str]] = {}
+    for _, _, pool, kind, id in folders:
+        wanted.setdefault((pool, kind), []).append(id)
+    used: dict[str, int] = {}
+    for (pool, kind), ids in wanted.items():
         with contextlib.suppress(NotFound, Unsupported):
-            found |= await host.driver(host.store.pool(name).record.driver).usage(name, ids)
+            used |= await host.driver_of(pool).usage(pool, ids, kind=kind)
+    found: dict[str, dict[str, int]] = {}
+    for instance_id, device, _, _, id in folders:
+        if id in used:
+            found.setdefault(instance_id, {})[device] = used[id]
     return found
+
+
+def _folders(host: Host, instance: Instance) -> Iterator[tuple[str, str, VolumeKind, str]]:
+    """Yield device, pool, kind and id of what an instance holds in pools."""
+    for device, options in host.expanded(instance).devices.items():
+        if disk.is_root(options):
+            yield device, instance.pool, VolumeKind.CONTAINERS, instance.id
+        elif disk.is_volume(options):
+            with contextlib.suppress(NotFound):
+                volume = host.store.volume(options["pool"], instance.project, options["source"]).record
+                yield device, volume.pool, VolumeKind.CUSTOM, volume.id
 
 
 async def spaces(host: Host, pools: Iterable[str]) -> dict[str, PoolSpace]:

@@ -14,9 +14,10 @@ from core.configkeys.values import parse_modules
 from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
 from core.policy.expansion import Expanded, expand
-from core.records import Instance, InstanceObserved, Snapshot
-from core.units import parse_bool
+from core.records import Instance, InstanceObserved, Snapshot, Volume
+from core.units import parse_bool, parse_bytes
 from services.runtime.domain import idmaps, seccomp
+from services.runtime.domain.devices.disk import limits as disk_limits
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
 from services.runtime.domain.devices.registry import plan_devices
 from services.runtime.domain.expand import nics_of, root_of
@@ -34,12 +35,15 @@ from services.runtime.ports import (
     NicPlan,
     RootFs,
     StorageDriver,
+    VolumeKind,
 )
 from services.runtime.store import RuntimeStore
+from services.runtime.usecases.disks import InstanceFacts
 from services.runtime.usecases.peers import Images, Networks
 from services.runtime.usecases.volatile import plugged, with_nics
 
 log = get_logger(__name__)
+_RATE = "limits."
 _INSIDE = (MACVLAN, PHYSICAL)
 _GUEST_API, _GUEST_FOLDER = "security.devlxd", "/dev/lxd"
 _ENVIRONMENT, _SYSCTL, _RLIMIT = "environment.", "linux.sysctl.", "limits.kernel."
@@ -92,9 +96,13 @@ class Host:
         return await self.rootfs.ensure_image(instance.image, prepared.squashfs, root)
 
     async def volume(self, instance: Instance) -> Path:
-        size = root_of(self.expanded(instance).devices).size
         driver = self.driver_of(instance.pool)
-        return await driver.ensure_volume(instance.pool, instance.id, size=size)
+        return await driver.ensure_volume(instance.pool, instance.id, size=self.root_size(instance))
+
+    def root_size(self, instance: Instance) -> int:
+        """Return the bound of its root in bytes: its own, else what its pool gives to all; 0 for none."""
+        own = root_of(self.expanded(instance).devices).size
+        return own or parse_bytes(self.store.pool(instance.pool).record.config.get("volume.size") or "0")
 
     async def seed(self, instance: Instance, lower: Path | None = None) -> None:
         """Write the files that must carry the instance's own name. Only while it is stopped."""
@@ -136,8 +144,23 @@ class Host:
 
     async def device_plans(self, instance: Instance, *, lenient: bool = False) -> tuple[DevicePlan, ...]:
         """Return what its devices need now. Raises: WrongState when one of them cannot be started."""
-        devices = self.expanded(instance).devices
-        return await asyncio.to_thread(plan_devices, devices, self.facts, lenient=lenient)
+        devices, facts = self.expanded(instance).devices, self.facts_of(instance.project)
+        return await asyncio.to_thread(plan_devices, devices, facts, lenient=lenient)
+
+    def facts_of(self, project: str) -> InstanceFacts:
+        """Return the facts of the host as the devices of an instance in *project* may use them."""
+        return InstanceFacts(self.facts, self.store, self.folder_of, project)
+
+    def folder_of(self, volume: Volume) -> Path:
+        """Return the folder of a custom volume."""
+        return self.driver_of(volume.pool).volume(volume.pool, volume.id, VolumeKind.CUSTOM)
+
+    async def limit_disks(self, instance: Instance) -> None:
+        """Bound what the running instance reads and writes, as its disks say."""
+        root = self.driver_of(instance.pool).volume(instance.pool, instance.id)
+        devices, facts = self.expanded(instance).devices, self.facts_of(instance.project)
+        limits = await asyncio.to_thread(disk_limits, devices, facts, str(root))
+        await asyncio.to_thread(self.cgroups.limit_disks, instance.id, limits)
 
     async def ensure_devices(self, instance: Instance, pid: int, *, lenient: bool = False) -> None:
         """Give the running instance the devices it should have now, and no others.
@@ -190,6 +213,8 @@ class Host:
 
         self._need_modules(config)
         pid = await self.engine.start(plan, ready if devices else None)
+        if any(key.startswith(_RATE) for d in expanded.devices.values() if d["type"] == "disk" for key in d):
+            await self.limit_disks(instance)
         await self._plug_sides(instance.id, pid, nics)
         if any(device.forward for device in devices):
             await self._forwarded(instance, pid, devices)

@@ -25,6 +25,7 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain import expand
+from services.runtime.usecases.disks import check_disks, check_places
 from services.runtime.usecases.host import Host
 
 # What LXD puts before a refusal.
@@ -57,7 +58,18 @@ class Policy:
         expand.root_of(expanded.devices)
         with _words(_UPDATE_IDS if replaces else _CREATE_IDS, only="BAD_IDMAP"):
             self._host.check(expanded.config)
+        self._check_disks(txn, instance, expanded, replaces)
         return expanded
+
+    def _check_disks(
+        self, txn: Txn, instance: Instance, expanded: Expanded, replaces: Instance | None
+    ) -> None:
+        """Check disks that the instance did not have; those it has may have lost what they need."""
+        check_places(instance)
+        had = self._host.expanded(replaces).devices if replaces else {}
+        new = {name: options for name, options in expanded.devices.items() if had.get(name) != options}
+        with contextlib.nullcontext() if replaces else _before(_CREATE_IDS):
+            check_disks(self._store, self._host.facts, txn, instance, new)
 
     def admit_volume(self, txn: Txn, volume: Volume, *, is_new: bool) -> None:
         """Check a custom volume as it will be, and let *txn* fail as admit() does.

@@ -157,7 +157,7 @@ class Pools:
         for volume in (e.record for e in self._store.volumes.entries(keys.volumes(name))):
             kind = f"storage-pools/{quote(name)}/volumes/custom"
             found.append(url(kind, quote(volume.name), volume.project))
-            for snapshot in self._store.snapshots_of(volume):
+            for snapshot in self._store.snapshots_of_volume(volume):
                 of = f"{kind}/{quote(volume.name)}/snapshots"
                 found.append(url(of, quote(snapshot.record.name), volume.project))
         return sorted(found)

@@ -9,7 +9,6 @@ from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved, Snapshot
 from core.state import keys
 from core.state.store import Txn
-from services.runtime.domain import expand
 from services.runtime.domain.lifecycle import UP
 from services.runtime.domain.snapshots import restored
 from services.runtime.usecases.claims import Claims
@@ -82,7 +81,7 @@ class Restore:
         instance, _ = self._claims.of(ctx)
         snapshot = self._snapshot(ctx)
         new = restored(instance, snapshot)
-        size = expand.root_of(self._host.expanded(new).devices).size
+        size = self._host.root_size(new)
         source = self._host.volume_of(replace(instance, id=snapshot.id))
         await self._host.driver_of(instance.pool).replace_volume(
             instance.pool, instance.id, source, size=size

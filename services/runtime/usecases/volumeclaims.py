@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +19,8 @@ from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.store import RuntimeStore
+
+_ENDING_S = 2.0
 
 
 def key_of(volume: Volume) -> str:
@@ -37,16 +41,24 @@ class VolumeClaims:
         self.store = store
         self.runner = runner
 
-    def free(self, entry: Entry[Volume]) -> Entry[Volume]:
-        """Return a volume that nothing works on. Raises: Busy, WrongState."""
-        volume = entry.record
+    async def free(self, find: Callable[[], Entry[Volume]]) -> Entry[Volume]:
+        """Return the volume that *find* finds once nothing works on it. Raises: Busy, WrongState."""
+        await self.caught_up(find())
+        entry = find()
+        volume, name = entry.record, entry.record.name
         if volume.operation and self.runner.find_live(volume.operation):
-            raise Busy("BUSY", f"The storage volume {volume.name!r} is busy; try again", about=volume.name)
+            raise Busy("BUSY", f"The storage volume {name!r} is busy; try again", about=name)
         if volume.status == "Pending":
-            raise WrongState(
-                "NOT_READY", f"The storage volume {volume.name!r} is being made", about=volume.name
-            )
+            raise WrongState("NOT_READY", f"The storage volume {name!r} is being made", about=name)
         return entry
+
+    async def caught_up(self, *entries: Entry[Volume]) -> None:
+        """Return when no outcome about them is being recorded: the caller may have read it already."""
+        for entry in entries:
+            if self.runner.is_ending(entry.record.operation):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ENDING_S):
+                        await self.runner.wait(entry.record.operation)
 
     async def accept(
         self,
@@ -88,11 +100,11 @@ class VolumeClaims:
                 return entry.record
         raise NotFound("NO_VOLUME", "Storage pool volume not found")
 
-    def settle(self, ctx: Context, txn: Txn, volume: Volume | None) -> None:
+    def settle(self, ctx: Context, txn: Txn, volume: Volume | None, *, without: Volume | None = None) -> None:
         """Put into *txn* what the volume is once its operation is over, and let go of the others."""
         if volume:
             txn.put(key_of(volume), replace(volume, operation=""))
-        for entry in self.store.volumes.entries():
-            record = entry.record
-            if record.id in ctx.input["owned"] and record.id != ctx.input["volume"]:
+        let_go = set(ctx.input["owned"]) - {ctx.input["volume"], without.id if without else ""}
+        for record in [entry.record for entry in self.store.volumes.entries()]:
+            if record.id in let_go:
                 txn.put(key_of(record), replace(record, operation=""))

@@ -113,7 +113,7 @@ class Volumes:
         self, ref: VolumeRef, config: dict[str, str], description: str | None, *, merge: bool, revision: int
     ) -> Operation:
         """Change keys and text, and return the final record. Raises: Invalid, NotFound, Stale, WrongState."""
-        entry = self._claims.free(self.find(ref))
+        entry = await self._claims.free(lambda: self.find(ref))
         old = entry.record
         if revision and entry.revision != revision:
             raise Stale("STALE", "The storage volume was changed meanwhile; read it again", about=ref.name)
@@ -136,7 +136,7 @@ class Volumes:
         await self._again(lambda: self._rename(ref, new_name))
 
     async def _rename(self, ref: VolumeRef, new_name: str) -> None:
-        entry = self._claims.free(self.find(ref))
+        entry = await self._claims.free(lambda: self.find(ref))
         old, new = entry.record, replace(entry.record, name=new_name)
         if self._store.volumes.get(key_of(new)):
             raise taken(new_name)
@@ -160,7 +160,7 @@ class Volumes:
         return await self._again(lambda: self._delete(ref))
 
     async def _delete(self, ref: VolumeRef) -> Operation:
-        entry = self._claims.free(self.find(ref))
+        entry = await self._claims.free(lambda: self.find(ref))
         volume = entry.record
         if self.users(volume).urls:
             raise WrongState("IN_USE", "The storage volume is still in use", about=ref.name)
@@ -220,15 +220,20 @@ class Volumes:
         await driver.ensure_volume(volume.pool, volume.id, kind=_CUSTOM, size=bound_of(volume))
         self.made(ctx, volume)
 
-    def made(self, ctx: Context, volume: Volume) -> None:
-        self._claims.settle(ctx, ctx.txn, replace(volume, status="Created"))
+    def made(self, ctx: Context, volume: Volume, *, without: Volume | None = None) -> None:
+        """Put into the outcome that *volume* is there, and *without* no more."""
+        if without:
+            self._drop(ctx.txn, without)
+        self._claims.settle(ctx, ctx.txn, replace(volume, status="Created"), without=without)
         ctx.txn.emit(event("storage-volume-created", volume, ctx))
 
     async def remove_folders(self, ctx: Context) -> None:
         """Take a volume and its snapshots from the pool. Idempotent."""
-        volume = self._claims.of(ctx)
+        await self.remove_of(self._claims.of(ctx))
+
+    async def remove_of(self, volume: Volume) -> None:
         driver = self._host.driver_of(volume.pool)
-        for entry in self._store.snapshots_of(volume):
+        for entry in self._store.snapshots_of_volume(volume):
             await driver.delete_volume(volume.pool, entry.record.id, kind=_CUSTOM)
         await driver.delete_volume(volume.pool, volume.id, kind=_CUSTOM)
 
@@ -237,9 +242,12 @@ class Volumes:
         self._forget(ctx, ctx.undo_txn, self._claims.of(ctx))
 
     def _forget(self, ctx: Context, txn: Txn, volume: Volume) -> None:
-        for entry in self._store.snapshots_of(volume):
-            txn.delete(keys.volume_snapshot(volume.id, entry.record.name))
+        self._drop(txn, volume)
         self._claims.settle(ctx, txn, None)
+
+    def _drop(self, txn: Txn, volume: Volume) -> None:
+        for entry in self._store.snapshots_of_volume(volume):
+            txn.delete(keys.volume_snapshot(volume.id, entry.record.name))
         txn.delete(key_of(volume))
 
     async def _remove(self, ctx: Context) -> None:
@@ -254,12 +262,20 @@ class Volumes:
 
     async def _bound(self, ctx: Context) -> None:
         new, old = self._claims.of(ctx), _old(ctx)
+        await self._check_bound(new, old)
         await self._set_bound(new, unless=old)
         self._claims.settle(ctx, ctx.txn, new)
         ctx.txn.emit(event("storage-volume-updated", new, ctx))
 
     async def _unbound(self, ctx: Context) -> None:
         await self._set_bound(_old(ctx), unless=self._claims.of(ctx))
+
+    async def _check_bound(self, new: Volume, old: Volume) -> None:
+        """Raises: WrongState when the volume would become smaller than what is in it."""
+        used, size = await self.usage(new)
+        if size and size != bound_of(old) and (used or 0) > size:
+            why = f"The storage volume holds {used} bytes, more than {size}"
+            raise WrongState("TOO_SMALL", why, about=new.name)
 
     async def _set_bound(self, volume: Volume, *, unless: Volume) -> None:
         if bound_of(volume) != bound_of(unless):

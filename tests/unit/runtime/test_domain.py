@@ -53,7 +53,7 @@ def test_there_is_exactly_one_root_disk(devices: dict[str, dict[str, str]]) -> N
         {"type": "gpu", "bogus": "1"},
         {"type": "nic"},
         {**NIC, "bogus": "1"},
-        {"type": "disk", "path": "/etc", "source": "/etc"},
+        {"type": "disk", "path": "/etc", "source": "etc"},
         {"type": "disk", "path": "/"},
         {**ROOT, "size": "many"},
     ],

@@ -34,6 +34,8 @@ class Bind:
     """A file or folder of the host at *path* inside. shifted: its owners are those the guest has there.
 
     propagation: as mount(8) calls it, "" for private. recursive: with what is mounted below it.
+    beneath: a folder of the host that no link on the way to *source* may lead out of; "" for none.
+    is_volume: of a pool, whose own mount takes power from setuid files; inside they are the guest's.
     """
 
     source: str
@@ -42,6 +44,8 @@ class Bind:
     recursive: bool = False
     shifted: bool = False
     propagation: str = ""
+    beneath: str = ""
+    is_volume: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,14 @@ class HostDevice:
     pci: str = ""
 
 
+@dataclass(frozen=True)
+class VolumeFolder:
+    """A custom volume. is_unmapped: its owners are shown as they are on the host."""
+
+    folder: str
+    is_unmapped: bool = False
+
+
 class Facts(Protocol):
     """The host, as it is at this moment."""
 
@@ -129,8 +141,16 @@ class Facts(Protocol):
 
     def has_interface(self, name: str) -> bool: ...
 
-    def volume(self, pool: str, name: str) -> str:
-        """Return the folder of a custom volume that is ready to be attached."""
+    def volume(self, device: str, pool: str, name: str) -> VolumeFolder:
+        """Return a custom volume of the instance's project. Raises: WrongState, which names *device*."""
+        ...
+
+    def bound(self, source: str) -> str:
+        """Return the folder that a path of the host must not lead out of; "" where it may lead anywhere."""
+        ...
+
+    def block(self, path: str) -> str:
+        """Return "major:minor" of the disk that holds *path*; "" when none does."""
         ...
 
 

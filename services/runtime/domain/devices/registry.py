@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from core.configkeys.devices.unix import is_required
 from core.errors import WrongState
-from services.runtime.domain.devices import hotplug, others, proxy, unix
+from services.runtime.domain.devices import disk, hotplug, others, proxy, unix
 from services.runtime.domain.devices.plan import DevicePlan, Facts, Options, Planner
 
 PLANNERS: dict[str, Planner] = {
-    "disk": others.plan_nothing,
+    "disk": disk.plan,
     "gpu": hotplug.plan_gpu,
     "infiniband": others.plan_infiniband,
     "nic": others.plan_nothing,
