@@ -36,9 +36,7 @@ from services.runtime.usecases.power import Power, forget
 from services.runtime.usecases.volatile import APPLY_TEMPLATE, with_nics
 
 KIND = "instance.create"
-_MISSING: dict[str, Callable[[str, str], str]] = {
-    "NO_POOL": lambda message, name: f'Failed loading storage pool "{name}": {message}',
-}
+NO_COPY_POOL = "Failed creating instance record: Failed initialising instance: Failed loading storage pool: "
 _ATTEMPTS = 16
 _PAUSE_S = 0.01
 _OWN_HWADDR = re.compile(r"volatile\..+\.hwaddr")
@@ -94,10 +92,11 @@ class Birth:
         try:
             yield
         except NotFound as exc:
-            say = _MISSING.get(exc.reason)
-            if say is None:
+            if exc.reason != "NO_POOL":
                 raise
-            raise NotFound(exc.reason, say(exc.message, exc.about), about=exc.about) from None
+            of_image = f'Failed loading storage pool "{exc.about}": {exc.message}'
+            said = of_image if self.kind == KIND else f"{NO_COPY_POOL}{exc.message}"
+            raise NotFound(exc.reason, said, about=exc.about) from None
 
 
 class Create:

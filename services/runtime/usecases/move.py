@@ -15,7 +15,7 @@ from core.state.store import Txn
 from services.runtime.domain.expand import root_of
 from services.runtime.domain.snapshots import is_root, of_owner
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.create import Create
+from services.runtime.usecases.create import NO_COPY_POOL, Create
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
 
@@ -46,7 +46,7 @@ class Moves:
                 (
                     Step("tell", self._tell, self._untell),
                     Step("clone", self._clone, self._remove_clones),
-                    Step("switch", self._switch),
+                    Step("switch", self._switch, self._remove_left),
                     Step("clean", self._clean),
                 ),
                 on_failure=self._as_found,
@@ -103,9 +103,9 @@ class Moves:
         """Return what the instance will be, checked."""
         devices = self._with_pool(old, to.pool) if to.pool else old.devices
         new = replace(old, name=name, project=to.project or old.project, devices=devices)
-        with _lxd_words():
+        with _lxd_words("Failed creating instance record: "):
             self._store.home_of(new.project, "profiles")
-        with _lxd_words("Failed initialising instance: Failed loading storage pool: "):
+        with _lxd_words(NO_COPY_POOL):
             pool = self._create.ready_pool(to.pool or root_of(self._host.expanded(new).devices).pool)
         txn.unchanged(keys.pool(pool.record.name), pool.revision)
         replaces = old if new.project == old.project else None
@@ -124,7 +124,8 @@ class Moves:
         await self._name(ctx, _new(ctx))
 
     async def _untell(self, ctx: Context) -> None:
-        await self._name(ctx, _old(ctx))
+        if not self._is_elsewhere(ctx):
+            await self._name(ctx, _old(ctx))
 
     async def _name(self, ctx: Context, instance: Instance) -> None:
         now, observed = self._claims.of(ctx)
@@ -163,20 +164,30 @@ class Moves:
     async def _clean(self, ctx: Context) -> None:
         new, observed = self._claims.of(ctx)
         old = _old(ctx)
-        left = [new.id] if old.pool != new.pool else []
-        if left or ctx.input["instance_only"]:
-            left += ctx.input["snapshots"]
-        for id in left:
-            await self._host.remove_volume(old.pool, id)
+        await self._remove_left(ctx)
         self._claims.settle(ctx, ctx.txn, replace(observed, name=new.name, project=new.project))
         context = {"old_name": old.name, "old_project": old.project, "old_pool": old.pool}
         ctx.txn.emit(ctx.event("instance-renamed", "instances", new.name, **context))
 
+    async def _remove_left(self, ctx: Context) -> None:
+        """Remove from its old pool what is not recorded there any more, however far the move came."""
+        old, now = _old(ctx), self._claims.of(ctx)[0]
+        recorded = {now.id} if now.pool == old.pool else set()
+        snapshots = (entry.record for entry in self._store.instance_snapshots(now))
+        recorded |= {snapshot.id for snapshot in snapshots if snapshot.instance.pool == old.pool}
+        for id in (now.id, *ctx.input["snapshots"]):
+            if id not in recorded:
+                await self._host.remove_volume(old.pool, id)
+
+    def _is_elsewhere(self, ctx: Context) -> bool:
+        """Say whether it is in its new pool already: then there is no way back."""
+        return self._claims.of(ctx)[0].pool == _new(ctx).pool != _old(ctx).pool
+
     async def _as_found(self, ctx: Context) -> None:
         """A move that failed before its switch never was; after it, only old volumes may be left."""
         now, observed = self._claims.of(ctx)
-        old, new = _old(ctx), _new(ctx)
-        if now.pool != new.pool or old.pool == new.pool:
+        if not self._is_elsewhere(ctx):
+            old, new = _old(ctx), _new(ctx)
             if keys.instance(new.project, new.name) != keys.instance(old.project, old.name):
                 ctx.undo_txn.delete(keys.instance(new.project, new.name))
             ctx.undo_txn.put(keys.instance(old.project, old.name), old)
@@ -197,9 +208,8 @@ def _new(ctx: Context) -> Instance:
 
 
 @contextlib.contextmanager
-def _lxd_words(more: str = "") -> Iterator[None]:
+def _lxd_words(before: str) -> Iterator[None]:
     try:
         yield
     except NotFound as exc:
-        why = f"Failed creating instance record: {more}{exc.message}"
-        raise NotFound(exc.reason, why, about=exc.about) from None
+        raise NotFound(exc.reason, f"{before}{exc.message}", about=exc.about) from None
