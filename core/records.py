@@ -76,6 +76,8 @@ class Snapshot:
     expires_at: float = 0.0
     last_used_at: float = 0.0
     stateful: bool = False
+    scheduled_for: float = 0.0
+    """The minute of snapshots.schedule that it was taken for; 0.0 where somebody asked for it."""
     status: str = "Pending"
     schema: int = 1
 

@@ -6,6 +6,7 @@ Pure. Sentences are LXD's, and those of the cron library that LXD uses.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 FORM = "Schedule must be of the form: <minute> <hour> <day-of-month> <month> <day-of-week>"
 _ALIASES = {
@@ -92,3 +93,15 @@ def _number(text: str, names: dict[str, int]) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 5):
         raise ValueError(f"Error parsing schedule: failed to parse int from {text[:32]}")
     return int(text)
+
+
+def is_due(schedule: tuple[Cron | str, ...], at: datetime) -> bool:
+    """Say whether one of the parts names the minute of *at*."""
+    return any(_names(part, at) for part in schedule if isinstance(part, Cron))
+
+
+def _names(cron: Cron, at: datetime) -> bool:
+    if at.minute not in cron.minutes or at.hour not in cron.hours or at.month not in cron.months:
+        return False
+    is_day, is_weekday = at.day in cron.days, at.isoweekday() % 7 in cron.weekdays
+    return (is_day or is_weekday) if cron.either_day else (is_day and is_weekday)

@@ -29,6 +29,7 @@ from services.runtime.kernel.doors import GuestDoors
 from services.runtime.kernel.guests import ProcGuests
 from services.runtime.kernel.knows import HostKernel
 from services.runtime.kernel.rootfs import LinuxRootFs
+from services.runtime.kernel.ticks import TickMarker
 from services.runtime.servicer.exec import ExecServicer
 from services.runtime.servicer.files import FileServicer
 from services.runtime.servicer.instances import InstanceServicer
@@ -81,7 +82,8 @@ async def main() -> None:
         custom = _custom_volumes(host, policy, runner)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
-        copying = Copying(host, policy, claims, power, create, settings.member)
+        ticks = TickMarker(settings.state_dir)
+        copying = Copying(host, policy, claims, power, create, ticks, settings.member)
         transfers = Transfers.wired(host, inside.abouts, runner, settings.state_dir)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
@@ -92,7 +94,7 @@ async def main() -> None:
         await reconcile.adopt()
         boot, hotplug = Boot(host, power, boots, settings.member), Hotplug(host, events, settings.member)
         balance = Balance(host, settings.member)
-        for part in (boot, follow, hotplug, balance, lending, transfers.backups):
+        for part in (boot, follow, hotplug, balance, lending, transfers.backups, copying.schedules):
             await service.start(part)
         servicers = Servicers("podium.runtime.v1")
         instances = InstanceServicer(host, create, power, changes, follow, claims)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.service import Servicers
 from protos.podium.runtime.v1 import copy_pb2_grpc, snapshot_pb2_grpc
+from services.runtime.ports import Ticks
 from services.runtime.servicer.copies import CopyServicer
 from services.runtime.servicer.snapshots import SnapshotServicer
 from services.runtime.usecases.claims import Claims
@@ -16,6 +17,7 @@ from services.runtime.usecases.power import Power
 from services.runtime.usecases.rebuild import Rebuild
 from services.runtime.usecases.refresh import Refresh
 from services.runtime.usecases.restore import Restore
+from services.runtime.usecases.schedules import Schedules
 from services.runtime.usecases.snapshots import Snapshots
 from services.runtime.usecases.still import Stillness
 
@@ -24,7 +26,14 @@ class Copying:
     """To be made before the runner starts, since it registers stories."""
 
     def __init__(
-        self, host: Host, policy: Policy, claims: Claims, power: Power, create: Create, member: str
+        self,
+        host: Host,
+        policy: Policy,
+        claims: Claims,
+        power: Power,
+        create: Create,
+        ticks: Ticks,
+        member: str,
     ) -> None:
         still = Stillness(host)
         self.snapshots = Snapshots(host, policy, claims, still)
@@ -33,6 +42,8 @@ class Copying:
         self.refresh = Refresh(host, claims, self.copies, still)
         self.moves = Moves(host, policy, claims, create)
         self.rebuild = Rebuild(host, policy, claims, create)
+        self.schedules = Schedules(host, claims, self.snapshots, ticks, member)
+        power.before_start = self.schedules.before_start
         self._host = host
         self._claims = claims
 

@@ -500,3 +500,13 @@ class Boots(Protocol):
         ...
 
     def seen(self) -> None: ...
+
+
+class Ticks(Protocol):
+    """Remembers until when schedules were kept."""
+
+    def last(self) -> float:
+        """Return unix seconds; 0.0 for never."""
+        ...
+
+    def seen(self, at: float) -> None: ...

@@ -412,3 +412,14 @@ class FakeNetworks:
 
     async def release(self, id: str) -> None:
         self.reserved.pop(id, None)
+
+
+class FakeTicks:
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def last(self) -> float:
+        return self.at
+
+    def seen(self, at: float) -> None:
+        self.at = at

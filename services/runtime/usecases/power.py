@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.state import keys
 from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain import idmaps
+from services.runtime.domain.lifecycle import STOPPED
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
@@ -25,6 +27,12 @@ from services.runtime.usecases.volatile import APPLY_TEMPLATE, READY, when_down,
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
+
+
+async def _nothing(instance: Instance) -> None:
+    return None
+
+
 _DEFAULT_STOP_S = 600.0
 _ACTIONS = ("start", "stop", "restart", "freeze", "unfreeze")
 _POSSIBLE = {
@@ -59,14 +67,21 @@ class Power:
             Story("instance.all", "Changing state of instances", (Step("each", self._each),)),
         )
         watch.on_exit = self._on_exit
+        self.before_start: Callable[[Instance], Awaitable[None]] = _nothing
 
     async def change(self, project: str, name: str, action: str, *, timeout_s: int, force: bool) -> Operation:
         """Raises: NotFound, WrongState, Busy."""
         _check(action)
         if action == "start":
             self._refuse_protected(project, name)
+            await self._before_start(project, name)
         input = {"timeout_s": timeout_s, "force": force}
         return await self._claims.accept(f"instance.{action}", action, project, name, input=input)
+
+    async def _before_start(self, project: str, name: str) -> None:
+        instance = self._host.store.instance(project, name).record
+        if self._host.store.observed_of(instance).record.status == STOPPED:
+            await self.before_start(instance)
 
     def _refuse_protected(self, project: str, name: str) -> None:
         instance = self._host.store.instance(project, name).record

@@ -28,11 +28,15 @@ _EVENT = "snapshot"
 
 @dataclass(frozen=True)
 class WantedSnapshot:
-    """name "": as the pattern says. expires_at None: as snapshots.expiry says; 0.0: never."""
+    """name "": as the pattern says. expires_at None: as snapshots.expiry says; 0.0: never.
+
+    scheduled_for: the minute for which a schedule wants it; one that was taken for it is enough.
+    """
 
     name: str = ""
     expires_at: float | None = None
     stateful: bool = False
+    scheduled_for: float = 0.0
 
 
 class Snapshots:
@@ -64,9 +68,7 @@ class Snapshots:
             Story(_DELETE, "Deleting snapshot", (Step("remove", self._remove),), on_failure=self._as_before),
         )
 
-    async def take(
-        self, project: str, name: str, wanted: WantedSnapshot, *, scheduled_at: float = 0.0
-    ) -> Operation:
+    async def take(self, project: str, name: str, wanted: WantedSnapshot) -> Operation:
         """Raises: NotFound, AlreadyExists, Invalid, WrongState, Busy."""
         if wanted.stateful:
             raise self._no_state(self._store.instance(project, name).record)
@@ -94,7 +96,10 @@ class Snapshots:
 
     def _decided(self, id: str, instance: Instance, wanted: WantedSnapshot) -> Snapshot:
         now, config = datetime.now().astimezone(), self._host.expanded(instance).config
-        taken = {entry.record.name for entry in self._store.instance_snapshots(instance)}
+        before = [entry.record for entry in self._store.instance_snapshots(instance)]
+        if wanted.scheduled_for and any(s.scheduled_for >= wanted.scheduled_for for s in before):
+            raise AlreadyExists("TAKEN", "The scheduled snapshot was taken already", about=instance.name)
+        taken = {snapshot.name for snapshot in before}
         name = wanted.name or rules.next_name(INSTANCE.get(config, "snapshots.pattern"), taken, now)
         try:
             rules.snapshot_name(name)
@@ -117,6 +122,7 @@ class Snapshots:
             created_at=time.time(),
             expires_at=expires_at,
             last_used_at=observed.last_used_at,
+            scheduled_for=wanted.scheduled_for,
         )
 
     async def update(

@@ -17,6 +17,7 @@ from services.runtime.usecases.create import Source
 from services.runtime.usecases.move import Destination
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.snapshots import WantedSnapshot
+from tests.fakes import runtime_host as fakes
 from tests.unit.runtime.conftest import MEMBER, World
 
 
@@ -24,7 +25,9 @@ class Desk:
     def __init__(self, world: World) -> None:
         claims = world.changes._claims
         self.world = world
-        self.room = Copying(world.host, Policy(world.host), claims, world.power, world.create, MEMBER)
+        self.room = Copying(
+            world.host, Policy(world.host), claims, world.power, world.create, fakes.FakeTicks(), MEMBER
+        )
 
     def of(self, name: str, project: str = "default") -> Instance:
         return self.world.host.store.instance(project, name).record
