@@ -107,6 +107,7 @@ class Create:
         self._claims = claims
         self._power = power
         self._member = member
+        self._promised: set[int] = set()
         self._random = random.Random()  # noqa: S311 - a name is no secret
         claims.runner.register(
             Story(
@@ -137,16 +138,27 @@ class Create:
         await self._claims.caught_up(birth.project, birth.name)
         async with self._policy.turn(birth.project):
             for _ in range(_ATTEMPTS):
-                txn = Txn()
-                with birth.words():
-                    instance = self._admitted(txn, decide())
                 try:
-                    return await self._commit(txn, instance, birth)
+                    txn = Txn()
+                    with birth.words():
+                        instance = self._admitted(txn, decide())
+                    with self._promised_to(instance):
+                        return await self._commit(txn, instance, birth)
                 except Stale:
                     if birth.name and self._store.instances.get(keys.instance(birth.project, birth.name)):
                         raise self._taken(birth.name) from None
                     await asyncio.sleep(_PAUSE_S)
         raise Busy("BUSY", "Too much changes right now; try again", about=birth.name)
+
+    @contextlib.contextmanager
+    def _promised_to(self, instance: Instance) -> Iterator[None]:
+        """Let no other creation of this process decide on the same ids until it is known who has them."""
+        blocks = set(idmaps.blocks(instance.idmap_base, instance.idmap_size))
+        self._promised |= blocks
+        try:
+            yield
+        finally:
+            self._promised -= blocks
 
     def _taken(self, name: str) -> AlreadyExists:
         why = 'Add instance info to the database: This "instances" entry already exists'
@@ -201,7 +213,7 @@ class Create:
         if self._store.instances.get(keys.instance(instance.project, instance.name)):
             raise self._taken(instance.name)
         want = idmaps.wanted(expanded.config)
-        return ids.decide(self._store, replace(instance, pool=pool), want)
+        return ids.decide(self._store, replace(instance, pool=pool), want, promised=self._promised)
 
     def ready_pool(self, name: str) -> Entry[Pool]:
         """Raises: NotFound, WrongState."""

@@ -5,6 +5,7 @@ Files on disk hold ids as the guest sees them, so another map costs no shifting.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from core.configkeys.instance import INSTANCE
@@ -31,10 +32,15 @@ def give_back(txn: Txn, member: str, instance: Instance) -> None:
         txn.delete(keys.idmap(member, block))
 
 
-def decide(store: RuntimeStore, instance: Instance, want: idmaps.Wanted) -> Instance:
-    """Return *instance* with ids that nobody else has. Raises: Invalid, LimitReached."""
+def decide(
+    store: RuntimeStore, instance: Instance, want: idmaps.Wanted, *, promised: Iterable[int] = ()
+) -> Instance:
+    """Return *instance* with ids that nobody else has. *promised*: blocks that others are about to claim.
+
+    Raises: Invalid, LimitReached.
+    """
     taken = (e.record.base for e in store.idmaps.entries() if e.record.instance_id != instance.id)
-    base = idmaps.place(want, taken)
+    base = idmaps.place(want, {*taken, *promised})
     return replace(
         instance,
         idmap_base=base,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from core.errors import Stale
 from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.records import Network, Pool, Profile, Project
@@ -62,9 +63,15 @@ class LateStore(MemoryStore):
         super().__init__()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.refused = 0
 
     async def commit(self, txn: Txn) -> int:
-        revision = await super().commit(txn)
+        await asyncio.sleep(0)  # others decide meanwhile
+        try:
+            revision = await super().commit(txn)
+        except Stale:
+            self.refused += 1
+            raise
         await self.may_answer.wait()
         return revision
 

@@ -52,6 +52,13 @@ async def test_sixteen_at_once_against_a_limit_of_five_make_five(world: World) -
     assert len(world.host.store.instances.entries(keys.instances("p1"))) == 5
 
 
+async def test_many_creations_at_once_do_not_get_in_each_others_way(world: World) -> None:
+    """They would all decide on the same free ids, and the last ones would give up."""
+    await put_project(world)
+    await asyncio.gather(*(make(world, f"c{n}") for n in range(60)))
+    assert world.late.refused == 0
+
+
 async def test_sums_hold_against_creates_and_updates_at_once(world: World) -> None:
     await put_project(world, limits_memory="1000")
     await asyncio.gather(*(make(world, f"c{n}", limits_memory="100") for n in range(4)))
