@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -22,8 +23,9 @@ def _response(data: bytes, status: int, headers: dict[str, str] | None) -> web.R
     return web.Response(body=data, status=status, headers=headers, content_type="application/json")
 
 
-def sync(metadata: Any, *, etag: str = "") -> web.Response:
-    return _reply(_sync_body(metadata), 200, {"ETag": f'"{etag}"'} if etag else None)
+def sync(metadata: Any, *, etag: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
+    more = {**(headers or {}), **({"ETag": f'"{etag}"'} if etag else {})}
+    return _reply(_sync_body(metadata), 200, more or None)
 
 
 def sync_bytes(metadata: Any) -> bytes:

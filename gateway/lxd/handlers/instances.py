@@ -13,6 +13,7 @@ from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.handlers import backups, copies, snapshots
 from gateway.lxd.instancetypes import limits_of
+from gateway.lxd.pages import Fields, Page
 from gateway.lxd.sources import source_of
 from gateway.lxd.views.instances import full_json, instance_json, state_json
 from protos.podium.runtime.v1 import instance_pb2 as pb
@@ -39,35 +40,49 @@ async def list_instances(request: web.Request) -> web.Response:
     holds = filters.parse(text) if text.strip() else None
     if "virtual-machine" in (request.query.get("instance-type"), _prefix(request)[5:-1]):
         return envelope.sync([])
-    depth = req.recursion(request)
+    depth, page = req.recursion(request), Page.of(request)
     if depth >= 2:
-        return await _full_list(request, holds, everywhere=everywhere)
+        return await _full_list(request, holds, page, everywhere=everywhere)
     view = pb.INSTANCE_VIEW_SPEC
     if depth == 0 and holds is None:
         view = pb.INSTANCE_VIEW_NAME
     reply = await req.backend(request).instances.ListInstances(
-        pb.ListInstancesRequest(project=req.project(request), all_projects=everywhere, view=view)
+        _asked(request, view, page, everywhere=everywhere)
     )
     found: list[Any] = list(reply.instances)
     if holds is not None:
         found = [i for i in found if holds(instance_json(i))]
-    if depth == 0:
-        return envelope.sync([_url(request, i) for i in found])
-    return envelope.sync([instance_json(i) for i in found])
+    shown = [_url(request, i) if depth == 0 else instance_json(i) for i in found]
+    return envelope.sync(shown, headers=page.following(reply.next_place, reply.revision))
+
+
+def _asked(request: web.Request, view: Any, page: Page, *, everywhere: bool) -> pb.ListInstancesRequest:
+    return pb.ListInstancesRequest(
+        project=req.project(request),
+        all_projects=everywhere,
+        view=view,
+        limit=page.limit,
+        after=page.place,
+    )
 
 
 async def _full_list(
-    request: web.Request, holds: Callable[[Any], bool] | None, *, everywhere: bool
+    request: web.Request, holds: Callable[[Any], bool] | None, page: Page, *, everywhere: bool
 ) -> web.Response:
-    message = pb.ListInstancesRequest(
-        project=req.project(request), all_projects=everywhere, view=pb.INSTANCE_VIEW_FULL
-    )
+    fields = Fields.of(request)
+    message = _asked(request, pb.INSTANCE_VIEW_FULL, page, everywhere=everywhere)
+    message.figures.extend(fields.figures)
     reply, taken = await asyncio.gather(
         req.backend(request).instances.ListInstances(message),
-        snapshots.of_all(request, all_projects=everywhere),
+        snapshots.of_all(request, all_projects=everywhere) if fields.snapshots else _nothing(),
     )
     found = [full_json(i, taken.get((i.project, i.name))) for i in reply.instances]
-    return envelope.sync([i for i in found if holds is None or holds(i)])
+    shown = [{**i, "state": fields.cut(i["state"])} for i in found if holds is None or holds(i)]
+    return envelope.sync(shown, headers=page.following(reply.next_place, reply.revision))
+
+
+async def _nothing() -> dict[tuple[str, str], list[dict[str, Any]]]:
+    return {}
 
 
 def _url(request: web.Request, instance: Any) -> str:

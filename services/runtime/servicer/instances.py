@@ -11,6 +11,7 @@ from core.operations.operation import Operation
 from core.operations.servicer import answer
 from core.records import Instance, InstanceObserved
 from core.state import keys
+from core.state.repository import Entry
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import instance_pb2 as pb
 from protos.podium.runtime.v1 import instance_pb2_grpc as rpc
@@ -82,14 +83,15 @@ class InstanceServicer(rpc.InstanceServiceServicer):
     async def ListInstances(self, request: pb.ListInstancesRequest, context: Any) -> pb.ListInstancesResponse:
         store = self._host.store
         prefix = keys.instances("" if request.all_projects else request.project)
-        entries = store.instances.entries(prefix)
+        entries, next_place = _page(store.instances.entries(prefix), request.after, request.limit)
         if request.view == pb.INSTANCE_VIEW_NAME:
             shown = [self._named(e.record) for e in entries]
         else:
             shown = [self._shown(e.record, e.revision) for e in entries]
         if request.view == pb.INSTANCE_VIEW_FULL:
-            await self._add_state(shown, [e.record for e in entries])
-        return pb.ListInstancesResponse(instances=shown, revision=store.instances.revision)
+            await self._add_state(shown, [e.record for e in entries], frozenset(request.figures))
+        revision = store.instances.revision
+        return pb.ListInstancesResponse(instances=shown, revision=revision, next_place=next_place)
 
     async def UpdateInstance(
         self, request: pb.UpdateInstanceRequest, context: Any
@@ -185,12 +187,31 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         expanded = self._host.expanded(instance)
         return convert.instance(instance, self._observed(instance), expanded, revision)
 
-    async def _add_state(self, shown: list[pb.Instance], instances: list[Instance]) -> None:
+    async def _add_state(
+        self, shown: list[pb.Instance], instances: list[Instance], wanted: frozenset[str] = frozenset()
+    ) -> None:
+        """Fill in the figures: those of *wanted*, or all."""
         pairs = [(i, self._observed(i)) for i in instances]
-        found = await asyncio.to_thread(figures.read_all, self._host, pairs)
-        used = await figures.disk_usage(self._host, instances)
+        found = await asyncio.to_thread(figures.read_all, self._host, pairs, wanted=wanted)
+        used = {}
+        if not wanted or "disk" in wanted:
+            used = await figures.disk_usage(self._host, instances)
         for message, figure in zip(shown, found, strict=True):
             convert.add_state(message, figure, used.get(message.id, {}))
+
+
+def _page(entries: list[Entry[Instance]], after: str, limit: int) -> tuple[list[Entry[Instance]], str]:
+    """Return the entries of a page, and the place where it ends when more follow."""
+    if after:
+        entries = [e for e in entries if _place(e.record) > after]
+    if not limit or len(entries) <= limit:
+        return entries, ""
+    return entries[:limit], _place(entries[limit - 1].record)
+
+
+def _place(instance: Instance) -> str:
+    """Return what instances are sorted by."""
+    return keys.instance(instance.project, instance.name).removeprefix(keys.INSTANCES)
 
 
 def _devices(messages: Any) -> dict[str, dict[str, str]]:

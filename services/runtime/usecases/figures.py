@@ -28,11 +28,22 @@ class Figures:
     """What was reserved, by the name inside."""
 
 
-def read(host: Host, instance: Instance, observed: InstanceObserved, *, detailed: bool = False) -> Figures:
-    """Blocks shortly; call it in a thread."""
+def read(
+    host: Host,
+    instance: Instance,
+    observed: InstanceObserved,
+    *,
+    detailed: bool = False,
+    wanted: frozenset[str] = frozenset(),
+) -> Figures:
+    """Return what *wanted* names (usage, network), or all. Blocks shortly; call it in a thread."""
     if observed.status not in UP or not observed.pid:
         return Figures(instance, observed, Usage(), ())
-    usage = host.cgroups.usage(instance.id, detailed=detailed)
+    usage = Usage()
+    if not wanted or "usage" in wanted:
+        usage = host.cgroups.usage(instance.id, detailed=detailed)
+    if wanted and "network" not in wanted:
+        return Figures(instance, observed, usage, ())
     interfaces = host.guests.interfaces(observed.pid)
     nics = {nic.name: nic for nic in host.store.nics_of(instance.id)}
     if time.time() - observed.last_used_at < _FRESH_S:
@@ -51,9 +62,13 @@ def _with_decided(found: GuestInterface, nic: NicReservation | None) -> GuestInt
 
 
 def read_all(
-    host: Host, pairs: list[tuple[Instance, InstanceObserved]], *, detailed: bool = False
+    host: Host,
+    pairs: list[tuple[Instance, InstanceObserved]],
+    *,
+    detailed: bool = False,
+    wanted: frozenset[str] = frozenset(),
 ) -> list[Figures]:
-    return [read(host, instance, observed, detailed=detailed) for instance, observed in pairs]
+    return [read(host, i, observed, detailed=detailed, wanted=wanted) for i, observed in pairs]
 
 
 async def disk_usage(host: Host, instances: Iterable[Instance]) -> dict[str, dict[str, int]]:
