@@ -56,6 +56,13 @@ class InstanceObserved:
     last_used_at: float = 0.0
     boot_id: str = ""
     operation: str = ""
+    ended: str = ""
+    """How it ended last: asked, clean, failed or unhealthy; see services/runtime/domain/revival.py."""
+    ended_at: float = 0.0
+    restarts: int = 0
+    """How often it was started again in a row."""
+    health: str = ""
+    """starting, healthy or unhealthy; empty without a check."""
     volatile: Config = field(default_factory=dict)
     schema: int = 1
 

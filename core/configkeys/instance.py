@@ -14,10 +14,16 @@ from core.configkeys.values import (
     check_rlimit,
     check_sysctl,
     off,
+    parse_command,
     parse_count,
+    parse_http_target,
     parse_modules,
+    parse_port,
+    parse_seconds,
     parse_snapshot_expiry,
+    parse_some_seconds,
     parse_syscalls,
+    parse_tries,
     parse_uint32,
     parse_uuid,
     parse_variable,
@@ -228,6 +234,86 @@ _RECORD = (
     _k("nvidia.require.cuda", text, "unused without nvidia.runtime", at="nothing"),
     _k("nvidia.require.driver", text, "unused without nvidia.runtime", at="nothing"),
 )
+_OURS = (
+    _k(
+        "restart.policy",
+        one_of("no", "on-failure", "always"),
+        "start it again when it ended by itself",
+        "no",
+        True,
+        "the supervisor",
+    ),
+    _k(
+        "restart.backoff.initial",
+        parse_seconds,
+        "seconds before the first restart; they double",
+        "1",
+        True,
+        "the supervisor",
+    ),
+    _k("restart.backoff.max", parse_seconds, "most seconds before a restart", "300", True, "the supervisor"),
+    _k(
+        "restart.backoff.reset",
+        parse_seconds,
+        "seconds it must run to begin anew",
+        "60",
+        True,
+        "the supervisor",
+    ),
+    _k(
+        "restart.attempts", parse_tries, "most restarts in a row; 0 for no bound", "0", True, "the supervisor"
+    ),
+    _k(
+        "health.exec",
+        parse_command,
+        "command inside that succeeds while all is well",
+        "",
+        True,
+        "the health check",
+    ),
+    _k("health.tcp", parse_port, "port that accepts connections", "", True, "the health check"),
+    _k(
+        "health.http",
+        parse_http_target,
+        "PORT/PATH that answers with 2xx or 3xx",
+        "",
+        True,
+        "the health check",
+    ),
+    _k("health.interval", parse_some_seconds, "seconds between checks", "30", True, "the health check"),
+    _k(
+        "health.timeout",
+        parse_some_seconds,
+        "seconds within which it must answer",
+        "5",
+        True,
+        "the health check",
+    ),
+    _k(
+        "health.retries",
+        parse_count,
+        "bad answers in a row that make it unhealthy",
+        "3",
+        True,
+        "the health check",
+    ),
+    _k(
+        "health.start_period",
+        parse_seconds,
+        "seconds in which bad answers prove nothing",
+        "30",
+        True,
+        "the health check",
+    ),
+    _k(
+        "health.action",
+        one_of("none", "restart"),
+        "what happens when it becomes unhealthy",
+        "restart",
+        True,
+        "the health check",
+    ),
+)
 _REFUSED = (
     _no("raw.lxc", _LOW_LEVEL),
     _no("raw.apparmor", _APPARMOR),
@@ -273,7 +359,7 @@ _MACHINES = (
     _vm("security.sev.session.data"),
     _vm("security.sev.session.dh"),
 )
-KEYS = (*_BOOT, *_GUEST, *_LIMITS, *_SECURITY, *_RECORD, *_REFUSED)
+KEYS = (*_BOOT, *_GUEST, *_LIMITS, *_SECURITY, *_RECORD, *_OURS, *_REFUSED)
 _SYSCALLS = "security.syscalls."
 ALIASES = {
     f"{_SYSCALLS}whitelist": f"{_SYSCALLS}allow",
@@ -291,7 +377,8 @@ def _variable(name: str, value: str) -> object:
 
 _WHOLE = """
 apply_nvram apply_quota apply_template attached_volumes base_image cloud-init.instance-id cluster.group
-evacuate.origin idmap.base idmap.current idmap.next last_state.idmap last_state.power last_state.ready
+evacuate.origin health idmap.base idmap.current idmap.next last_state.idmap last_state.power last_state.ready
+restarts
 uuid uuid.generation vsock_id
 """
 _ENDS = """
@@ -360,6 +447,9 @@ def check_together(config: Mapping[str, str]) -> None:
     denies = _set(config, f"{_SYSCALLS}deny") or any(
         _true(config, f"{_SYSCALLS}deny_{name}") for name in ("default", "compat")
     )
+    checks = [name for name in ("health.exec", "health.tcp", "health.http") if config.get(name)]
+    if len(checks) > 1:
+        raise _exclusive(f"Mutually exclusive keys {checks[0]} and {checks[1]} are set", checks[1])
     if _set(config, f"{_SYSCALLS}allow") and denies:
         name = f"{_SYSCALLS}allow"
         raise _exclusive(f"{name} is mutually exclusive with {_SYSCALLS}deny*", name)

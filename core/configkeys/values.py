@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from uuid import UUID
 
 from core.configkeys.schema import Parser, lines
@@ -160,6 +161,53 @@ def _is_action(text: str) -> bool:
         r"( \[[0-9]+(,(0x)?[0-9a-fA-F]+)(,SCMP_CMP_[A-Z_]+)?(,(0x)?[0-9a-fA-F]+)?\])+$", "", f" {text}"
     ).strip()
     return not text or text in _ACTIONS or bool(_ERRNO.fullmatch(text))
+
+
+def parse_command(text: str) -> list[str]:
+    """Return the words of a command as a shell would split them; no shell runs it."""
+    words = shlex.split(_one_line(text))
+    if not words:
+        raise ValueError("it must name a command")
+    return words
+
+
+def parse_port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise ValueError(f"{text[:32]!r} is not a port from 1 to 65535")
+    return int(text)
+
+
+def parse_http_target(text: str) -> tuple[int, str]:
+    """Return port and path of "8080/healthz"."""
+    port, slash, path = text.partition("/")
+    if not re.fullmatch(r"[!-~]{0,1024}", path):
+        raise ValueError("its path must be of printable characters without blanks")
+    return parse_port(port), slash + path or "/"
+
+
+def parse_seconds(text: str) -> int:
+    """Return a number of seconds, of a day at most."""
+    if not 0 <= (seconds := parse_int(text)) <= 86400:
+        raise ValueError(f"{text} is not between 0 and 86400 seconds")
+    return seconds
+
+
+def parse_some_seconds(text: str) -> int:
+    if not (seconds := parse_seconds(text)):
+        raise ValueError("it must be above 0 seconds")
+    return seconds
+
+
+def parse_tries(text: str) -> int:
+    if not 0 <= (count := parse_int(text)) <= 1_000_000:
+        raise ValueError(f"{text} is not a number from 0 on")
+    return count
+
+
+def _one_line(text: str) -> str:
+    if any(ord(c) < 32 or c == "\x7f" for c in text):
+        raise ValueError("it must not contain line breaks or control characters")
+    return text
 
 
 def off(why: str) -> Parser:

@@ -26,5 +26,6 @@ container_nic_ipvlan container_nic_ipvlan_gateway container_nic_ipvlan_mode inst
 instance_nic_bridged_port_isolation instance_nic_routed_neighbor_probe network_counters_errors_dropped
 """
 # What Podium adds; docs/extensions.md tells of each.
-_OWN = "podium_events_since podium_idempotency_key podium_instance_fields podium_pages"
+_OWN = "podium_events_since podium_idempotency_key podium_instance_fields podium_pages "
+_OWN += "podium_restart_policy podium_health_checks"
 NAMES = tuple(_TEXT.split() + _OWN.split())

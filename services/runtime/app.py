@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from core.operations.runner import Runner
-from core.service import Servicers, member_service
+from core.service import Part, Servicers, member_service
 from core.settings import Settings
 from protos.podium.runtime.v1 import (
     exec_pb2_grpc,
@@ -28,6 +28,7 @@ from services.runtime.kernel.cgroups import LinuxCgroups
 from services.runtime.kernel.doors import GuestDoors
 from services.runtime.kernel.guests import ProcGuests
 from services.runtime.kernel.knows import HostKernel
+from services.runtime.kernel.probes import HostProbes
 from services.runtime.kernel.rootfs import LinuxRootFs
 from services.runtime.kernel.ticks import TickMarker
 from services.runtime.servicer.exec import ExecServicer
@@ -47,12 +48,14 @@ from services.runtime.usecases.create import Create
 from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
+from services.runtime.usecases.health import HealthChecks
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.hotplug import Hotplug
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
+from services.runtime.usecases.revive import Revive
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumecopies import VolumeCopies
 from services.runtime.usecases.volumes import Volumes
@@ -93,8 +96,9 @@ async def main() -> None:
         service.at_end(watch.stop)
         await reconcile.adopt()
         boot, hotplug = Boot(host, power, boots, settings.member), Hotplug(host, events, settings.member)
-        balance = Balance(host, settings.member)
-        for part in (boot, follow, hotplug, balance, lending, transfers.backups, copying.schedules):
+        keepers = _keepers(host, power, settings.member)
+        parts: list[Part] = [boot, follow, hotplug, *keepers, lending, transfers.backups, copying.schedules]
+        for part in parts:
             await service.start(part)
         servicers = Servicers("podium.runtime.v1")
         instances = InstanceServicer(host, create, power, changes, follow, claims)
@@ -118,6 +122,12 @@ def _custom_volumes(host: Host, policy: Policy, runner: Runner) -> VolumeService
     volumes = Volumes(host, policy, claims)
     snapshots, copies = VolumeSnapshots(host, policy, claims, volumes), VolumeCopies(host, claims, volumes)
     return VolumeServicer(host, claims, volumes, snapshots, copies)
+
+
+def _keepers(host: Host, power: Power, member: str) -> list[Part]:
+    """Return what follows the records and keeps running instances as their keys ask for."""
+    checks = HealthChecks(host, power, HostProbes(), member)
+    return [Balance(host, member), Revive(host, power, member), checks]
 
 
 def _host(

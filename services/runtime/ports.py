@@ -80,10 +80,14 @@ class EnginePlan:
 
 @dataclass(frozen=True)
 class ExitRecord:
-    """How an instance ended: target is "stop" or "reboot"; time in unix seconds."""
+    """How an instance ended: target is "stop" or "reboot"; time in unix seconds.
+
+    is_failure: whether its init crashed, was killed or left with a code; None when nobody saw it.
+    """
 
     target: str
     time: float
+    is_failure: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -489,6 +493,20 @@ class HostEvents(Protocol):
 
     async def changed(self) -> None:
         """Return when a device may have come or gone since this was last called."""
+        ...
+
+
+class Probes(Protocol):
+    """Questions to instances. A question that gets no answer in time is answered with no."""
+
+    async def run(self, argv: list[str], program: str, timeout_s: float) -> bool:
+        """Run a host command that enters the guest; see Engine.exec_argv and program."""
+        ...
+
+    async def connects(self, address: str, port: int, timeout_s: float) -> bool: ...
+
+    async def answers(self, address: str, port: int, path: str, timeout_s: float) -> bool:
+        """Say whether a GET of *path* is answered with 2xx or 3xx."""
         ...
 
 

@@ -8,6 +8,8 @@ from typing import Any
 _KINDS = {"procs_total": "gauge"}
 _HELP = {
     "cpu": "Processor time used, in seconds",
+    "healthy": "Whether its health check succeeds",
+    "restarts": "Restarts in a row after it ended by itself",
     "disk": "Reads and writes of block devices",
     "filesystem": "Space of the file system",
     "memory": "Memory, as the kernel accounts for it",

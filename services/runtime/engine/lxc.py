@@ -15,11 +15,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import NotFound, PodiumError, WrongState
 from services.runtime.engine import config as rendering
 from services.runtime.kernel.cgroups import folders
+from services.runtime.kernel.endings import is_failure, wait_status
 from services.runtime.kernel.gate import refuse_waiting
 from services.runtime.kernel.hold import Hold
 from services.runtime.kernel.processes import Child, gone
@@ -123,10 +125,15 @@ class LxcEngine:
         os.kill(pid, _POWEROFF_SYSTEMD if _is_systemd(pid) else signal.SIGPWR)
 
     async def wait_exit(self, id: str) -> ExitRecord:
-        monitor = self._monitor(id)
-        if monitor:
-            await gone(monitor)
-        return await asyncio.to_thread(_exit_record, self.folder(id) / "exit")
+        monitor, init = self._monitor(id), _opened(self.pid(id))
+        try:
+            if monitor:
+                await gone(monitor)
+            record = await asyncio.to_thread(_exit_record, self.folder(id) / "exit")
+            return replace(record, is_failure=is_failure(wait_status(init)) if init >= 0 else None)
+        finally:
+            if init >= 0:
+                os.close(init)
 
     def exec_config(self, id: str) -> bytes:
         return (self.folder(id) / "lxc.conf").read_bytes()
@@ -233,6 +240,13 @@ def _is_systemd(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "systemd"
     except OSError:
         return True
+
+
+def _opened(pid: int) -> int:
+    """Return a descriptor of process *pid*, -1 when there is none."""
+    with contextlib.suppress(OSError):
+        return os.pidfd_open(pid) if pid else -1
+    return -1
 
 
 def _exit_record(path: Path) -> ExitRecord:

@@ -24,6 +24,9 @@ STATUS = {
 
 
 def instance(record: Instance, observed: InstanceObserved, expanded: Expanded, revision: int) -> pb.Instance:
+    told = {"volatile.health": observed.health} if observed.health else {}
+    if observed.restarts:
+        told["volatile.restarts"] = str(observed.restarts)
     message = pb.Instance(
         id=record.id,
         project=record.project,
@@ -32,8 +35,8 @@ def instance(record: Instance, observed: InstanceObserved, expanded: Expanded, r
         architecture=record.architecture,
         ephemeral=record.ephemeral,
         profiles=record.profiles,
-        config={**record.config, **observed.volatile},
-        expanded_config={**expanded.config, **observed.volatile},
+        config={**record.config, **observed.volatile, **told},
+        expanded_config={**expanded.config, **observed.volatile, **told},
         status=STATUS[observed.status],
         status_message=observed.message,
         member=record.member,

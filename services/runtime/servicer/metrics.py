@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from protos.podium.runtime.v1 import instance_pb2 as pb
+from services.runtime.domain.health import HEALTHY
 from services.runtime.ports import PoolSpace
 from services.runtime.usecases.figures import Figures
 
@@ -38,7 +39,7 @@ _NETWORK = {
 def message(figures: Figures, space: PoolSpace | None) -> pb.InstanceMetrics:
     """Return the samples. space: of the pool that its root lies on, None when it is not open."""
     made = pb.InstanceMetrics(project=figures.instance.project, name=figures.instance.name)
-    families = (_cpu(figures), _memory(figures), _disk(figures, space), _network(figures))
+    families = (_cpu(figures), _memory(figures), _disk(figures, space), _network(figures), _life(figures))
     for name, value, labels in chain(*families):
         made.samples.add(name=name, value=value, labels=labels)
     made.samples.add(name="procs_total", value=figures.usage.processes)
@@ -84,3 +85,11 @@ def _network(figures: Figures) -> Iterator[Sample]:
     for found in figures.interfaces:
         for name, counter in _NETWORK.items():
             yield name, found.counters.get(counter, 0), ("device", found.name)
+
+
+def _life(figures: Figures) -> Iterator[Sample]:
+    """Restarts in a row, and health of what is checked: 1 while it is well."""
+    if figures.observed.restarts:
+        yield "restarts", figures.observed.restarts, ()
+    if figures.observed.health:
+        yield "healthy", figures.observed.health == HEALTHY, ()

@@ -16,8 +16,9 @@ from core.records import Instance, InstanceObserved
 from core.state import keys
 from core.state.store import Txn
 from core.units import parse_bool
-from services.runtime.domain import idmaps
+from services.runtime.domain import idmaps, revival
 from services.runtime.domain.lifecycle import STOPPED
+from services.runtime.ports import ExitRecord
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
@@ -111,6 +112,22 @@ class Power:
             },
         )
 
+    async def revive(self, instance: Instance, observed: InstanceObserved) -> Operation:
+        """Start again what ended by itself, and return the final record. Raises: as change()."""
+        input = {"timeout_s": 0, "force": False, "restarts": observed.restarts + 1}
+        return await self._claims.accept(
+            "instance.start", "start", instance.project, instance.name, input=input, wait=True
+        )
+
+    async def end_unhealthy(self, instance: Instance) -> Operation:
+        """Stop what does not answer at once, so that it is started again. Raises: as change()."""
+        input = {"timeout_s": 0, "force": True, "ended": revival.UNHEALTHY}
+        # An ephemeral one would be deleted by a stop.
+        action = "restart" if instance.ephemeral else "stop"
+        return await self._claims.accept(
+            f"instance.{action}", action, instance.project, instance.name, input=input, wait=True
+        )
+
     async def bring_up(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
         """Start *instance* and return what it is then. Repeatable."""
         instance = await self._with_ids(instance, observed)
@@ -160,20 +177,22 @@ class Power:
         except PodiumError:
             await self._host.clean(instance.id)
             raise
-        self._claims.settle(ctx, ctx.txn, up)
-        ctx.txn.emit(ctx.event("instance-started", "instances", instance.name))
+        restarts = ctx.input.get("restarts", 0)
+        self._claims.settle(ctx, ctx.txn, up, restarts=restarts, ended="", health="")
+        context = {"restarts": str(restarts)} if restarts else {}
+        ctx.txn.emit(ctx.event("instance-started", "instances", instance.name, **context))
 
     async def _stop(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
         await self._end(ctx, instance)
         action = "instance-stopped" if ctx.input["force"] else "instance-shutdown"
-        await self._settle_stopped(ctx, instance, observed, action)
+        await self._settle_stopped(ctx, instance, observed, action, ctx.input.get("ended", revival.ASKED))
 
     async def _restart(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
         await self._end(ctx, instance)
         down = await self.take_down(instance, observed)
-        self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down))
+        self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down), health="")
         ctx.txn.emit(ctx.event("instance-restarted", "instances", instance.name))
 
     async def _end(self, ctx: Context, instance: Instance) -> None:
@@ -199,9 +218,10 @@ class Power:
             ) from None
 
     async def _settle_stopped(
-        self, ctx: Context, instance: Instance, observed: InstanceObserved, action: str
+        self, ctx: Context, instance: Instance, observed: InstanceObserved, action: str, how: str
     ) -> None:
-        down = await self.take_down(instance, observed)
+        policy = revival.policy(self._host.expanded(instance).config)
+        down = revival.ended(policy, await self.take_down(instance, observed), how, time.time())
         ctx.txn.emit(ctx.event(action, "instances", instance.name))
         if instance.ephemeral:
             await self._host.remove(instance)
@@ -231,10 +251,11 @@ class Power:
         is_up = bool(self._host.engine.pid(instance.id))
         if is_up or (await self._host.engine.wait_exit(instance.id)).target == "reboot":
             down = observed if is_up else await self.take_down(instance, observed)
-            self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down))
+            self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down), health="")
             ctx.txn.emit(ctx.event("instance-restarted", "instances", instance.name))
             return
-        await self._settle_stopped(ctx, instance, observed, "instance-shutdown")
+        how = revival.CLEAN if ctx.input.get("is_failure") is False else revival.FAILED
+        await self._settle_stopped(ctx, instance, observed, "instance-shutdown", how)
 
     async def _as_found(self, ctx: Context) -> None:
         """A change failed: record what the host says the instance is."""
@@ -245,14 +266,17 @@ class Power:
             status = "frozen" if self._host.cgroups.is_frozen(instance.id) else "running"
         else:
             await self._host.clean(instance.id)
+            if restarts := ctx.input.get("restarts"):  # a start that nobody waits for: try it again later
+                observed = replace(observed, ended=revival.FAILED, ended_at=time.time(), restarts=restarts)
         self._claims.settle(ctx, ctx.undo_txn, observed, status=status, pid=pid)
 
     async def _each(self, ctx: Context) -> None:
         names = ctx.input["names"]
         results = await asyncio.gather(*(self._one(ctx, name) for name in names))
-        failed = [f"{name}: {why}" for name, why in zip(names, results, strict=True) if why]
+        failed = [f" - Instance: {n}: {why}\n" for n, why in zip(names, results, strict=True) if why]
         if failed:
-            raise WrongState("SOME_FAILED", "; ".join(failed)[:1000])
+            said = "The following instances failed to update state:\n"
+            raise WrongState("SOME_FAILED", (said + "".join(failed))[:4000])
 
     async def _one(self, ctx: Context, name: str) -> str:
         action = ctx.input["action"]
@@ -265,10 +289,14 @@ class Power:
             return exc.message
         return operation.error_message
 
-    async def _on_exit(self, instance: Instance) -> None:
+    async def _on_exit(self, instance: Instance, record: ExitRecord) -> None:
         log.info("instance_ended", instance=instance.name, id=instance.id)
         await self._claims.accept(
-            "instance.exit", "exit", instance.project, instance.name, input={"force": False}
+            "instance.exit",
+            "exit",
+            instance.project,
+            instance.name,
+            input={"force": False, "is_failure": record.is_failure},
         )
 
 

@@ -9,14 +9,14 @@ from core.errors import Busy, NotFound, PodiumError, WrongState
 from core.logs import get_logger
 from core.records import Instance
 from services.runtime.domain.lifecycle import UP
-from services.runtime.ports import Engine
+from services.runtime.ports import Engine, ExitRecord
 from services.runtime.store import RuntimeStore
 
 log = get_logger(__name__)
 _PAUSE_S = 0.1
 
 
-async def _nothing(instance: Instance) -> None:
+async def _nothing(instance: Instance, record: ExitRecord) -> None:
     return None
 
 
@@ -27,7 +27,7 @@ class Watch:
         self._store = store
         self._engine = engine
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.on_exit: Callable[[Instance], Awaitable[None]] = _nothing
+        self.on_exit: Callable[[Instance, ExitRecord], Awaitable[None]] = _nothing
 
     def follow(self, id: str) -> None:
         """Watch instance *id*, which runs. Repeatable."""
@@ -43,10 +43,10 @@ class Watch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _wait(self, id: str) -> None:
-        await self._engine.wait_exit(id)
+        record = await self._engine.wait_exit(id)
         while instance := self._is_recorded_up(id):
             try:
-                await self.on_exit(instance)
+                await self.on_exit(instance, record)
                 return
             except (Busy, WrongState, NotFound):
                 await asyncio.sleep(_PAUSE_S)

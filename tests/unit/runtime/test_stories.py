@@ -10,6 +10,7 @@ from core.errors import AlreadyExists, Invalid, NotFound, WrongState
 from core.operations.operation import Operation
 from core.state import codec, keys
 from core.state.memory import MemoryStore
+from services.runtime.ports import ExitRecord
 from services.runtime.usecases.change import Update
 from services.runtime.usecases.create import Source, Wanted
 from tests.unit.runtime.conftest import World
@@ -169,7 +170,7 @@ async def test_a_reboot_that_was_already_carried_out_is_not_waited_for_again(wor
     await world.changed("start")
     instance = world.host.store.instance("default", "web").record
     async with asyncio.timeout(3):
-        await world.power._on_exit(instance)
+        await world.power._on_exit(instance, ExitRecord("reboot", 0.0))
         await until(lambda: not world.runner.live_of("instance.exit"))
     assert world.status() == "running"
 
