@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.configkeys.instance import INSTANCE
 from core.configkeys.values import parse_http_target
@@ -36,19 +36,25 @@ class Health:
 
 def check_of(config: Mapping[str, str]) -> Check | None:
     """Return what the keys of an expanded configuration ask for; None for nothing."""
-    times = {
-        f"{name}_s" if name != "retries" else name: int(INSTANCE.get(config, f"health.{name}"))
-        for name in ("interval", "timeout", "retries", "start_period")
-    }
-    restarts = INSTANCE.get(config, "health.action") == "restart"
+    base = Check(
+        interval_s=_number(config, "interval"),
+        timeout_s=_number(config, "timeout"),
+        retries=_number(config, "retries"),
+        start_period_s=_number(config, "start_period"),
+        restarts=INSTANCE.get(config, "health.action") == "restart",
+    )
     if command := config.get("health.exec"):
-        return Check(command=tuple(shlex.split(command)), restarts=restarts, **times)
+        return replace(base, command=tuple(shlex.split(command)))
     if port := config.get("health.tcp"):
-        return Check(port=int(port), restarts=restarts, **times)
+        return replace(base, port=int(port))
     if target := config.get("health.http"):
-        port_number, path = parse_http_target(target)
-        return Check(port=port_number, path=path, restarts=restarts, **times)
+        number, path = parse_http_target(target)
+        return replace(base, port=number, path=path)
     return None
+
+
+def _number(config: Mapping[str, str], name: str) -> int:
+    return int(INSTANCE.get(config, f"health.{name}"))
 
 
 def after(check: Check, health: Health, *, is_good: bool, age_s: float) -> Health:

@@ -60,6 +60,8 @@ class HealthChecks:
             wanted = self._wanted()
             for key in self._tasks.keys() - wanted.keys():
                 self._tasks.pop(key).cancel()
+            for instance in self._unchecked({id for id, _, _ in wanted}):
+                await self._record(instance, "")
             for key in wanted.keys() - self._tasks.keys():
                 self._tasks[key] = asyncio.create_task(
                     self._check(wanted[key], key[2]), name=f"health {key[0]}"
@@ -74,6 +76,16 @@ class HealthChecks:
                 with contextlib.suppress(PodiumError):
                     if check := health.check_of(self._host.expanded(instance).config):
                         found[instance.id, observed.last_used_at, check] = instance
+        return found
+
+    def _unchecked(self, wanted: set[str]) -> list[Instance]:
+        """Return what is recorded as healthy or not, and is not checked any more."""
+        store, found = self._host.store, []
+        for entry in store.instances.entries():
+            observed = store.observed_of(entry.record).record
+            is_left = observed.health and observed.status == "running" and entry.record.id not in wanted
+            if is_left and entry.record.member == self._member:
+                found.append(entry.record)
         return found
 
     async def _check(self, instance: Instance, check: Check) -> None:
@@ -118,7 +130,7 @@ class HealthChecks:
             log.warning("unhealthy_not_ended", instance=instance.name, error=str(exc))
 
     async def _record(self, instance: Instance, status: str) -> None:
-        """Write the health of *instance* unless it says so; what an operation owns is waited for."""
+        """Write the health of *instance*, "" for none; what an operation owns is waited for."""
         while (entry := self._host.store.observed.get(keys.observed(instance.id))) is not None:
             observed: InstanceObserved = entry.record
             if observed.health == status or observed.status != "running":

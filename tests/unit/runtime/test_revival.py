@@ -234,4 +234,8 @@ async def test_what_becomes_unhealthy_is_restarted(reviving: World) -> None:
     guest.is_good = False
     again = await until(world, "running", 1)
     assert again.last_used_at > observed.record.last_used_at
+    await configure(world, health__exec="")
+    async with asyncio.timeout(5):
+        while store.observed_of(store.instance("default", "web").record).record.health:
+            await asyncio.sleep(0.02)
     await checks.stop()
