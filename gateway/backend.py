@@ -33,6 +33,7 @@ from protos.podium.runtime.v1 import (
     files_pb2_grpc,
     guest_pb2_grpc,
     instance_pb2_grpc,
+    sftp_pb2_grpc,
     snapshot_pb2_grpc,
     storage_pb2_grpc,
     transfer_pb2_grpc,
@@ -70,6 +71,7 @@ class Backend:
         self.exec: Any = exec_pb2_grpc.ExecServiceStub(lines["runtime"])
         self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
         self.abouts: Any = about_pb2_grpc.InstanceAboutServiceStub(lines["runtime"])
+        self.sftp: Any = sftp_pb2_grpc.SftpServiceStub(lines["runtime"])
         self.guests: Any = guest_pb2_grpc.GuestServiceStub(lines["runtime"])
         self.copies: Any = copy_pb2_grpc.CopyServiceStub(lines["runtime"])
         self.snapshots: Any = snapshot_pb2_grpc.SnapshotServiceStub(lines["runtime"])

@@ -46,7 +46,6 @@ from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create
 from services.runtime.usecases.exec import Execs
-from services.runtime.usecases.files import Roots
 from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.health import HealthChecks
 from services.runtime.usecases.host import Host
@@ -105,12 +104,12 @@ async def main() -> None:
         servicers.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
         commands = ExecServicer(execs, locate, runner, lending.lines)
         servicers.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
-        files = FileServicer(Roots(host.store, host), locate)
+        files = FileServicer(inside.roots, locate)
         servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
         copying.serve(servicers)
         storage = StorageServicer(pools, host)
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
-        inside.serve(servicers)
+        inside.serve(servicers, locate)
         transfers.serve(servicers)
         servicers.add(volume_pb2_grpc.add_VolumeServiceServicer_to_server, custom)
         await service.serve(servicers, runner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -56,16 +57,22 @@ class Roots:
     def __init__(self, store: RuntimeStore, host: Host) -> None:
         self._store = store
         self._host = host
+        self._users: Counter[str] = Counter()
 
     @asynccontextmanager
     async def open(self, target: Target) -> AsyncIterator[Descriptor]:
         """Give a descriptor of the root; that of a stopped instance is mounted for the while."""
         root = Descriptor(_running_root(target) if target.pid else await self._mount(target))
+        self._users[target.id] += 1
         try:
             yield root
         finally:
             root.close()
-            if not target.pid and not self._is_owned(target):
+            self._users[target.id] -= 1
+            if not self._users[target.id]:
+                del self._users[target.id]
+            # Others who look at it keep the mount: a second one over the same layers would be another root.
+            if not target.pid and target.id not in self._users and not self._is_owned(target):
                 with contextlib.suppress(PodiumError):
                     await self._host.rootfs.ensure_unmounted(target.id)
 
