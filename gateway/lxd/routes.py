@@ -79,6 +79,8 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
 _VOLUMES = "/1.0/storage-pools/{name}/volumes"
 _VOLUME = f"{_VOLUMES}/{{type}}/{{volume}}"
 _VOLUME_SNAPSHOT = f"{_VOLUME}/snapshots/{{snapshot}}"
+_BUCKETS, _EVERY = "/1.0/storage-pools/{name}/buckets", ("GET", "POST", "PUT", "PATCH", "DELETE")
+_BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
     ("GET", "/1.0", "public", server.get_server),
@@ -166,6 +168,7 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", _VOLUME_SNAPSHOT, "project", volumesnapshots.put_snapshot),
     ("POST", _VOLUME_SNAPSHOT, "project", volumesnapshots.rename_snapshot),
     ("DELETE", _VOLUME_SNAPSHOT, "project", volumesnapshots.delete_snapshot),
+    *((method, f"{_BUCKETS}{rest}", "project", storage.no_buckets) for rest in _BUCKET for method in _EVERY),
     ("GET", "/1.0/cluster", "trusted", server.get_cluster),
     ("GET", "/1.0/cluster/members", "trusted", server.not_clustered),
     ("GET", "/1.0/cluster/groups", "trusted", server.not_clustered),

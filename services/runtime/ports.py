@@ -208,12 +208,24 @@ class StorageDriver(Protocol):
     is_instant: bool
     """Whether a clone of a volume of the same pool is what that was at one moment."""
 
+    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
+        """See that a new pool would take nothing that is in use. Raises: Invalid, WrongState."""
+        ...
+
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         """Make the pool and return its config with source (and size) filled in. Undone by delete_pool."""
         ...
 
     async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
         """Make the pool usable, as after a reboot, and free of what died half-copied."""
+        ...
+
+    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
+        """Let an open pool be as *new* says, or raise Invalid or Unsupported and leave it. Repeatable."""
+        ...
+
+    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
+        """Let go of the pool; all that is in it stays. Repeatable."""
         ...
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
-from core.errors import Invalid, PodiumError, Unsupported
+from core.errors import Invalid, PodiumError, Unsupported, WrongState
 from services.runtime.ports import StorageDriver, VolumeKind
 from services.runtime.storage.drivers import available
 
@@ -159,6 +159,41 @@ async def test_drivers_that_we_lack_are_named_with_the_reason(state: Path) -> No
     assert all("no" in reason for reason in reasons.values())
 
 
+async def test_a_pool_that_nothing_is_recorded_of_is_not_made_anew(
+    driver: StorageDriver, state: Path
+) -> None:
+    """Else who lost the state would lose the pool with the next start: making it fails, and is taken back."""
+    volume = await driver.ensure_volume("p", "c1")
+    source = {"source": str(state / ("disks/p.img" if driver.name == "btrfs" else "pools/p"))}
+    await driver.close_pool("p", source)
+    with pytest.raises(WrongState, match="recover"):
+        await driver.check_pool("p", {})
+    await driver.ensure_open("p", source)
+    assert volume.exists()
+
+
+async def test_a_folder_of_the_users_own_becomes_a_dir_pool_and_is_given_back_empty(state: Path) -> None:
+    driver, folder = available(state)[0]["dir"], state / "mine"
+    with pytest.raises(Invalid, match="doesn't exist"):
+        await driver.check_pool("p", {"source": str(folder)})
+    folder.mkdir(mode=0o750)
+    (folder / "x").touch()
+    with pytest.raises(Invalid, match="isn't empty"):
+        await driver.check_pool("p", {"source": str(folder)})
+    (folder / "x").unlink()
+    await driver.check_pool("p", {"source": str(folder)})
+    filled = await driver.create_pool("p", {"source": str(folder)})
+    volume = await driver.ensure_volume("p", "c1")
+    assert (folder / "containers/c1/upper").is_dir()
+    subprocess.run(["umount", state / "pools/p"], check=True)
+    await driver.ensure_open("p", filled)
+    assert volume.exists()
+    await driver.delete_pool("p", filled)
+    assert list(folder.iterdir()) == []
+    assert folder.stat().st_mode & 0o777 == 0o750, "its owner decides who may look into it"
+    assert not (state / "pools/p").exists()
+
+
 # --- btrfs only: sources of the user's own, quotas, nested subvolumes ----------------------------------
 
 
@@ -260,6 +295,22 @@ async def test_any_half_of_a_creation_can_be_taken_back(btrfs: StorageDriver, st
         await btrfs.undo_create("p", CONFIG["btrfs"])
     assert not (state / "pools/p").exists()
     assert not (state / "disks/p.img").exists()
+
+
+async def test_a_pool_in_a_file_grows_while_it_is_used(btrfs: StorageDriver, state: Path) -> None:
+    filled = await btrfs.create_pool("p", {"size": "128MiB", "btrfs.mount_options": "compress=zstd"})
+    assert "compress=zstd" in Path("/proc/self/mounts").read_text()
+    wanted = {**filled, "size": "256MiB", "btrfs.mount_options": "noatime"}
+    for _ in range(2):
+        await btrfs.change_pool("p", filled, wanted)
+    assert (await btrfs.space("p")).total == 256 * MIB
+    mounts = [
+        line for line in Path("/proc/self/mounts").read_text().splitlines() if f"{state}/pools/p" in line
+    ]
+    assert "nosuid,nodev,noatime" in mounts[0]
+    with pytest.raises(Invalid, match="only grow"):
+        await btrfs.change_pool("p", wanted, {**wanted, "size": "128MiB"})
+    await btrfs.delete_pool("p", wanted)
 
 
 async def test_a_bound_grows_and_shrinks_under_a_volume_in_use(btrfs: StorageDriver) -> None:

@@ -139,6 +139,15 @@ class FakeDriver:
     def made(self) -> set[str]:
         return {path.name for path in self.content if path.parent.name == VolumeKind.CONTAINERS}
 
+    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
+        return None
+
+    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
+        return None
+
+    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
+        return None
+
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         return {**config, "source": f"/pools/{pool}"}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from core.errors import Unsupported
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
@@ -67,6 +68,13 @@ async def put_pool(request: web.Request) -> web.Response:
 async def delete_pool(request: web.Request) -> web.Response:
     await req.backend(request).storage.DeletePool(pb.DeletePoolRequest(name=req.name(request)))
     return envelope.empty()
+
+
+async def no_buckets(request: web.Request) -> web.Response:
+    await _get(request)
+    raise Unsupported(
+        "NO_BUCKETS", "Storage buckets are not supported: no S3 server runs here; use a custom volume"
+    )
 
 
 async def pool_resources(request: web.Request) -> web.Response:

@@ -6,7 +6,6 @@ The pool is a loop file that we make, an existing block device, or a folder on a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import re
@@ -15,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.errors import Invalid, WrongState
+from core.errors import Invalid, Unsupported, WrongState
 from core.units import parse_bytes
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import btrfs_ioctl as ioctl
@@ -48,6 +47,11 @@ class BtrfsDriver:
     def volume(self, pool: str, id: str, kind: VolumeKind = _CONTAINERS) -> Path:
         return folders.volume_folder(self.folder(pool), id, kind)
 
+    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
+        own = self._disks / f"{pool}.img"
+        if not config.get("source") and own.exists():
+            raise folders.left_over(own)
+
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
         filled = dict(config)
         if not config.get("source"):
@@ -68,7 +72,13 @@ class BtrfsDriver:
         return filled
 
     async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._open, pool, Path(config["source"]))
+        await asyncio.to_thread(self._open, pool, config)
+
+    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
+        await asyncio.to_thread(self._change, pool, old, new)
+
+    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(folders.unmount, self.folder(pool))
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
         for kind in VolumeKind:
@@ -150,37 +160,49 @@ class BtrfsDriver:
             self._numbers[volume] = number
         return number
 
-    def _open(self, pool: str, source: Path) -> None:
-        target = self.folder(pool)
-        target.mkdir(mode=0o700, exist_ok=True)
-        if not os.path.ismount(target):
-            _run(["mount", "-o", _mount_options(source), str(source), str(target)])
+    def _open(self, pool: str, config: dict[str, str]) -> None:
+        target, source = self.folder(pool), Path(config["source"])
+        kind = "loop" if source.is_file() else "bind" if source.is_dir() else ""
+        folders.mount(source, target, kind, "" if kind == "bind" else _options(config))
         if _fstype(target) != "btrfs":
-            _run(["umount", str(target)])
+            folders.run(["umount", str(target)])
             raise Invalid("NOT_BTRFS", f"{source} holds no btrfs; make one or leave source out", about=pool)
         if not source.is_dir():  # but not somebody's own folder: its owner decides
             target.chmod(0o700)
         folders.ensure_kinds(target)
         folders.remove_unfinished(target, _remove_subvolume)
 
+    def _change(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
+        if _options(old) != _options(new) and not Path(new["source"]).is_dir():
+            options = ",".join(filter(None, ("remount", _options(new), "nosuid,nodev")))
+            folders.run(["mount", "-o", options, str(self.folder(pool))])
+        if old.get("size") != new.get("size"):
+            self._resize(pool, new)
+
+    def _resize(self, pool: str, config: dict[str, str]) -> None:
+        """Let the loop file, its device and the file system grow. Repeatable."""
+        own, size = self._disks / f"{pool}.img", parse_bytes(config.get("size") or "0")
+        if config["source"] != str(own):
+            raise Unsupported("NOT_OURS", f"{config['source']} is not Podium's to resize; leave size out")
+        if size < own.stat().st_size:
+            raise Invalid("SHRINKS", "A pool in a file can only grow; give a larger size", about="size")
+        os.truncate(own, size)
+        for device in folders.run(["losetup", "--noheadings", "--output=NAME", "-j", str(own)]).split():
+            folders.run(["losetup", "--set-capacity", device])
+        folders.run(["btrfs", "filesystem", "resize", "max", str(self.folder(pool))])
+
     def _close(self, pool: str, config: dict[str, str]) -> None:
         target = self.folder(pool)
-        if os.path.ismount(target):
-            for kind in VolumeKind:
-                with contextlib.suppress(OSError):
-                    (target / kind).rmdir()
-            _run(["umount", str(target)])
-        with contextlib.suppress(FileNotFoundError):
-            target.rmdir()  # never more than the empty mount point: the source may be somebody's own
+        if folders.is_mounted(target):
+            folders.forget_kinds(target)
+        folders.unmount(target)
         own = self._disks / f"{pool}.img"
         if config.get("source", str(own)) == str(own):
             own.unlink(missing_ok=True)
 
 
-def _mount_options(source: Path) -> str:
-    """Return options that hold for this mount, not for the overlays of guests above it."""
-    kind = "loop," if source.is_file() else "bind," if source.is_dir() else ""
-    return f"{kind}nosuid,nodev"
+def _options(config: dict[str, str]) -> str:
+    return config.get("btrfs.mount_options") or ""
 
 
 def unavailable_because() -> str:
@@ -209,7 +231,7 @@ def _make_loop_file(path: Path, size: int) -> None:
     finally:
         os.close(fd)
     try:
-        _run(["mkfs.btrfs", "-q", str(path)])
+        folders.run(["mkfs.btrfs", "-q", str(path)])
     except WrongState:
         path.unlink()
         raise
@@ -223,7 +245,7 @@ def _check_source(source: Path) -> None:
     if not source.is_absolute() or not source.exists():
         raise Invalid("NO_SOURCE", f"{source} does not exist here; give a whole path", about=str(source))
     if source.is_block_device() and not (found := _signature(source)):
-        _run(["mkfs.btrfs", "-q", str(source)])
+        folders.run(["mkfs.btrfs", "-q", str(source)])
     elif source.is_block_device() and found != "btrfs":
         raise Invalid(
             "SOURCE_USED", f"{source} holds {found}; wipe it first if that may go", about=str(source)
@@ -250,21 +272,11 @@ def _is_nearly_full(folder: Path) -> bool:
 
 
 def _fstype(path: Path) -> str:
-    return _run(["stat", "-f", "-c", "%T", str(path)]).strip()
-
-
-def _run(argv: list[str]) -> str:
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired as exc:
-        raise WrongState("STORAGE_FAILED", f"{argv[0]} did not end in 120 s", about=argv[0]) from exc
-    if done.returncode:
-        raise WrongState("STORAGE_FAILED", f"{argv[0]} failed: {done.stderr.strip()[:300]}", about=argv[0])
-    return done.stdout
+    return folders.run(["stat", "-f", "-c", "%T", str(path)]).strip()
 
 
 async def _btrfs(*args: str) -> str:
-    return await asyncio.to_thread(_run, ["btrfs", *args])
+    return await asyncio.to_thread(folders.run, ["btrfs", *args])
 
 
 def _ensure_subvolume(path: Path, kind: VolumeKind) -> None:

@@ -15,7 +15,7 @@ _CONTAINERS = VolumeKind.CONTAINERS
 
 
 class DirDriver:
-    """Implements ports.StorageDriver in <state>/pools/POOL/KIND/ID."""
+    """Implements ports.StorageDriver in <state>/pools/POOL/KIND/ID; a folder of the user's is bound there."""
 
     name = "dir"
     version = "1"
@@ -32,20 +32,49 @@ class DirDriver:
     def volume(self, pool: str, id: str, kind: VolumeKind = _CONTAINERS) -> Path:
         return folders.volume_folder(self.folder(pool), id, kind)
 
+    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
+        if source := config.get("source"):
+            await asyncio.to_thread(_check_source, Path(source))
+        elif self.folder(pool).exists():
+            raise folders.left_over(self.folder(pool))
+
     async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
-        if config.get("source"):
-            raise Invalid("NO_SOURCE", "A dir pool lies in Podium's own folder; leave source out", about=pool)
-        await self.ensure_open(pool, config)
-        return {**config, "source": str(self.folder(pool))}
+        filled = {**config, "source": config.get("source") or str(self.folder(pool))}
+        await self.ensure_open(pool, filled)
+        return filled
 
     async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(_open, self.folder(pool))
+        await asyncio.to_thread(self._open, self.folder(pool), Path(config["source"]))
+
+    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
+        return None
+
+    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
+        if Path(config["source"]) != self.folder(pool):
+            await asyncio.to_thread(folders.unmount, self.folder(pool))
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(remove_tree, self.folder(pool))
+        await asyncio.to_thread(self._delete, self.folder(pool))
 
     async def undo_create(self, pool: str, config: dict[str, str]) -> None:
         await self.delete_pool(pool, config)
+
+    def _open(self, pool: Path, source: Path) -> None:
+        if source != pool:
+            folders.mount(source, pool, "bind")
+        else:
+            pool.mkdir(mode=0o700, exist_ok=True)
+            pool.chmod(0o700)
+        folders.ensure_kinds(pool)
+        folders.remove_unfinished(pool, remove_tree)
+
+    def _delete(self, pool: Path) -> None:
+        if folders.is_mounted(pool):
+            for kind in VolumeKind:
+                remove_tree(pool / kind)
+            folders.unmount(pool)
+        else:
+            remove_tree(pool)
 
     async def space(self, pool: str) -> PoolSpace:
         return await asyncio.to_thread(folders.space_of, self.folder(pool))
@@ -102,11 +131,12 @@ def _refuse_bound(pool: str, size: int) -> None:
         )
 
 
-def _open(pool: Path) -> None:
-    pool.mkdir(mode=0o700, exist_ok=True)
-    pool.chmod(0o700)
-    folders.ensure_kinds(pool)
-    folders.remove_unfinished(pool, remove_tree)
+def _check_source(source: Path) -> None:
+    """Raises: Invalid in LXD's words."""
+    if not source.is_absolute() or not source.is_dir():
+        raise Invalid("NO_SOURCE", f"Source path '{source}' doesn't exist", about=str(source))
+    if any(source.iterdir()):
+        raise Invalid("SOURCE_USED", f"Source path '{source}' isn't empty", about=str(source))
 
 
 def _replace(volume: Path, source: Path, kind: VolumeKind) -> None:

@@ -9,13 +9,20 @@ from services.runtime.ports import StorageDriver
 from services.runtime.storage import btrfs
 from services.runtime.storage.dir import DirDriver
 
-_OTHERS = {"zfs": "zpool", "lvm": "vgcreate", "ceph": "ceph"}
+# What each needs of the host: a tool, and a module of the kernel.
+_OTHERS = {
+    "zfs": ("zpool", "zfs"),
+    "lvm": ("lvm", "dm_thin_pool"),
+    "ceph": ("ceph", "rbd"),
+    "cephfs": ("ceph", "ceph"),
+    "cephobject": ("radosgw-admin", ""),
+}
 
 
 def available(state_dir: Path) -> tuple[dict[str, StorageDriver], dict[str, str]]:
     """Return drivers by name, and reasons by the name of each that cannot be used."""
     drivers: dict[str, StorageDriver] = {"dir": DirDriver(state_dir)}
-    reasons = {name: _why_not(name, tool) for name, tool in _OTHERS.items()}
+    reasons = {name: _why_not(name, *needs) for name, needs in _OTHERS.items()}
     if why := btrfs.unavailable_because():
         reasons["btrfs"] = why
     else:
@@ -23,7 +30,8 @@ def available(state_dir: Path) -> tuple[dict[str, StorageDriver], dict[str, str]
     return drivers, reasons
 
 
-def _why_not(name: str, tool: str) -> str:
-    if not shutil.which(tool):
-        return f"{tool} is not installed here, and Podium has no {name} driver yet"
-    return f"Podium has no {name} driver yet"
+def _why_not(name: str, tool: str, module: str) -> str:
+    lacks = [] if shutil.which(tool) else [f'Required tool "{tool}" is missing']
+    if module and not Path("/sys/module", module).exists():
+        lacks.append(f'the kernel module "{module}" is not loaded')
+    return "; ".join([*lacks, f"Podium has no {name} driver yet, use btrfs or dir"])

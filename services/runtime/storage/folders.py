@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from core.errors import WrongState
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage.tree import remove_tree
 
@@ -15,6 +17,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD, _EXCHANGE = -100, 2
 # No id begins like this. What has such a name is not whole yet, or not needed any more.
 _UNFINISHED = ".new-"
+_TOOL_S = 120
 
 
 def volume_folder(pool: Path, id: str, kind: VolumeKind) -> Path:
@@ -37,6 +40,61 @@ def ensure_kinds(pool: Path) -> None:
     for kind in VolumeKind:
         (pool / kind).mkdir(mode=0o700, exist_ok=True)
         (pool / kind).chmod(0o700)
+
+
+def left_over(path: Path) -> WrongState:
+    """Return the refusal to make a pool where one lies that nothing is recorded of."""
+    return WrongState(
+        "POOL_LEFT",
+        f"{path} holds a pool that nothing is recorded of; podium admin recover brings it back, or remove it",
+        about=str(path),
+    )
+
+
+def forget_kinds(pool: Path) -> None:
+    """Remove the folders of the kinds where they are empty, from a folder that may be somebody's own."""
+    for kind in VolumeKind:
+        with contextlib.suppress(OSError):
+            (pool / kind).rmdir()
+
+
+def is_mounted(target: Path) -> bool:
+    """Whether something is mounted there, also a folder of the same file system."""
+    # os.path.ismount tells by device and inode, which does not see those.
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return str(target).replace("\\", "\\134").replace(" ", "\\040") in points
+
+
+def mount(source: Path, target: Path, kind: str, options: str = "") -> None:
+    """Mount a pool, unless it is. Its flags hold for this mount, not for the overlays of guests above it.
+
+    kind: "loop", "bind" or "" for a block device. Raises: WrongState.
+    """
+    target.mkdir(mode=0o700, exist_ok=True)
+    if not is_mounted(target):
+        words = ",".join(filter(None, (kind, options, "nosuid,nodev")))
+        run(["mount", "-o", words, str(source), str(target)])
+
+
+def unmount(target: Path) -> None:
+    """Unmount a pool and remove the folder it was mounted on, never more than that. Repeatable."""
+    if is_mounted(target):
+        run(["umount", str(target)])
+    with contextlib.suppress(FileNotFoundError):
+        target.rmdir()
+
+
+def run(argv: list[str]) -> str:
+    """Run a tool of the host. Raises: WrongState with its own words."""
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_TOOL_S, stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise WrongState("STORAGE_FAILED", f"{argv[0]} did not end in {_TOOL_S} s", about=argv[0]) from exc
+    if done.returncode:
+        raise WrongState("STORAGE_FAILED", f"{argv[0]} failed: {done.stderr.strip()[:300]}", about=argv[0])
+    return done.stdout
 
 
 def remove_unfinished(pool: Path, remove: Callable[[Path], None]) -> None:

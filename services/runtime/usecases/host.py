@@ -70,9 +70,7 @@ class Host:
         if name in self.drivers:
             return self.drivers[name]
         if name in self.missing_drivers:
-            raise Unsupported(
-                "NO_DRIVER", f"Storage driver {name!r}: {self.missing_drivers[name]}", about=name
-            )
+            raise Unsupported("NO_DRIVER", self.missing_drivers[name], about=name)
         raise NotFound("NO_DRIVER", "Unknown driver", about=name)
 
     def driver_of(self, pool: str) -> StorageDriver:

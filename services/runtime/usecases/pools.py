@@ -50,6 +50,8 @@ class Pools:
         config = without_empty(wanted.config)
         pool = replace(wanted, config=config, status="Pending", member=self._member)
         key = keys.pool(pool.name)
+        if self._store.pools.get(key) is None:
+            await driver.check_pool(pool.name, config)
         try:
             await self._store.commit(Txn().absent(key).put(key, pool))
         except Stale as exc:
@@ -115,10 +117,10 @@ class Pools:
         if new.setdefault("source", old.config.get("source", "")) != old.config.get("source", ""):
             raise Invalid("FIXED", "Pool source cannot be changed when not in pending state", about="source")
         new.setdefault("size", old.config.get("size", ""))
+        new, driver = without_empty(new), self._host.driver(old.driver)
+        await driver.change_pool(name, old.config, new)
         text = (description or old.description) if merge else description
-        return await self._save(
-            replace(old, config=without_empty(new), description=text), "storage-pool-updated"
-        )
+        return await self._save(replace(old, config=new, description=text), "storage-pool-updated")
 
     async def delete(self, name: str) -> None:
         async with self._changing:
