@@ -86,7 +86,7 @@ async def main() -> None:
         create = Create(host, policy, claims, power, settings.member)
         ticks = TickMarker(settings.state_dir)
         copying = Copying(host, policy, claims, power, create, ticks, settings.member)
-        transfers = Transfers.wired(host, inside.abouts, runner, settings.state_dir)
+        transfers = Transfers.wired(host, policy, claims, create, inside.abouts, settings)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
         await pools.open_all()

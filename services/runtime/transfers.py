@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from core.operations.runner import Runner
 from core.service import Servicers
+from core.settings import Settings
 from protos.podium.runtime.v1 import transfer_pb2_grpc
 from services.runtime.servicer.transfer import TransferServicer
 from services.runtime.usecases.abouts import AboutInstances
 from services.runtime.usecases.archive import Archives
+from services.runtime.usecases.arrive import Arrivals
 from services.runtime.usecases.backups import Backups
+from services.runtime.usecases.claims import Claims
+from services.runtime.usecases.create import Create
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pack import Packs
+from services.runtime.usecases.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,24 @@ class Transfers:
     runner: Runner
     packs: Packs
     backups: Backups
+    arrivals: Arrivals
 
     @classmethod
-    def wired(cls, host: Host, abouts: AboutInstances, runner: Runner, state_dir: Path) -> Transfers:
-        packs = Packs(host, state_dir)
+    def wired(
+        cls,
+        host: Host,
+        policy: Policy,
+        claims: Claims,
+        create: Create,
+        abouts: AboutInstances,
+        settings: Settings,
+    ) -> Transfers:
+        packs = Packs(host, settings.state_dir)
         archives = Archives(host, packs, abouts)
-        return cls(runner, packs, Backups(host, archives, runner, state_dir / "backups"))
+        backups = Backups(host, archives, claims.runner, settings.state_dir / "backups")
+        arrivals = Arrivals(host, policy, claims, create, settings.member)
+        return cls(claims.runner, packs, backups, arrivals)
 
     def serve(self, servicers: Servicers) -> None:
-        servicer = TransferServicer(self.packs, self.backups, self.runner)
+        servicer = TransferServicer(self.packs, self.backups, self.arrivals, self.runner)
         servicers.add(transfer_pb2_grpc.add_TransferServiceServicer_to_server, servicer)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+from tests.archives import archive, entry, index
 from tests.faults.harness import Victim
 from tests.faults.stories import ABSENT, CREATED, INSTANCE, NAME, STOPPED, Scenario, call, state_at
 from tests.faults.stories import _ask as ask
@@ -28,8 +32,25 @@ class Kept:
         INSTANCE.remove(victim)
 
 
+def bring(victim: Victim) -> dict[str, Any]:
+    """Import a backup with a snapshot."""
+    body = archive(index(NAME, snapshots=(entry("s"),)))
+    connection = victim.side.connect()
+    try:
+        connection.request("POST", "/1.0/instances", body, {"Content-Type": "application/octet-stream"})
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    if answer["type"] == "async":
+        answer = victim.side.request("GET", f"{answer['operation']}/wait?timeout=30")
+    error = answer.get("error") or (answer.get("metadata") or {}).get("err")
+    assert not error, error
+    return answer
+
+
 KEPT = Kept()
 SCENARIOS = (
     Scenario("backup.create", KEPT, ABSENT, (ABSENT, CREATED), ask("POST", _FOLDER, _NEW)),
+    Scenario("instance.import", INSTANCE, ABSENT, (ABSENT, STOPPED), bring),
     Scenario("backup.delete", KEPT, CREATED, (ABSENT, CREATED), ask("DELETE", f"{_FOLDER}/b")),
 )

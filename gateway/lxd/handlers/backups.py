@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
@@ -9,7 +10,10 @@ from aiohttp import web
 from gateway.lxd import envelope, streams
 from gateway.lxd import request as req
 from gateway.lxd.views.backups import backup_json
+from protos.podium.image.v1 import base_pb2
 from protos.podium.runtime.v1 import transfer_pb2 as pb
+
+_CHUNK = 1 << 20
 
 
 def _ref(request: web.Request) -> pb.InstanceRef:
@@ -74,3 +78,24 @@ async def export_backup(request: web.Request) -> web.StreamResponse:
         "Content-Length": str(found.backup.size_bytes),
     }
     return await streams.answer(request, stream, headers)
+
+
+async def import_instance(request: web.Request) -> web.Response:
+    """Receive a backup; it is converted outside root while it arrives, and then becomes an instance."""
+    backend, project = req.backend(request), req.project(request)
+    upload = await backend.bases.UploadBackup(_upload(request, project))
+    message = pb.ImportInstanceRequest(
+        project=project,
+        name=req.header(request, "X-LXD-name"),
+        pool=req.header(request, "X-LXD-pool"),
+        ticket=upload.ticket,
+    )
+    reply = await backend.transfers.ImportInstance(message)
+    return envelope.accepted(backend.accepted(reply.operation))
+
+
+async def _upload(request: web.Request, project: str) -> AsyncIterator[base_pb2.UploadBackupRequest]:
+    yield base_pb2.UploadBackupRequest(header=base_pb2.BackupHeader(project=project))
+    request.content.set_read_chunk_size(_CHUNK)
+    async for chunk in req.upload(request, _CHUNK):
+        yield base_pb2.UploadBackupRequest(chunk=chunk)

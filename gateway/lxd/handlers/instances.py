@@ -124,7 +124,7 @@ async def get_state(request: web.Request) -> web.Response:
 
 async def create_instance(request: web.Request) -> web.Response:
     if request.headers.get("Content-Type") == "application/octet-stream":
-        raise Unsupported("NO_BACKUPS", "Importing backups is not supported yet")
+        return await backups.import_instance(request)
     data = await req.body(request)
     _check_type(req.text(data, "type"))
     if request.query.get("target"):

@@ -77,14 +77,16 @@ class Bases:
         """Return the digest of the archive, whose squashfs lies in the staging folder or in its place."""
         folder = self._blobs.staging(id)
         received = await Receiver(folder, self._converter).receive(_checked(chunks))
+        head_start, is_known = received.head_start, self._blobs.squashfs(received.fingerprint).exists()
         try:
-            if self._blobs.squashfs(received.fingerprint).exists():
-                return received.fingerprint
-            if not (received.head_start and await received.head_start.done(_CONVERT_S)):
-                await self._converter.convert(folder / "unified", folder / MADE)
+            is_made = not is_known and head_start is not None and await head_start.done(_CONVERT_S)
         finally:
-            if received.head_start:
-                await received.head_start.drop()
+            if head_start:
+                await head_start.drop()
+        if is_known:
+            (folder / MADE).unlink(missing_ok=True)
+        elif not is_made:
+            await self._converter.convert(folder / "unified", folder / MADE)
         return received.fingerprint
 
     def _made(self, id: str, fingerprint: str) -> Path:

@@ -39,7 +39,10 @@ class _Time(str):
 
 
 class _Dumper(yaml.CSafeDumper):
-    pass
+    """Writes what is the same twice, since readers who fear bombs take no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 _Dumper.add_representer(
@@ -133,16 +136,18 @@ def _snapshot(frozen: Frozen) -> dict[str, Any]:
 
 def _described(frozen: Frozen) -> dict[str, Any]:
     instance, expanded = frozen.instance, frozen.expanded
+    # Archives hold the ids that the guest sees, whatever they are where it runs.
+    volatile = {**frozen.volatile, "volatile.last_state.idmap": "[]"}
     return {
         "architecture": instance.architecture,
-        "config": {**instance.config, **frozen.volatile},
+        "config": {**instance.config, **volatile},
         "devices": dict(instance.devices),
         "ephemeral": instance.ephemeral,
         "profiles": list(instance.profiles),
         "stateful": False,
         "description": instance.description,
         "created_at": _time(frozen.created_at or instance.created_at),
-        "expanded_config": {**expanded.config, **frozen.volatile},
+        "expanded_config": {**expanded.config, **volatile},
         "expanded_devices": dict(expanded.devices),
     }
 

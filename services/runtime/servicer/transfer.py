@@ -15,12 +15,14 @@ from core.records import Backup
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import transfer_pb2 as pb
 from protos.podium.runtime.v1 import transfer_pb2_grpc as rpc
+from services.runtime.usecases.arrive import Arrivals, WantedArrival
 from services.runtime.usecases.backups import Backups, WantedBackup
 from services.runtime.usecases.pack import Packs
 
 
 class TransferServicer(rpc.TransferServiceServicer):
-    def __init__(self, packs: Packs, backups: Backups, runner: Runner) -> None:
+    def __init__(self, packs: Packs, backups: Backups, arrivals: Arrivals, runner: Runner) -> None:
+        self._arrivals = arrivals
         self._packs = packs
         self._backups = backups
         self._runner = runner
@@ -40,6 +42,12 @@ class TransferServicer(rpc.TransferServiceServicer):
                     yield pb.PackRootResponse(chunk=item.chunk)
                 else:
                     yield pb.PackRootResponse(packed_bytes=item.so_far)
+
+    async def ImportInstance(
+        self, request: pb.ImportInstanceRequest, context: Any
+    ) -> pb.ImportInstanceResponse:
+        wanted = WantedArrival(request.project, request.ticket, request.name, request.pool)
+        return pb.ImportInstanceResponse(operation=self._answer(await self._arrivals.accept(wanted)))
 
     async def CreateBackup(self, request: pb.CreateBackupRequest, context: Any) -> pb.CreateBackupResponse:
         wanted = WantedBackup(

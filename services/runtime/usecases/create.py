@@ -228,14 +228,15 @@ class Create:
         id = new_operation_id()
         volatile = {
             APPLY_TEMPLATE: "create",
+            "volatile.base_image": instance.image,
             **birth.volatile,
             "volatile.uuid": instance.id,
-            "volatile.base_image": instance.image,
             INSTANCE_ID: str(uuid.uuid4()),
             **ids.volatile(instance, self._host.expanded(instance).config),
             "volatile.last_state.idmap": "[]",
             "volatile.last_state.power": "STOPPED",
         }
+        volatile = {key: value for key, value in volatile.items() if value or key not in birth.volatile}
         observed = InstanceObserved(
             instance.id, instance.project, instance.name, "creating", operation=id, volatile=volatile
         )

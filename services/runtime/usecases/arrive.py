@@ -1,0 +1,116 @@
+"""Instances that come as archives: backups that are imported, and instances of other servers.
+
+The image service has converted the archive; here it becomes an instance whose root lies on that base, with
+nothing above. What the archive says of it and of its snapshots goes through the policy like any request.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, replace
+
+from core.errors import AlreadyExists, NotFound
+from core.names import instance_name
+from core.operations.operation import Context, Operation, Step, Story
+from core.records import Instance
+from core.state import keys
+from core.state.store import Txn
+from services.runtime.domain import arrivals
+from services.runtime.domain.arrivals import Arrived
+from services.runtime.domain.expand import root_of
+from services.runtime.usecases.claims import Claims
+from services.runtime.usecases.create import Birth, Create
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
+
+IMPORT = "instance.import"
+
+
+@dataclass(frozen=True)
+class WantedArrival:
+    """What was asked for. name, pool "": as the archive says."""
+
+    project: str
+    ticket: str
+    name: str = ""
+    pool: str = ""
+
+
+class Arrivals:
+    def __init__(self, host: Host, policy: Policy, claims: Claims, create: Create, member: str) -> None:
+        self._host = host
+        self._store = host.store
+        self._policy = policy
+        self._claims = claims
+        self._create = create
+        self._member = member
+        claims.runner.register(
+            Story(
+                IMPORT,
+                "Restoring backup",
+                (
+                    Step("create_rootfs", self._make, create.remove),
+                    Step("reserve_nics", create.reserve_nics, create.release_nics),
+                    Step("seal", self._seal),
+                ),
+                on_failure=create.forget,
+            )
+        )
+
+    async def accept(self, wanted: WantedArrival) -> Operation:
+        """Raises: Invalid, NotFound, AlreadyExists, Forbidden."""
+        arrived = await self._host.images.take(wanted.project, wanted.ticket)
+        name = instance_name(wanted.name or arrived.instance.name)
+        pool = self._pool(wanted, arrived)
+
+        def also(txn: Txn, instance: Instance) -> None:
+            for entry in arrived.snapshots:
+                snapshot = arrivals.snapshot_of(entry, arrived.fingerprint, instance, str(uuid.uuid4()))
+                self._policy.admit(Txn(), snapshot.instance, replaces=instance)
+                txn.put(keys.snapshot(instance.id, snapshot.name), snapshot)
+
+        volatile = arrivals.kept_volatile(arrived.instance)
+        birth = Birth(IMPORT, wanted.project, name, volatile, {"start": False}, also)
+        try:
+            return await self._create.born(birth, lambda: self._decide(wanted.project, name, pool, arrived))
+        except AlreadyExists as exc:
+            why = "Create instance from backup: Cannot restore volume, already exists on target"
+            raise AlreadyExists(exc.reason, why, about=name) from None
+
+    def _decide(self, project: str, name: str, pool: str, arrived: Arrived) -> Instance:
+        blank = Instance(
+            id=str(uuid.uuid4()), project=project, name=name, created_at=time.time(), member=self._member
+        )
+        instance = arrivals.instance_of(arrived.instance, arrived.fingerprint, blank)
+        profiles = self._store.profiles_of(project, instance.profiles)
+        return replace(instance, devices=arrivals.with_root(instance.devices, profiles, pool))
+
+    def _pool(self, wanted: WantedArrival, arrived: Arrived) -> str:
+        """Return the pool asked for, or that of the archive where it is here too, or the default one."""
+        pool = wanted.pool or arrived.pool
+        if self._store.pools.get(keys.pool(pool)):
+            return pool
+        if not wanted.pool:
+            (default,) = self._store.profiles_of(wanted.project, ("default",))
+            return root_of(default.devices).pool
+        raise NotFound("NO_POOL", "Storage pool not found: Storage pool not found", about=pool)
+
+    # --- steps ---------------------------------------------------------------------------------------
+
+    async def _make(self, ctx: Context) -> None:
+        instance, _ = self._claims.of(ctx)
+        # The root is looked at before anything is made: whether it is a folder nobody has checked yet.
+        await self._host.lower(instance)
+        await self._host.volume(instance)
+        driver = self._host.driver_of(instance.pool)
+        for entry in self._store.instance_snapshots(instance):
+            await self._host.lower(entry.record.instance)
+            await driver.ensure_volume(instance.pool, entry.record.id)
+
+    async def _seal(self, ctx: Context) -> None:
+        instance, _ = self._claims.of(ctx)
+        for entry in self._store.instance_snapshots(instance):
+            whole = replace(entry.record, status="Created")
+            ctx.txn.put(keys.snapshot(instance.id, whole.name), whole)
+        await self._create.seal(ctx)
