@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+_PATIENCE_S = 24 * 3600.0  # for a shutdown: each instance has a bound of its own
+
 
 class RestError(Exception):
     """An error reply; code is the HTTP status."""
@@ -56,3 +58,12 @@ class Rest:
         if reply.get("type") == "error":
             raise RestError(reply["error_code"], reply["error"])
         return reply
+
+
+def stop_instances(path: Path) -> list[str]:
+    """Stop all instances as before the host goes down; return why not, for those that resist.
+
+    Raises: RestError, OSError.
+    """
+    answer = Rest(path, timeout=_PATIENCE_S).call("PUT", "/internal/shutdown")
+    return [str(line) for line in answer["failed"]]

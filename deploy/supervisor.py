@@ -24,6 +24,7 @@ from pathlib import Path
 
 from core.settings import ETCD_SOCKET, Settings
 from deploy.privileges import confined, interpreter, python_environment
+from deploy.rest import RestError, stop_instances
 
 _BACKOFF_S = (0.2, float(os.environ.get("PODIUM_RESTART_PAUSE_S", "5")))
 _STABLE_S = 10.0
@@ -93,8 +94,11 @@ class Supervisor:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
+        closing: list[asyncio.Task[None]] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        # Power fails, or whoever runs this shuts the host down: as with LXD, instances stop first.
+        loop.add_signal_handler(signal.SIGPWR, lambda: closing.append(loop.create_task(self._close(stop))))
         tasks = [asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[:1]]
         try:
             await self._bootstrap(stop)
@@ -109,6 +113,15 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _close(self, stop: asyncio.Event) -> None:
+        """Stop all instances in their order, then the services."""
+        try:
+            for line in await asyncio.to_thread(stop_instances, self._settings.socket_path):
+                print(f"not stopped: {line}", flush=True)
+        except (RestError, OSError) as exc:
+            print(f"instances were not stopped: {exc}", flush=True)
+        stop.set()
 
     async def _bootstrap(self, stop: asyncio.Event) -> None:
         """Wait for etcd, then make certificates and defaults; they are there already but once."""

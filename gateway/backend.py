@@ -33,6 +33,7 @@ from protos.podium.runtime.v1 import (
     files_pb2_grpc,
     guest_pb2_grpc,
     instance_pb2_grpc,
+    power_pb2_grpc,
     sftp_pb2_grpc,
     snapshot_pb2_grpc,
     storage_pb2_grpc,
@@ -75,6 +76,7 @@ class Backend:
         self.guests: Any = guest_pb2_grpc.GuestServiceStub(lines["runtime"])
         self.copies: Any = copy_pb2_grpc.CopyServiceStub(lines["runtime"])
         self.snapshots: Any = snapshot_pb2_grpc.SnapshotServiceStub(lines["runtime"])
+        self.host_power: Any = power_pb2_grpc.HostPowerServiceStub(lines["runtime"])
         self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
         self.volumes: Any = volume_pb2_grpc.VolumeServiceStub(lines["runtime"])
         self.operation_services: dict[str, Any] = {

@@ -17,6 +17,7 @@ from gateway.lxd.handlers import (
     files,
     images,
     instances,
+    internal,
     networks,
     operations,
     profiles,
@@ -83,6 +84,7 @@ _BUCKETS, _EVERY = "/1.0/storage-pools/{name}/buckets", ("GET", "POST", "PUT", "
 _BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
+    ("PUT", "/internal/shutdown", "admin", internal.shutdown),
     ("GET", "/1.0", "public", server.get_server),
     ("PUT", "/1.0", "admin", server.put_server),
     ("PATCH", "/1.0", "admin", server.patch_server),

@@ -11,6 +11,7 @@ from protos.podium.runtime.v1 import (
     exec_pb2_grpc,
     files_pb2_grpc,
     instance_pb2_grpc,
+    power_pb2_grpc,
     storage_pb2_grpc,
     volume_pb2_grpc,
 )
@@ -35,6 +36,7 @@ from services.runtime.servicer.exec import ExecServicer
 from services.runtime.servicer.files import FileServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
+from services.runtime.servicer.power import HostPowerServicer
 from services.runtime.servicer.storage import StorageServicer
 from services.runtime.servicer.volumes import VolumeServicer
 from services.runtime.storage.drivers import available
@@ -55,6 +57,7 @@ from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
 from services.runtime.usecases.revive import Revive
+from services.runtime.usecases.shutdown import HostShutdown
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumecopies import VolumeCopies
 from services.runtime.usecases.volumes import Volumes
@@ -95,9 +98,8 @@ async def main() -> None:
         service.at_end(watch.stop)
         await reconcile.adopt()
         boot, hotplug = Boot(host, power, boots, settings.member), Hotplug(host, events, settings.member)
-        keepers = _keepers(host, power, settings.member)
-        parts: list[Part] = [boot, follow, hotplug, *keepers, lending, transfers.backups, copying.schedules]
-        for part in parts:
+        parts: list[Part] = [boot, follow, hotplug, lending, transfers.backups, copying.schedules]
+        for part in [*parts, *_keepers(host, power, settings.member)]:
             await service.start(part)
         servicers = Servicers("podium.runtime.v1")
         instances = InstanceServicer(host, create, power, changes, follow, claims)
@@ -112,6 +114,10 @@ async def main() -> None:
         inside.serve(servicers, locate)
         transfers.serve(servicers)
         servicers.add(volume_pb2_grpc.add_VolumeServiceServicer_to_server, custom)
+        servicers.add(
+            power_pb2_grpc.add_HostPowerServiceServicer_to_server,
+            HostPowerServicer(HostShutdown(host, power, boots, settings.member)),
+        )
         await service.serve(servicers, runner)
         await service.until_stopped()
 

@@ -531,6 +531,10 @@ class Boots(Protocol):
 
     def seen(self) -> None: ...
 
+    def forget(self) -> None:
+        """Make the next start of this service count as one of the host."""
+        ...
+
 
 class Ticks(Protocol):
     """Remembers until when schedules were kept."""

@@ -26,6 +26,7 @@ class FakeEngine:
         self.pids: dict[str, int] = {}
         self.plans: list[EnginePlan] = []
         self.fails = False
+        self.is_stuck = False
         self.target = "stop"
         self._gone: dict[str, asyncio.Event] = {}
 
@@ -61,7 +62,8 @@ class FakeEngine:
         self.end(id)
 
     async def shutdown(self, id: str) -> None:
-        self.end(id)
+        if not self.is_stuck:
+            self.end(id)
 
     async def wait_exit(self, id: str) -> ExitRecord:
         if id in self.pids:

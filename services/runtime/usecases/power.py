@@ -68,11 +68,15 @@ class Power:
             Story("instance.all", "Changing state of instances", (Step("each", self._each),)),
         )
         watch.on_exit = self._on_exit
+        self.is_closing = False
+        """While the host goes down nothing is started."""
         self.before_start: Callable[[Instance], Awaitable[None]] = _nothing
 
     async def change(self, project: str, name: str, action: str, *, timeout_s: int, force: bool) -> Operation:
         """Raises: NotFound, WrongState, Busy."""
         _check(action)
+        if action in ("start", "restart"):
+            self._refuse_closing()
         if action == "start":
             self._refuse_protected(project, name)
             await self._before_start(project, name)
@@ -83,6 +87,10 @@ class Power:
         instance = self._host.store.instance(project, name).record
         if self._host.store.observed_of(instance).record.status == STOPPED:
             await self.before_start(instance)
+
+    def _refuse_closing(self) -> None:
+        if self.is_closing:
+            raise WrongState("CLOSING", "The host is shutting down")
 
     def _refuse_protected(self, project: str, name: str) -> None:
         instance = self._host.store.instance(project, name).record
@@ -114,10 +122,22 @@ class Power:
 
     async def revive(self, instance: Instance, observed: InstanceObserved) -> Operation:
         """Start again what ended by itself, and return the final record. Raises: as change()."""
+        self._refuse_closing()
         input = {"timeout_s": 0, "force": False, "restarts": observed.restarts + 1}
         return await self._claims.accept(
             "instance.start", "start", instance.project, instance.name, input=input, wait=True
         )
+
+    async def stop_with_host(self, instance: Instance, *, timeout_s: int) -> Operation:
+        """Stop what is to run again with the host; kill it when it takes too long. Raises: as change()."""
+        for force in (False, True):
+            input = {"timeout_s": timeout_s, "force": force, "with_host": True}
+            operation = await self._claims.accept(
+                "instance.stop", "stop", instance.project, instance.name, input=input, wait=True
+            )
+            if operation.error_reason != "NOT_STOPPED":
+                break
+        return operation
 
     async def end_unhealthy(self, instance: Instance) -> Operation:
         """Stop what does not answer at once, so that it is started again. Raises: as change()."""
@@ -222,6 +242,8 @@ class Power:
     ) -> None:
         policy = revival.policy(self._host.expanded(instance).config)
         down = revival.ended(policy, await self.take_down(instance, observed), how, time.time())
+        if ctx.input.get("with_host"):
+            down = replace(down, volatile={**down.volatile, "volatile.last_state.power": "RUNNING"})
         ctx.txn.emit(ctx.event(action, "instances", instance.name))
         if instance.ephemeral:
             await self._host.remove(instance)
