@@ -438,18 +438,6 @@ class Guests(Protocol):
         ...
 
 
-class Doors(Protocol):
-    """The folders through which guests reach the guest API. All may be repeated; they block shortly."""
-
-    def ensure(self, id: str, group: int) -> Path:
-        """Return the folder to be mounted inside; *group* is the host's id of the guest root's group."""
-        ...
-
-    def remove(self, id: str) -> None: ...
-
-    def known(self) -> set[str]: ...
-
-
 @dataclass(frozen=True)
 class Guest:
     """A running instance as its devices see it."""
@@ -480,6 +468,29 @@ class GuestDevices(Protocol):
     async def clear(self, id: str) -> None:
         """Forget the devices of an instance that does not run. Repeatable."""
         ...
+
+
+GUEST_FOLDER = "/dev/lxd"
+
+
+class Doors(Protocol):
+    """The folders through which guests reach the guest API. All may be repeated; they block shortly."""
+
+    def ensure(self, id: str, group: int) -> Path:
+        """Return the folder to be mounted inside; *group* is the host's id of the guest root's group."""
+        ...
+
+    def plug(self, guest: Guest) -> None:
+        """Give a running guest its folder, if it has not. Raises: OSError, Invalid."""
+        ...
+
+    def unplug(self, guest: Guest) -> None:
+        """Take the folder from a running guest."""
+        ...
+
+    def remove(self, id: str) -> None: ...
+
+    def known(self) -> set[str]: ...
 
 
 class Kernel(Protocol):

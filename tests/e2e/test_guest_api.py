@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -90,6 +93,44 @@ def test_a_guest_says_that_it_is_ready(guest: Podium) -> None:
     assert '"state":"Ready"' in asked(guest, "/1.0")[1]
     assert asked(guest, "/1.0", "PATCH", '{"state": "Started"}')[0] == 200
     assert guest.lxc("list", "gst", "-f", "csv", "-c", "s").strip() == "RUNNING"
+
+
+def test_it_goes_and_comes_while_the_guest_runs(guest: Podium) -> None:
+    """`security.devlxd` is live, as it is in LXD: the folder itself goes."""
+    there = ("exec", "gst", "--", "test", "-e", "/dev/lxd")
+    guest.lxc("config", "set", "gst", "security.devlxd=false")
+    assert guest.run(*there).returncode == 1
+    guest.lxc("config", "set", "gst", "user.other=1")
+    assert guest.run(*there).returncode == 1
+
+    guest.lxc("config", "set", "gst", "security.devlxd=true")
+
+    assert asked(guest, "/1.0/config/user.foo") == (200, "bar")
+    guest.lxc("config", "unset", "gst", "user.other")
+    mounts = guest.lxc("exec", "gst", "--", "cat", "/proc/mounts").splitlines()
+    assert [line.split()[2] for line in mounts if "/dev/lxd" in line] == ["tmpfs"]
+
+
+def test_changes_are_told_as_they_happen(guest: Podium) -> None:
+    """One line for each, in the order in which they came into force."""
+    environment = {**guest.environment, "LXD_DIR": str(guest.state_dir), "LXD_CONF": str(guest.conf)}
+    argv = ["lxc", "exec", "gst", "--", "perl", "/usr/local/bin/ask", "GET", "/1.0/events"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE) as listening:
+        assert listening.stdout
+        while listening.stdout.readline() != b"\r\n":
+            pass
+        guest.lxc("config", "set", "gst", "user.foo=baz", "limits.processes=500")
+        guest.lxc("config", "device", "add", "gst", "none", "none")
+        found: list[dict[str, Any]] = []
+        while len(found) < 2:
+            line = listening.stdout.readline()
+            found += [json.loads(line)] if line.startswith(b"{") else []
+        listening.kill()
+
+    assert found[0]["metadata"] == {"key": "user.foo", "old_value": "bar", "value": "baz"}
+    assert found[1]["metadata"] == {"action": "added", "config": {"type": "none"}, "name": "none"}
+    guest.lxc("config", "set", "gst", "user.foo=bar")
+    guest.lxc("config", "device", "remove", "gst", "none")
 
 
 def test_the_socket_comes_back_when_the_gateway_does(guest: Podium) -> None:

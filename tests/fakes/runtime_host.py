@@ -274,6 +274,12 @@ class FakeDoors:
         self.open.add(id)
         return Path(f"/guests/{id}/lxd")
 
+    def plug(self, guest: Guest) -> None:
+        self.open.add(guest.id)
+
+    def unplug(self, guest: Guest) -> None:
+        self.open.discard(guest.id)
+
     def remove(self, id: str) -> None:
         self.open.discard(id)
 

@@ -113,6 +113,11 @@ def within(guest: int, work: Callable[[int], T]) -> T:
     return _inside(guest, lambda root, proc: work(root))
 
 
+def is_attached(guest: int, path: str, source: tuple[int, int]) -> bool:
+    """Say whether *source* (device and inode) is mounted at *path*."""
+    return _inside(guest, lambda root, proc: _is_at(root, path, source))
+
+
 def detach(guest: int, path: str, source: tuple[int, int]) -> None:
     """Unmount what is at *path* if it is *source* (device and inode), and remove an empty place, as LXD does.
 

@@ -14,10 +14,15 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.settings import USER
+from services.runtime.devices import inside
+from services.runtime.kernel import mountapi
+from services.runtime.kernel.processes import open_guest
+from services.runtime.ports import GUEST_FOLDER, Guest
 
 
 class GuestDoors:
@@ -36,6 +41,41 @@ class GuestDoors:
             new.rename(door)
         return door / "lxd"
 
+    def plug(self, guest: Guest) -> None:
+        """Give a running guest its folder, if it has not. Repeatable. Raises: OSError, Invalid. Blocks."""
+        folder = self.ensure(guest.id, guest.idmap.root[1])
+        with self._entered(guest) as process:
+            if process is None or inside.is_attached(process, GUEST_FOLDER, _identity(folder)):
+                return
+            tree = mountapi.open_tree(folder)
+            try:
+                mountapi.set_attributes(tree, read_only=True, propagation="private")
+                inside.attach(process, guest.idmap.root, tree, GUEST_FOLDER)
+            finally:
+                os.close(tree)
+
+    def unplug(self, guest: Guest) -> None:
+        """Take the folder from a running guest, and its connections with it. Repeatable. Blocks."""
+        folder = self._root / guest.id / "lxd"
+        if folder.exists():
+            with self._entered(guest) as process:
+                if process is not None:
+                    inside.detach(process, GUEST_FOLDER, _identity(folder))
+            self.remove(guest.id)
+
+    @contextmanager
+    def _entered(self, guest: Guest) -> Iterator[int | None]:
+        """Give a descriptor of its /proc folder; None when it has ended, and whoever watches it cleans up."""
+        try:
+            process = open_guest(guest.pid, guest.id, guest.idmap)
+        except (FileNotFoundError, ProcessLookupError):
+            yield None
+            return
+        try:
+            yield process
+        finally:
+            os.close(process)
+
     def remove(self, id: str) -> None:
         door, old = self._root / id, self._root / f".{id}.old"
         shutil.rmtree(old, ignore_errors=True)
@@ -45,6 +85,11 @@ class GuestDoors:
 
     def known(self) -> set[str]:
         return {path.name for path in self._root.iterdir() if not path.name.startswith(".")}
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _make(door: Path, user: str, group: int) -> None:

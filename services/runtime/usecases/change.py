@@ -175,6 +175,7 @@ class Changes:
             await self._host.limit_disks(instance)
             if pid := self._host.engine.pid(instance.id):
                 await self._host.ensure_devices(instance, pid)
+                await self._host.ensure_door(instance, pid)
         driver = self._host.driver_of(instance.pool)
         await driver.set_quota(instance.pool, instance.id, self._host.root_size(instance))
         return await self._host.ensure_nics(instance, observed)

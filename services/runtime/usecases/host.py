@@ -23,6 +23,7 @@ from services.runtime.domain.devices.registry import plan_devices
 from services.runtime.domain.expand import nics_of, root_of
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import (
+    GUEST_FOLDER,
     Cgroups,
     Doors,
     Engine,
@@ -45,7 +46,7 @@ from services.runtime.usecases.volatile import plugged, with_nics
 log = get_logger(__name__)
 _RATE = "limits."
 _INSIDE = (MACVLAN, PHYSICAL)
-_GUEST_API, _GUEST_FOLDER = "security.devlxd", "/dev/lxd"
+_GUEST_API = "security.devlxd"
 _ENVIRONMENT, _SYSCTL, _RLIMIT = "environment.", "linux.sysctl.", "limits.kernel."
 
 
@@ -169,6 +170,15 @@ class Host:
             plans = await self.device_plans(instance, lenient=lenient)
             await self.devices.ensure(_guest(instance, pid), plans)
 
+    async def ensure_door(self, instance: Instance, pid: int) -> None:
+        """Give the running instance the guest API, or take it. Raises: WrongState."""
+        wanted = has_guest_api(self.expanded(instance).config)
+        try:
+            change = self.doors.plug if wanted else self.doors.unplug
+            await asyncio.to_thread(change, _guest(instance, pid))
+        except (OSError, Invalid) as exc:
+            raise WrongState("NO_GUEST_API", f"/dev/lxd could not be changed: {exc}"[:300]) from exc
+
     async def _take_out(self, instance: Instance, pid: int) -> None:
         """Take from a running instance what the network service cannot reach: it lies wholly inside."""
         wanted = nics_of(self.expanded(instance).devices)
@@ -223,7 +233,7 @@ class Host:
         if not has_guest_api(config):
             return ()
         source = self.doors.ensure(instance.id, idmaps.of(instance).root[0])
-        return (Mount(str(source), _GUEST_FOLDER, read_only=True),)
+        return (Mount(str(source), GUEST_FOLDER, read_only=True),)
 
     def check(self, config: dict[str, str]) -> None:
         """Say no to keys that this host cannot carry out. Raises: Invalid, Unsupported."""
