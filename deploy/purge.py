@@ -19,6 +19,7 @@ from core.settings import Settings
 from deploy import lxcfs
 from deploy.command import remove_command
 from deploy.down import stop
+from services.network.domain.forwards import table_of
 from services.network.domain.render import TABLE_FAMILIES, table_name
 
 # What deploy.host.ensure_folders makes; together they tell Podium's folder from any other.
@@ -84,6 +85,12 @@ def remove_networks(state: Path) -> None:
             _run("nft", "delete", "table", family, table_name(path.name))
 
 
+def remove_forwards(state: Path) -> None:
+    folder = state / "forwards"
+    for path in folder.iterdir() if folder.exists() else ():
+        _run("nft", "delete", "table", "inet", table_of(path.name))
+
+
 def remove_shapers(state: Path) -> None:
     """Remove the devices that bound NICs; their alias begins with the folder of who made them."""
     done = subprocess.run(["ip", "-j", "link", "show", "type", "ifb"], capture_output=True, check=False)
@@ -122,6 +129,7 @@ def purge(settings: Settings) -> None:
     ids = [p.name for p in instances.iterdir()] if instances.exists() else []
     kill_monitors(state)
     lxcfs.stop(settings)
+    remove_forwards(state)
     remove_networks(state)
     remove_shapers(state)
     unmount_below(state)

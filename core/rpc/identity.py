@@ -6,7 +6,9 @@ says of the original caller is taken as it is. Any other certificate is itself t
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import msgspec
@@ -45,6 +47,16 @@ def current_identity() -> Identity:
 def set_identity(identity: Identity) -> None:
     """Make *identity* the caller for the rest of this task."""
     _current.set(identity)
+
+
+@contextlib.contextmanager
+def as_ourselves() -> Iterator[None]:
+    """Call other services for ourselves: what was asked for has been checked, and how is our business."""
+    token = _current.set(_INTERNAL)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def decode_identity(text: str) -> Identity:

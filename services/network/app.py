@@ -8,12 +8,16 @@ import grpc
 
 from core.logs import get_logger
 from core.service import member_service
+from protos.podium.network.v1 import forward_pb2_grpc as forward_rpc
 from protos.podium.network.v1 import network_pb2_grpc as rpc
 from services.network.clients.warnings import WarningClient
+from services.network.kernel.forwards import NftForwards
 from services.network.kernel.host import LinuxHost
+from services.network.servicer.forwards import ForwardServicer
 from services.network.servicer.services import NetworkServicer, NicServicer
 from services.network.store import NetworkStore
 from services.network.usecases.conflicts import Conflicts
+from services.network.usecases.forwards import Forwarding
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics
 from services.network.usecases.strays import Strays
@@ -31,6 +35,7 @@ async def main() -> None:
         service.at_end(warnings.close)
         await service.start(store)
         networks, nics = Networks(store, host), Nics(store, host)
+        forwarding = Forwarding(store, NftForwards(service.settings.state_dir / "forwards"))
         strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings)
         await service.start(runner)
         await networks.reconcile()
@@ -38,13 +43,16 @@ async def main() -> None:
         def register(server: grpc.aio.Server) -> list[str]:
             rpc.add_NetworkServiceServicer_to_server(NetworkServicer(networks, nics, store, host), server)
             rpc.add_NicServiceServicer_to_server(NicServicer(nics), server)
-            return ["podium.network.v1.NetworkService", "podium.network.v1.NicService"]
+            forward_rpc.add_ForwardServiceServicer_to_server(ForwardServicer(forwarding), server)
+            return [f"podium.network.v1.{name}Service" for name in ("Network", "Nic", "Forward")]
 
         await service.serve(register, runner)
-        await _keep(networks, nics, strays, conflicts)
+        await _keep(networks, nics, strays, forwarding, conflicts)
 
 
-async def _keep(networks: Networks, nics: Nics, strays: Strays, conflicts: Conflicts) -> None:
+async def _keep(
+    networks: Networks, nics: Nics, strays: Strays, forwarding: Forwarding, conflicts: Conflicts
+) -> None:
     """Mend drift for ever: a rule deleted by hand returns, a dead dnsmasq within seconds."""
     while True:
         try:
@@ -53,6 +61,7 @@ async def _keep(networks: Networks, nics: Nics, strays: Strays, conflicts: Confl
             await networks.reconcile()
             await nics.refresh()
             await strays.release()
+            await forwarding.release_ended()
         except Exception as exc:  # etcd away, nft hung: the next round tries again
             log.warning("reconcile_failed", error=str(exc) or repr(exc))
             await asyncio.sleep(1)

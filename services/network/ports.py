@@ -5,13 +5,14 @@ Implemented by kernel/ and clients/; fakes serve the unit tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 from core.records import Network, NicReservation
 from services.network.domain.conflicts import Conflict, Seen
+from services.network.domain.forwards import Forward
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,18 @@ class Host(Protocol):
 
     async def seen(self) -> Seen:
         """Return what may be in conflict with our networks."""
+        ...
+
+
+class Forwards(Protocol):
+    """Addresses of the host that lead to instances."""
+
+    async def set(self, instance_id: str, forwards: Sequence[Forward]) -> None:
+        """Replace those of an instance. Idempotent, and free where it has none and gets none."""
+        ...
+
+    def known(self) -> list[str]:
+        """Return the ids of instances that have some, or may have."""
         ...
 
 

@@ -465,6 +465,10 @@ class GuestDevices(Protocol):
         """
         ...
 
+    def plugged(self, id: str) -> list[DevicePlan]:
+        """Return what is plugged, as a whole or half. Blocks shortly."""
+        ...
+
     async def clear(self, id: str) -> None:
         """Forget the devices of an instance that does not run. Repeatable."""
         ...

@@ -13,7 +13,14 @@ from typing import Any
 from core.configkeys.devices.disk import DiskLimits
 from core.errors import NotFound, Unsupported, WrongState
 from services.runtime.domain.arrivals import Arrived
-from services.runtime.domain.devices.plan import DevicePlan, HostDevice, HostNode, VolumeFolder, cannot_start
+from services.runtime.domain.devices.plan import (
+    DevicePlan,
+    HostDevice,
+    HostNode,
+    Translation,
+    VolumeFolder,
+    cannot_start,
+)
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
 from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
@@ -291,7 +298,7 @@ class FakeDevices:
     """Devices by instance, as they were last ensured."""
 
     def __init__(self) -> None:
-        self.plugged: dict[str, list[str]] = {}
+        self.plans: dict[str, list[DevicePlan]] = {}
         self.refuses = ""
 
     def held(self, id: str) -> AbstractAsyncContextManager[None]:
@@ -300,10 +307,13 @@ class FakeDevices:
     async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
         if self.refuses in {plan.device for plan in plans}:
             raise cannot_start(self.refuses, "The kernel said no")
-        self.plugged[guest.id] = [plan.device for plan in plans]
+        self.plans[guest.id] = list(plans)
+
+    def plugged(self, id: str) -> list[DevicePlan]:
+        return self.plans.get(id, [])
 
     async def clear(self, id: str) -> None:
-        self.plugged.pop(id, None)
+        self.plans.pop(id, None)
 
 
 class FakeFacts:
@@ -397,6 +407,7 @@ class FakeNetworks:
         self.fails = False
         self.reserved: dict[str, list[str]] = {}
         self.plugged: dict[str, list[str]] = {}
+        self.forwarded: dict[str, list[str]] = {}
 
     async def reserve(
         self,
@@ -426,6 +437,9 @@ class FakeNetworks:
 
     async def unplug(self, id: str) -> None:
         self.plugged.pop(id, None)
+
+    async def forward(self, id: str, translations: Sequence[Translation]) -> None:
+        self.forwarded[id] = [t.listen for t in translations]
 
     async def release(self, id: str) -> None:
         self.reserved.pop(id, None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from core.rpc.client import channel
+from core.rpc.identity import as_ourselves
 from core.settings import Settings
 from protos.podium.image.v1 import about_pb2 as pb
 from protos.podium.image.v1 import about_pb2_grpc as about_rpc
@@ -16,9 +17,12 @@ from protos.podium.image.v1 import base_pb2 as base
 from protos.podium.image.v1 import base_pb2_grpc as base_rpc
 from protos.podium.image.v1 import image_pb2 as image
 from protos.podium.image.v1 import image_pb2_grpc as image_rpc
+from protos.podium.network.v1 import forward_pb2 as forward
+from protos.podium.network.v1 import forward_pb2_grpc as forward_rpc
 from protos.podium.network.v1 import network_pb2 as network
 from protos.podium.network.v1 import network_pb2_grpc as network_rpc
 from services.runtime.domain.arrivals import Arrived, ArrivedEntry
+from services.runtime.domain.devices.plan import Translation
 from services.runtime.ports import NicPlan
 from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
 
@@ -107,6 +111,7 @@ class NetworkClient:
     def __init__(self, settings: Settings) -> None:
         self._channel = channel(settings, "network")
         self._stub: Any = network_rpc.NicServiceStub(self._channel)
+        self._forwards: Any = forward_rpc.ForwardServiceStub(self._channel)
 
     async def reserve(
         self,
@@ -132,6 +137,20 @@ class NetworkClient:
 
     async def unplug(self, id: str) -> None:
         await self._stub.UnplugNics(network.UnplugNicsRequest(instance_id=id))
+
+    async def forward(self, id: str, translations: Sequence[Translation]) -> None:
+        wanted = [
+            forward.Forward(
+                protocol=t.protocol,
+                listen_address=t.listen,
+                listen_ports=t.listen_ports,
+                connect_address=t.connect,
+                connect_ports=t.connect_ports,
+            )
+            for t in translations
+        ]
+        with as_ourselves():  # nobody else may: it is about the whole host
+            await self._forwards.SetForwards(forward.SetForwardsRequest(instance_id=id, forwards=wanted))
 
     async def release(self, id: str) -> None:
         await self._stub.ReleaseNics(network.ReleaseNicsRequest(instance_id=id))

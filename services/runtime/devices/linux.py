@@ -44,6 +44,10 @@ class LinuxDevices:
     def held(self, id: str) -> asyncio.Lock:
         return self._locks.setdefault(id, asyncio.Lock())
 
+    def plugged(self, id: str) -> list[DevicePlan]:
+        ledger = Ledger(self._instances / id / "devices")
+        return [*ledger.whole().values(), *ledger.half().values()]
+
     async def clear(self, id: str) -> None:
         await asyncio.to_thread(_clear, self._instances / id / "devices")
         self._locks.pop(id, None)

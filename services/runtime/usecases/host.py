@@ -19,7 +19,6 @@ from core.units import parse_bool, parse_bytes
 from services.runtime.domain import idmaps, seccomp
 from services.runtime.domain.devices.disk import limits as disk_limits
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
-from services.runtime.domain.devices.registry import plan_devices
 from services.runtime.domain.expand import nics_of, root_of
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import (
@@ -41,6 +40,7 @@ from services.runtime.ports import (
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.disks import InstanceFacts
 from services.runtime.usecases.peers import Images, Networks
+from services.runtime.usecases.plugs import Plugs
 from services.runtime.usecases.volatile import plugged, with_nics
 
 log = get_logger(__name__)
@@ -141,10 +141,9 @@ class Host:
                 await asyncio.to_thread(self.guests.set_up, pid, names)
         return replace(observed, volatile=with_nics(observed.volatile, nics, is_up=is_up))
 
-    async def device_plans(self, instance: Instance, *, lenient: bool = False) -> tuple[DevicePlan, ...]:
-        """Return what its devices need now. Raises: WrongState when one of them cannot be started."""
-        devices, facts = self.expanded(instance).devices, self.facts_of(instance.project)
-        return await asyncio.to_thread(plan_devices, devices, facts, lenient=lenient)
+    @property
+    def plugs(self) -> Plugs:
+        return Plugs(self.devices, self.networks)
 
     def facts_of(self, project: str) -> InstanceFacts:
         """Return the facts of the host as the devices of an instance in *project* may use them."""
@@ -164,11 +163,10 @@ class Host:
     async def ensure_devices(self, instance: Instance, pid: int, *, lenient: bool = False) -> None:
         """Give the running instance the devices it should have now, and no others.
 
-        *lenient*: without those that cannot be started now.
+        *lenient*: leave as they are those that cannot be planned now.
         """
-        async with self.devices.held(instance.id):
-            plans = await self.device_plans(instance, lenient=lenient)
-            await self.devices.ensure(_guest(instance, pid), plans)
+        devices, facts = self.expanded(instance).devices, self.facts_of(instance.project)
+        await self.plugs.ensure(_guest(instance, pid), devices, facts, lenient=lenient)
 
     async def ensure_door(self, instance: Instance, pid: int) -> None:
         """Give the running instance the guest API, or take it. Raises: WrongState."""
@@ -196,7 +194,8 @@ class Host:
 
     async def start(self, instance: Instance, rootfs: Path, nics: tuple[NicPlan, ...]) -> int:
         expanded = self.expanded(instance)
-        config, devices = expanded.config, await self.device_plans(instance)
+        config = expanded.config
+        devices = await self.plugs.plans(expanded.devices, self.facts_of(instance.project))
         if not self.engine.pid(instance.id):
             await self.devices.clear(instance.id)
         plan = EnginePlan(
@@ -224,7 +223,7 @@ class Host:
         if any(key.startswith(_RATE) for d in expanded.devices.values() if d["type"] == "disk" for key in d):
             await self.limit_disks(instance)
         await self._plug_sides(instance.id, pid, nics)
-        if any(device.forward for device in devices):
+        if any(device.forward or device.translation for device in devices):
             await self._forwarded(instance, pid, devices)
         return pid
 
@@ -252,8 +251,7 @@ class Host:
 
     async def _forwarded(self, instance: Instance, pid: int, devices: tuple[DevicePlan, ...]) -> None:
         try:
-            async with self.devices.held(instance.id):
-                await self.devices.ensure(_guest(instance, pid), devices)
+            await self.plugs.make(_guest(instance, pid), devices)
         except PodiumError:
             await self.engine.kill(instance.id)
             raise
@@ -270,7 +268,7 @@ class Host:
 
     async def clean(self, id: str) -> None:
         """Take away what a stopped instance leaves."""
-        await self.devices.clear(id)
+        await self.plugs.clear(id)
         await asyncio.to_thread(self.cgroups.remove, id)
         await asyncio.to_thread(self.doors.remove, id)
         await self.rootfs.ensure_unmounted(id)

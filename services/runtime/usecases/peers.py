@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from services.runtime.domain.arrivals import Arrived
+from services.runtime.domain.devices.plan import Translation
 from services.runtime.ports import NicPlan
 
 
@@ -88,3 +89,7 @@ class Networks(Protocol):
         ...
 
     async def release(self, id: str) -> None: ...
+
+    async def forward(self, id: str, translations: Sequence[Translation]) -> None:
+        """Replace the addresses of the host that lead to the instance."""
+        ...

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from core.errors import WrongState
-from services.runtime.domain.devices.plan import DevicePlan, End, HostDevice, HostNode, Node, rules_of
+from services.runtime.domain.devices.plan import (
+    DevicePlan,
+    End,
+    HostDevice,
+    HostNode,
+    Node,
+    Translation,
+    rules_of,
+)
 from services.runtime.domain.devices.registry import follows_host, plan_devices
 from tests.fakes.runtime_host import FakeFacts
 
@@ -121,7 +129,14 @@ def test_a_proxy_has_an_end_on_each_side() -> None:
 def test_a_device_that_was_pulled_out_is_left_out_of_a_running_instance() -> None:
     """At a start it is missed; while the instance runs nobody can do anything about it."""
     devices = {"a": {"type": "usb", "vendorid": "ffff", "required": "true"}, "b": {"type": "usb"}}
-    assert [plan.device for plan in plan_devices(devices, _facts(), lenient=True)] == ["b"]
+    assert [plan.device for plan in plan_devices(devices, _facts(), kept={})] == ["b"]
+
+
+def test_what_cannot_be_planned_for_a_moment_stays_as_it_is() -> None:
+    """A service that starts before all is ready must not take devices from running instances."""
+    devices = {"a": {"type": "unix-char", "path": "/dev/fuse"}}
+    had = plan_devices(devices, _facts())
+    assert plan_devices(devices, FakeFacts(), kept={"a": had[0]}) == had
 
 
 @pytest.mark.parametrize(
@@ -135,3 +150,33 @@ def test_a_device_that_was_pulled_out_is_left_out_of_a_running_instance() -> Non
 )
 def test_only_what_may_come_and_go_is_followed(options: Options, follows: bool) -> None:
     assert follows_host({"d1": options}) is follows
+
+
+_NAT = {"type": "proxy", "nat": "true", "listen": "tcp:192.0.2.1:80-81", "connect": "tcp:0.0.0.0:8080-8081"}
+
+
+def _nic(address: str) -> Options:
+    return {"type": "nic", "network": "b", "ipv4.address": address}
+
+
+def test_translation_goes_to_the_fixed_address_of_a_nic() -> None:
+    (plan,) = plan_devices({"p": _NAT, "eth0": _nic("10.1.1.5")}, _facts())
+    assert plan.translation == Translation("tcp", "192.0.2.1", (80, 81), "10.1.1.5", (8080, 8081))
+
+
+@pytest.mark.parametrize(
+    ("nic", "connect", "words"),
+    [
+        ("", "0.0.0.0", "Instance has no static IPv4 address assigned to be used as the connect IP"),
+        (
+            "10.1.1.5",
+            "10.1.1.6",
+            'Connect IP "10.1.1.6" must be one of the instance\'s static IPv4 addresses',
+        ),
+    ],
+)
+def test_translation_to_what_others_may_have_is_refused(nic: str, connect: str, words: str) -> None:
+    """Or an instance could have the traffic of another."""
+    devices = {"p": {**_NAT, "connect": f"tcp:{connect}:1-2"}, "eth0": _nic(nic)}
+    with pytest.raises(WrongState, match=words):
+        plan_devices(devices, _facts())

@@ -75,6 +75,17 @@ class Forward:
 
 
 @dataclass(frozen=True)
+class Translation:
+    """A forward by address translation, which needs no process: ports in order, or all to a single one."""
+
+    protocol: str
+    listen: str
+    listen_ports: tuple[int, ...]
+    connect: str
+    connect_ports: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class DevicePlan:
     """All that plugging one device takes. Two equal plans are the same device: nothing is to be done.
 
@@ -85,6 +96,7 @@ class DevicePlan:
     nodes: tuple[Node, ...] = ()
     binds: tuple[Bind, ...] = ()
     forward: Forward | None = None
+    translation: Translation | None = None
     watched: tuple[str, ...] = ()
 
     @property

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from ipaddress import ip_address
+
 from core.configkeys.devices.proxy import INSTANCE_SIDE, parse_address
 from core.units import parse_bool
-from services.runtime.domain.devices.plan import DevicePlan, End, Facts, Forward, Options, cannot_start
+from services.runtime.domain.devices.plan import (
+    DevicePlan,
+    End,
+    Facts,
+    Forward,
+    Options,
+    Translation,
+    cannot_start,
+)
+
+
+def is_nat(options: Options) -> bool:
+    return parse_bool(options.get("nat") or "false")
+
+
+def plan_nat(device: str, options: Options, devices: Mapping[str, Options]) -> DevicePlan:
+    """The target must be an address that is the instance's own, or it could take others' traffic."""
+    listen, connect = parse_address(options["listen"]), parse_address(options["connect"])
+    version = listen.ip.version
+    own = [nic.get(f"ipv{version}.address") for nic in devices.values() if nic["type"] == "nic"]
+    static = [address for address in own if address and address != "none"]
+    if connect.ip.is_unspecified and not static:
+        why = f"Instance has no static IPv{version} address assigned to be used as the connect IP"
+        raise cannot_start(device, why)
+    target = static[0] if connect.ip.is_unspecified else connect.host
+    if not any(ip_address(address) == ip_address(target) for address in static):
+        why = f'Connect IP "{connect.host}" must be one of the instance\'s static IPv{version} addresses'
+        raise cannot_start(device, why)
+    translation = Translation(listen.protocol, listen.host, listen.ports, target, connect.ports)
+    return DevicePlan(device, translation=translation)
 
 
 def plan(device: str, options: Options, facts: Facts) -> DevicePlan:
-    """In NAT mode the network service does the work, and there is no process."""
-    if parse_bool(options.get("nat") or "false"):
-        raise cannot_start(device, "NAT mode is not available in this version")
+    """A process takes the connections. In NAT mode, which is plan_nat's, the kernel does."""
     is_inside = options.get("bind", "host") in INSTANCE_SIDE
     listen = _end(options, "listen", "", is_inside=is_inside)
     connect = _end(options, "connect", "security.", is_inside=not is_inside)

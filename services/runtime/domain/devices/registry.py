@@ -26,32 +26,43 @@ PLANNERS: dict[str, Planner] = {
 
 
 def plan_devices(
-    devices: Mapping[str, Options], facts: Facts, *, lenient: bool = False
+    devices: Mapping[str, Options], facts: Facts, *, kept: Mapping[str, DevicePlan] | None = None
 ) -> tuple[DevicePlan, ...]:
     """Return the plans of those that need work, in the order of plugging them.
 
-    *lenient*: leave out what cannot be started, as when a device of a running instance is pulled out.
+    *kept*: of a running instance, the plans of what it has. There a device that cannot be started stays as
+    it is, as when a pool is not open yet; one that follows the host is left out, since it was pulled out.
 
     Raises: WrongState naming the device that cannot be started.
     """
     plans = []
     for name, options in sorted(devices.items()):
         try:
-            plans.append(PLANNERS[options["type"]](name, options, facts))
+            plans.append(_plan(name, options, devices, facts))
         except WrongState:
-            if not lenient:
+            if kept is None:
                 raise
+            if name in kept and not _follows(options):
+                plans.append(kept[name])
     needed = [plan for plan in _each_place_once(plans) if plan != DevicePlan(plan.device)]
     return tuple(sorted(needed, key=lambda plan: (_depth(plan), plan.device)))
 
 
+def _plan(name: str, options: Options, devices: Mapping[str, Options], facts: Facts) -> DevicePlan:
+    if options["type"] == "proxy" and proxy.is_nat(options):
+        return proxy.plan_nat(name, options, devices)
+    return PLANNERS[options["type"]](name, options, facts)
+
+
 def follows_host(devices: Mapping[str, Options]) -> bool:
     """Return whether any of them depends on what the host has at the moment."""
-    kinds = {options["type"] for options in devices.values()}
-    optional = (
-        o for o in devices.values() if o["type"] in ("unix-char", "unix-block") and not is_required(o)
-    )
-    return bool(kinds & {"usb", "unix-hotplug"}) or any(optional)
+    return any(_follows(options) for options in devices.values())
+
+
+def _follows(options: Options) -> bool:
+    if options["type"] in ("unix-char", "unix-block"):
+        return not is_required(options)
+    return options["type"] in ("usb", "unix-hotplug")
 
 
 def _each_place_once(plans: list[DevicePlan]) -> Iterator[DevicePlan]:
