@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from core.operations.runner import Runner
 from core.service import Part, Servicers, member_service
 from core.settings import Settings
 from protos.podium.runtime.v1 import (
@@ -12,11 +11,10 @@ from protos.podium.runtime.v1 import (
     files_pb2_grpc,
     instance_pb2_grpc,
     power_pb2_grpc,
-    storage_pb2_grpc,
-    volume_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.copying import Copying
+from services.runtime.custom import Custom
 from services.runtime.devices.events import HostEvents
 from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.linux import LinuxDevices
@@ -37,8 +35,6 @@ from services.runtime.servicer.files import FileServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.power import HostPowerServicer
-from services.runtime.servicer.storage import StorageServicer
-from services.runtime.servicer.volumes import VolumeServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
 from services.runtime.transfers import Transfers
@@ -58,10 +54,6 @@ from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
 from services.runtime.usecases.revive import Revive
 from services.runtime.usecases.shutdown import HostShutdown
-from services.runtime.usecases.volumeclaims import VolumeClaims
-from services.runtime.usecases.volumecopies import VolumeCopies
-from services.runtime.usecases.volumes import Volumes
-from services.runtime.usecases.volumesnapshots import VolumeSnapshots
 from services.runtime.usecases.watch import Watch
 
 
@@ -84,11 +76,12 @@ async def main() -> None:
         policy = Policy(host, settings.member)
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
-        custom = _custom_volumes(host, policy, runner)
+        custom = Custom(host, policy, pools, runner, settings.member)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
         ticks = TickMarker(settings.state_dir)
         copying = Copying(host, policy, claims, power, create, ticks, settings.member)
+        custom.keep_with(copying.schedules)
         transfers = Transfers.wired(host, policy, claims, create, inside.abouts, settings)
         reconcile = Reconcile(host, runner, watch, boots, settings.member)
         await service.start(host.store)
@@ -109,24 +102,15 @@ async def main() -> None:
         files = FileServicer(inside.roots, locate)
         servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
         copying.serve(servicers)
-        storage = StorageServicer(pools, host)
-        servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, storage)
         inside.serve(servicers, locate)
         transfers.serve(servicers)
-        servicers.add(volume_pb2_grpc.add_VolumeServiceServicer_to_server, custom)
+        custom.serve(servicers)
         servicers.add(
             power_pb2_grpc.add_HostPowerServiceServicer_to_server,
             HostPowerServicer(HostShutdown(host, power, boots, settings.member)),
         )
         await service.serve(servicers, runner)
         await service.until_stopped()
-
-
-def _custom_volumes(host: Host, policy: Policy, runner: Runner) -> VolumeServicer:
-    claims = VolumeClaims(host.store, runner)
-    volumes = Volumes(host, policy, claims)
-    snapshots, copies = VolumeSnapshots(host, policy, claims, volumes), VolumeCopies(host, claims, volumes)
-    return VolumeServicer(host, claims, volumes, snapshots, copies)
 
 
 def _keepers(host: Host, power: Power, member: str) -> list[Part]:

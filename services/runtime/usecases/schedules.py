@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from core.configkeys.instance import INSTANCE
@@ -52,6 +52,8 @@ class Schedules:
         self._member = member
         self._clock = clock
         self._free = asyncio.Semaphore(_AT_ONCE)
+        # What else keeps schedules: given the minutes that passed, and the time.
+        self.also: list[Callable[[list[datetime], float], Awaitable[None]]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -81,6 +83,8 @@ class Schedules:
         due = [(i, at) for i in self._own() if (at := self._due(i, minutes))]
         await asyncio.gather(*(self._take(instance, at) for instance, at in due))
         await self._prune(self._clock().timestamp())
+        for keep in self.also:
+            await keep(minutes, self._clock().timestamp())
         await asyncio.to_thread(self._ticks.seen, now.timestamp())
 
     def _own(self) -> list[Instance]:

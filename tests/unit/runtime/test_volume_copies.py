@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
 from core.errors import AlreadyExists, Busy, NotFound, WrongState
-from core.records import Project, Volume
+from core.records import Pool, Project, Volume
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain.volumes import VolumeRef
@@ -17,6 +18,7 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.volumeclaims import VolumeClaims, key_of
 from services.runtime.usecases.volumecopies import VolumeCopies, WantedCopy
 from services.runtime.usecases.volumes import NewVolume, Volumes
+from services.runtime.usecases.volumeschedules import VolumeSchedules
 from services.runtime.usecases.volumesnapshots import VolumeSnapshots
 from tests.unit.runtime.conftest import World
 
@@ -28,7 +30,8 @@ class Room:
     """The use cases of custom volumes, and what the fake driver keeps of them."""
 
     def __init__(self, world: World) -> None:
-        self.world, claims = world, VolumeClaims(world.host.store, world.runner)
+        self.world, self.claims = world, VolumeClaims(world.host.store, world.runner)
+        claims = self.claims
         policy = Policy(world.host, "m")
         self.volumes = Volumes(world.host, policy, claims)
         self.snapshots = VolumeSnapshots(world.host, policy, claims, self.volumes)
@@ -159,3 +162,16 @@ async def test_a_volume_that_is_being_made_cannot_be_copied(room: Room) -> None:
     await room.world.host.store.commit(Txn().put(key_of(volume), replace(volume, status="Pending")))
     with pytest.raises(WrongState, match="is being made"):
         await room.copies.copy(WantedCopy(REF, OTHER))
+
+
+async def test_a_schedule_is_kept_once_and_what_expired_goes(room: Room) -> None:
+    """Also when the service died after the snapshot and before it noted the time."""
+    await room.made(snapshots_schedule="@hourly", snapshots_expiry="1M")
+    hour = datetime.now().astimezone().replace(minute=0, second=0, microsecond=0)
+    await room.world.host.store.commit(Txn().put(keys.pool("default"), Pool("default", "dir", member="m")))
+    keeper = VolumeSchedules(room.world.host.store, room.claims, room.snapshots, "m")
+    for _ in range(2):
+        await keeper.keep([hour - timedelta(minutes=1), hour], time.time())
+    assert room.names(REF) == ["snap0"]
+    await keeper.keep([], time.time() + 61)
+    assert room.names(REF) == []

@@ -1,0 +1,40 @@
+"""Wire pools and custom volumes: what works on them, and what serves it. A part of app.py."""
+
+from __future__ import annotations
+
+from core.operations.runner import Runner
+from core.service import Servicers
+from protos.podium.runtime.v1 import storage_pb2_grpc, volume_pb2_grpc
+from services.runtime.servicer.storage import StorageServicer
+from services.runtime.servicer.volumes import VolumeServicer
+from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.pools import Pools
+from services.runtime.usecases.schedules import Schedules
+from services.runtime.usecases.volumeclaims import VolumeClaims
+from services.runtime.usecases.volumecopies import VolumeCopies
+from services.runtime.usecases.volumes import Volumes
+from services.runtime.usecases.volumeschedules import VolumeSchedules
+from services.runtime.usecases.volumesnapshots import VolumeSnapshots
+
+
+class Custom:
+    def __init__(self, host: Host, policy: Policy, pools: Pools, runner: Runner, member: str) -> None:
+        self._host = host
+        self._pools = pools
+        self._claims = VolumeClaims(host.store, runner)
+        self._volumes = Volumes(host, policy, self._claims)
+        self._snapshots = VolumeSnapshots(host, policy, self._claims, self._volumes)
+        self._copies = VolumeCopies(host, self._claims, self._volumes)
+        self._member = member
+
+    def keep_with(self, schedules: Schedules) -> None:
+        """Have the schedules of volumes kept whenever those of instances are."""
+        own = VolumeSchedules(self._host.store, self._claims, self._snapshots, self._member)
+        schedules.also.append(own.keep)
+
+    def serve(self, servicers: Servicers) -> None:
+        servicer = VolumeServicer(self._host, self._claims, self._volumes, self._snapshots, self._copies)
+        servicers.add(volume_pb2_grpc.add_VolumeServiceServicer_to_server, servicer)
+        pools = StorageServicer(self._pools, self._host)
+        servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, pools)
