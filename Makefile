@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: up down purge test test-packages bench-packages lint stubs lock bench packages compose-image compose-test crowd-test
+.PHONY: docs up down purge test test-packages bench-packages lint stubs lock bench packages compose-image compose-test crowd-test
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
@@ -21,6 +21,9 @@ stubs: $(VENV)/.runtime
 
 packages: $(VENV)/.runtime
 	@$(PY) -c 'from deploy.host import ensure_packages; names = ensure_packages(); names and print("==> Installed", *names)'
+
+docs: $(VENV)/.runtime
+	@$(PY) -m core.configkeys.render > docs/config-keys.md
 
 up: packages stubs
 	@$(PY) -m deploy.up

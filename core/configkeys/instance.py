@@ -143,7 +143,14 @@ _LIMITS = (
         True,
         "memory.swappiness",
     ),
-    _k("limits.network.priority", parse_priority, "priority of traffic", "0", True, "net_prio.ifpriomap"),
+    _k(
+        "limits.network.priority",
+        parse_priority,
+        "kept for LXD's clients",
+        "0",
+        True,
+        "nothing: bound NICs by their own limits.*",
+    ),
     _k("limits.processes", parse_count, "most tasks", "", True, "pids.max"),
     *(
         _k(
@@ -343,7 +350,7 @@ _REFUSED = (
     _no("limits.cpu.nodes", "give the CPUs of the node in limits.cpu"),
     _no("placement.group", "placement groups are not available in this version"),
 )
-_MACHINES = (
+MACHINES = (
     _vm("agent.nic_config", parse_bool),
     _vm("boot.debug_edk2", parse_bool),
     _vm("boot.mode"),
@@ -418,8 +425,8 @@ _OWN: Mapping[str, Parser | Family] = {
 _SENTENCES = Sentences(bad_value="{why}", unknown="Unknown configuration key: {name}")
 INSTANCE = Schema("instance", KEYS, _OWN, aliases=ALIASES, sentences=_SENTENCES)
 # What profiles may hold, and with it what profiles and instance say together.
-PROFILE = Schema("profile", (*KEYS, *_MACHINES), FAMILIES, aliases=ALIASES, sentences=_SENTENCES)
-_EXPANDED = Schema("instance", (*KEYS, *_MACHINES), _OWN, aliases=ALIASES, sentences=_SENTENCES)
+PROFILE = Schema("profile", (*KEYS, *MACHINES), FAMILIES, aliases=ALIASES, sentences=_SENTENCES)
+_EXPANDED = Schema("instance", (*KEYS, *MACHINES), _OWN, aliases=ALIASES, sentences=_SENTENCES)
 
 
 def check_profile(config: Mapping[str, str]) -> None:

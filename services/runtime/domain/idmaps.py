@@ -6,12 +6,12 @@ place and length, security.privileged means none: root inside is root of the hos
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from core.configkeys.instance import INSTANCE
 from core.errors import Invalid, LimitReached
+from core.policy.rawidmap import parse_rawidmap
 from core.records import Instance
 from core.units import parse_bool
 
@@ -119,39 +119,23 @@ def _cut(old: Range, start: int, count: int) -> list[Range]:
 def parse_raw(text: str) -> list[tuple[str, Range]]:
     """Return the entries of raw.idmap, "both" as two. Raises: Invalid in LXD's words."""
     found: list[tuple[str, Range]] = []
-    for line in text.splitlines():
-        if not line.strip():
-            continue
-        words = line.split()
-        if len(words) != 3:
-            raise _bad(f'Invalid ID map line "{line[:64]}"')
-        if words[0] not in ("both", "uid", "gid"):
-            raise _bad(f'Invalid ID map type "{line[:64]}"')
-        (host, hosts), (inside, insides) = _span(words[1]), _span(words[2])
-        if hosts != insides:
-            raise _bad(f'The ID map ranges are of different sizes "{line[:64]}"')
-        _check_host(host, hosts)
-        kinds = ("uid", "gid") if words[0] == "both" else (words[0],)
-        found += [(kind, Range(inside, host, hosts)) for kind in kinds]
+    try:
+        entries = parse_rawidmap(text)
+    except ValueError as exc:
+        raise _bad(str(exc)) from None
+    for entry in entries:
+        host, inside, count = entry.host.start, entry.inside.start, len(entry.host)
+        _check_host(host, count)
+        found += [(kind, Range(inside, host, count)) for kind in entry.kinds]
     if len(found) > _MOST_LINES:
         raise _bad(f"At most {_MOST_LINES} ranges may be mapped")
     return found
 
 
-def _span(text: str) -> tuple[int, int]:
-    """Return first and count of "1000" or "1000-1005"."""
-    first, dash, last = text.partition("-")
-    for part in (first, last) if dash else (first,):
-        if not re.fullmatch(r"[0-9]{1,10}", part) or int(part) >= EVERY:
-            raise _bad(f'strconv.ParseInt: parsing "{part[:32]}": invalid syntax')
-    count = int(last) - int(first) + 1 if dash else 1
-    if count < 1:
-        raise _bad(f'Invalid ID range "{text[:64]}"')
-    return int(first), count
-
-
 def _check_host(first: int, count: int) -> None:
     """Root's and other instances' ids stay theirs."""
+    if first + count > EVERY:
+        raise _bad(f"Host ids end at {EVERY - 1}")
     if first == 0:
         raise _bad("Host id 0 cannot be mapped; set security.privileged if that is what you want")
     if first < LAST and first + count > FIRST:

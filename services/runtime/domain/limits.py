@@ -1,6 +1,6 @@
 """limits.* keys in the words of cgroup v1 and v2, and who gets which CPUs. Pure.
 
-What a host cannot do is left out of the plan, as with LXD, and told by missing().
+Huge pages of a size that the host does not count are left out of the plan, as with LXD.
 """
 
 from __future__ import annotations
@@ -70,12 +70,6 @@ def unlimited(facts: Facts) -> dict[str, str]:
     for size in sorted(facts.hugepages):
         files[_huge_file(size, facts)] = "max" if facts.is_v2 else "-1"
     return files
-
-
-def missing(config: Mapping[str, str], facts: Facts) -> list[str]:
-    """Return the keys of *config* that have no effect here, since the kernel lacks the controller."""
-    absent = [f"limits.hugepages.{size}" for size in HUGEPAGES if size not in facts.hugepages]
-    return [key for key in ("limits.network.priority", *absent) if config.get(key)]
 
 
 def count_of(config: Mapping[str, str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from core.configkeys.instance import INSTANCE
 from core.configkeys.schema import without_empty
@@ -92,6 +93,7 @@ class Changes:
             raise Stale("STALE", "The instance was changed meanwhile; read it again", about=name)
         observed = self._host.store.observed_of(entry.record).record
         self._policy.check_volatile(entry.record, wanted.config, observed.volatile)
+        volatile = self._policy.volatile(wanted.config, observed.volatile, merge=wanted.merge)
         new = _changed(entry.record, wanted)
         return await self._claims.accept(
             "instance.update",
@@ -100,7 +102,7 @@ class Changes:
             name,
             change=lambda: self._admitted(entry, new),
             wait=wanted.merge,
-            input=_remembered(entry.record),
+            input=_remembered(entry.record) | {"volatile": volatile},
         )
 
     async def apply_again(self, project: str, name: str) -> Operation:
@@ -156,6 +158,7 @@ class Changes:
         told = await self._tell(instance, observed)
         if cloudinit.is_new(self._host.expanded(_old(ctx)), self._host.expanded(instance)):
             told = replace(told, volatile={**told.volatile, INSTANCE_ID: str(uuid.uuid4())})
+        told = replace(told, volatile={**told.volatile, **ctx.input.get("volatile", {})})
         self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
 
@@ -203,7 +206,7 @@ def _old(ctx: Context) -> Instance:
     return codec.decode(Instance, ctx.input["old"].encode())
 
 
-def _remembered(instance: Instance) -> dict[str, str]:
+def _remembered(instance: Instance) -> dict[str, Any]:
     """Return the input by which _as_before finds the record that was."""
     return {"old": codec.encode(instance).decode()}
 

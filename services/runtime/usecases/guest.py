@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from core.configkeys.guest import of_guest
+from core.configkeys.instance import INSTANCE
 from core.errors import Busy, LimitReached, NotFound, PodiumError, Stale, WrongState
 from core.events import Event
 from core.policy.expansion import Expanded
@@ -60,7 +61,7 @@ class Guests:
         return Guest(
             instance=instance,
             allowed=has_guest_api(expanded.config),
-            may_export_images=parse_bool(expanded.config.get("security.devlxd.images") or "false"),
+            may_export_images=parse_bool(INSTANCE.get(expanded.config, "security.devlxd.images")),
             state=volatile.get(READY, ""),
             cloud_init_id=volatile.get(INSTANCE_ID, ""),
             config={key: value for key, value in expanded.config.items() if of_guest(key)},

@@ -324,7 +324,7 @@ class Host:
 
 
 def has_guest_api(config: dict[str, str]) -> bool:
-    return parse_bool(config.get(_GUEST_API) or "true")
+    return parse_bool(INSTANCE.get(config, _GUEST_API))
 
 
 def _guest(instance: Instance, pid: int) -> Guest:

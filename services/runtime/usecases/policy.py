@@ -27,6 +27,7 @@ from core.units import parse_bool
 from services.runtime.domain import expand
 from services.runtime.usecases.disks import check_disks, check_places
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.volatile import asked
 
 # What LXD puts before a refusal.
 _UPDATE, _CREATE = "Invalid config: ", "Failed creating instance record: "
@@ -98,6 +99,11 @@ class Policy:
         """Check volatile keys that a request sends. Raises: NotFound, Forbidden."""
         project = self._project(instance.project).record
         restrictions.check_volatile(project, instance.name, wanted, now)
+
+    def volatile(self, wanted: Mapping[str, str], now: Mapping[str, str], *, merge: bool) -> dict[str, str]:
+        """Return the volatile keys that a request may set and does. Raises: Invalid."""
+        with _words(_UPDATE):
+            return asked(wanted, now, merge=merge)
 
     @contextlib.asynccontextmanager
     async def turn(self, project: str) -> AsyncIterator[None]:
@@ -213,6 +219,6 @@ def _words(before: str, *, only: str = "") -> Iterator[None]:
     try:
         yield
     except Invalid as exc:
-        if exc.reason == "BAD_RLIMIT" or only not in ("", exc.reason):
+        if exc.reason in ("BAD_RLIMIT", "VOLATILE_STAYS") or only not in ("", exc.reason):
             raise
         raise Invalid(exc.reason, f"{before}{exc.message}", about=exc.about) from None

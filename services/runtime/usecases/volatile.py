@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from core.configkeys.instance import INSTANCE
+from core.configkeys.network import parse_mac
+from core.errors import Invalid
 from services.runtime.ports import NicPlan
 
 READY = "volatile.last_state.ready"
@@ -13,6 +16,10 @@ APPLY_TEMPLATE = "volatile.apply_template"
 """What the next start renders templates for: create, copy or rename."""
 _OF_NIC = re.compile(
     r"volatile\.(?P<device>.+?)\.(?:hwaddr|host_name|name|last_state\.(?:created|hwaddr|mtu))"
+)
+_SETTABLE = re.compile(
+    r"volatile\.(base_image|uuid|cloud-init\.instance-id|last_state\.power|apply_template|evacuate\.origin"
+    r"|.+(?<!last_state)\.hwaddr)"
 )
 _WHILE_UP = (".host_name", ".last_state.created", ".last_state.hwaddr", ".last_state.mtu")
 
@@ -61,3 +68,25 @@ def hwaddrs_of(volatile: Mapping[str, str]) -> dict[str, str]:
 def awaiting(volatile: Mapping[str, str], trigger: str) -> dict[str, str]:
     """Return *volatile* with templates of *trigger* due at the next start, unless some are already."""
     return {APPLY_TEMPLATE: trigger, **volatile}
+
+
+def asked(wanted: Mapping[str, str], now: Mapping[str, str], *, merge: bool) -> dict[str, str]:
+    """Return the keys that a request to change an instance sets anew; the others are the server's to write.
+
+    Raises: Invalid for unknown keys and bad values, and when the id map would be lost, as LXD does.
+    """
+    own = {key: value for key, value in wanted.items() if key.startswith("volatile.")}
+    for key in now:
+        # Who sends none at all did not read them before, and deletes nothing.
+        if key.startswith("volatile.idmap.") and not own.get(key, "" if own and not merge else now[key]):
+            raise Invalid("VOLATILE_STAYS", "Volatile idmap keys can't be deleted by the user", about=key)
+    changed = {key: value for key, value in own.items() if value and now.get(key) != value}
+    INSTANCE.check(changed)
+    return {key: _checked(key, value) for key, value in changed.items() if _SETTABLE.fullmatch(key)}
+
+
+def _checked(key: str, value: str) -> str:
+    try:
+        return parse_mac(value) if key.endswith(".hwaddr") else value
+    except ValueError as exc:
+        raise Invalid("BAD_VALUE", str(exc), about=key) from None

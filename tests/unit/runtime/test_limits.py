@@ -15,7 +15,6 @@ from services.runtime.domain.limits import (
     Facts,
     balance,
     count_of,
-    missing,
     parse_spans,
     plan,
     spans,
@@ -90,12 +89,6 @@ def test_every_file_of_a_plan_can_be_taken_back() -> None:
 def test_without_weights_of_disks_the_key_is_refused_as_lxd_refuses_it() -> None:
     with pytest.raises(Invalid, match=r"Cannot apply limits\.disk\.priority as blkio\.weight"):
         plan({"limits.disk.priority": "5"}, replace(V1, disk_weight=""))
-
-
-def test_keys_without_a_controller_are_named() -> None:
-    """LXD takes them and warns; so do we."""
-    config = {"limits.network.priority": "5", "limits.hugepages.1GB": "1GB", "limits.hugepages.2MB": "2MB"}
-    assert missing(config, V1) == ["limits.network.priority", "limits.hugepages.1GB"]
 
 
 def test_instances_get_the_cpus_that_the_fewest_have() -> None:
