@@ -11,7 +11,7 @@ from core.errors import Invalid
 
 _INSTANCE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,61}[A-Za-z0-9]|[A-Za-z]")
 _INTERFACE = re.compile(r"[-_A-Za-z0-9.]{2,15}")
-_DEVICE = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9/._:-]{0,62}")
+_DEVICE = re.compile(r"[A-Za-z0-9/._:-]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{1,64}")
 _MAX = 255
 
@@ -51,9 +51,26 @@ def network_name(name: str) -> str:
 
 
 def device_name(name: str) -> str:
-    if not _DEVICE.fullmatch(name) or ".." in name:
-        raise _no("device", name, "it must have 1-63 characters of letters, digits and '/._:-'")
+    """The sentences are LXD's. Names become parts of names of files, never whole paths."""
+    if why := _why_no_device(name):
+        sentence = f'Device validation failed for "{shown(name)}": {why}'
+        raise Invalid("BAD_NAME", sentence, about=shown(name))
     return name
+
+
+def _why_no_device(name: str) -> str:
+    if not 1 <= len(name) <= 63:
+        return "Name must be 1-63 characters long"
+    if name.startswith("."):
+        return "Name must not start with a full stop character"
+    if ".." in name.split("/"):
+        return "Name must not contain .."
+    if not _DEVICE.fullmatch(name):
+        return (
+            "Name can only contain alphanumeric, forward slash, hyphen, colon, underscore and full stop "
+            "characters"
+        )
+    return ""
 
 
 def plain_name(kind: str, name: str) -> str:

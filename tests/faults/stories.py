@@ -307,6 +307,16 @@ def plug(victim: Victim) -> Answer:
     return call(victim, "PATCH", f"/1.0/instances/{NAME}", {"devices": {device: nic}})
 
 
+def plug_devices(victim: Victim) -> Answer:
+    """Give it a node and a proxy while it runs, and take them away again."""
+    path = f"/1.0/instances/{NAME}"
+    node = {"type": "unix-char", "source": "/dev/null", "path": "/dev/step"}
+    proxy = {"type": "proxy", "listen": "unix:@podium-step", "connect": "tcp:127.0.0.1:9"}
+    whole = victim.side.request("GET", path)["metadata"]
+    call(victim, "PATCH", path, {"devices": {"node": node, "proxy": proxy}})
+    return call(victim, "PUT", path, {**whole, "devices": {}})
+
+
 def build(victim: Victim) -> Answer:
     """By gRPC, since LXD's API has no such request."""
     request = image_pb2.BuildImageRequest(
@@ -400,6 +410,7 @@ SCENARIOS = (
     Scenario("instance.update", INSTANCE, RUNNING, (RUNNING,), _ask("PATCH", _ONE, _CHANGED)),
     Scenario("project.rename", TENANT, CREATED, (CREATED,), _ask("POST", _TENANT, {"name": TENANT.names[1]})),
     Scenario("nics.plug", INSTANCE, RUNNING, (RUNNING,), plug),
+    Scenario("devices.plug", INSTANCE, RUNNING, (RUNNING,), plug_devices),
     Scenario("image.build", BUILT, ABSENT, (ABSENT, "container"), build, keeps=True),
     Scenario("image.import", IMAGE, ABSENT, (ABSENT, CREATED), upload),
     Scenario(

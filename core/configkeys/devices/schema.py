@@ -21,6 +21,11 @@ def _no_rules(options: Options) -> None:
     return None
 
 
+def without_empty(devices: Mapping[str, Options]) -> dict[str, dict[str, str]]:
+    """Drop options with an empty value: that is how clients unset one."""
+    return {name: {key: v for key, v in options.items() if v} for name, options in devices.items()}
+
+
 @dataclass(frozen=True)
 class DeviceType:
     """options: how each is checked when it is set. required: must be set. rules: raise ValueError.

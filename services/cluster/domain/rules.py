@@ -13,6 +13,7 @@ import orjson
 
 from core.configkeys import others
 from core.configkeys.devices.registry import check_devices
+from core.configkeys.devices.schema import without_empty as without_empty_options
 from core.configkeys.instance import check_profile
 from core.configkeys.schema import ConfigKey, without_empty
 from core.errors import Forbidden, Invalid
@@ -38,7 +39,8 @@ def checked_profile(profile: Profile, networks: Mapping[str, str] | None = None)
     if len(profile.devices) > _MAX_DEVICES:
         raise Invalid("TOO_MANY_DEVICES", f"At most {_MAX_DEVICES} devices are allowed")
     check_devices(profile.devices, networks)
-    return Profile(profile.project, profile.name, profile.description, config, profile.devices)
+    devices = without_empty_options(profile.devices)
+    return Profile(profile.project, profile.name, profile.description, config, devices)
 
 
 def protect_default(kind: str, name: str, verb: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from core.errors import Invalid
+from core.failpoints import declare, failpoint
 from core.logs import get_logger
 from services.runtime.devices import forwards, inside
 from services.runtime.devices.ledger import Ledger
@@ -22,6 +23,7 @@ from services.runtime.kernel.processes import open_guest
 from services.runtime.ports import Guest, HostEvents
 
 log = get_logger(__name__)
+_POINTS = ("devices.plug.begun", "devices.plug.made", "devices.plug.taken")
 _NO_GUEST = -1
 _TYPES = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}
 
@@ -35,6 +37,7 @@ class LinuxDevices:
         self._rules = DeviceRules(self._instances)
         self._namespaces = mountapi.UserNamespaces()
         self._locks: dict[str, asyncio.Lock] = {}
+        declare(*_POINTS)
 
     async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
         for path in (path for plan in plans for path in plan.watched):
@@ -68,8 +71,7 @@ class LinuxDevices:
         try:
             work = _Work(guest, process, ledger, self._rules, self._namespaces, starting=starting)
             for plan in reversed(gone):
-                kept = {rule for other in has.values() if other not in gone for rule in other.rules}
-                work.unplug(plan, kept)
+                work.unplug(plan)
             for plan in missing:
                 # What has a process is for an instance that runs.
                 if not (starting and plan.forward):
@@ -111,9 +113,10 @@ class _Work:
         self._starting = starting
 
     def plug(self, plan: DevicePlan) -> None:
-        """Plug a device as a whole or not at all. Raises: WrongState with LXD's sentence."""
+        """Plug a device; what was done of it is taken back when that fails. Raises: WrongState."""
         folder = self._ledger.begin(plan)
         try:
+            failpoint("devices.plug.begun")
             self._allow(plan.rules)
             for number, node in enumerate(plan.nodes):
                 source = self._make(folder / f"node{number}", node)
@@ -124,11 +127,12 @@ class _Work:
                 label = f"podium-proxy {self._guest.project}/{self._guest.name}/{plan.device}"
                 self._forward(plan.forward, folder, label)
         except BaseException as exc:
-            self.unplug(plan, set())
+            self.unplug(plan)
             if isinstance(exc, (OSError, Invalid)):
                 why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
                 raise cannot_start(plan.device, why) from exc
             raise
+        failpoint("devices.plug.made")
         self._ledger.done(plan.device)
         log.info("device_plugged", instance=self._guest.name, device=plan.device)
 
@@ -139,8 +143,8 @@ class _Work:
             why = exc.strerror or str(exc)
             raise OSError(f"Error occurred when starting proxy device: Error: {why}") from exc
 
-    def unplug(self, plan: DevicePlan, kept: set[str]) -> None:
-        """Take out what is there of *plan*; rules that other devices need are *kept*. Repeatable."""
+    def unplug(self, plan: DevicePlan) -> None:
+        """Take out what is there of *plan*, but for rules that other devices need. Repeatable."""
         folder = self._ledger.folder(plan.device)
         places = [(str(folder / f"node{number}"), node.path) for number, node in enumerate(plan.nodes)]
         places += [(bind.source, bind.path) for bind in plan.binds]
@@ -150,8 +154,10 @@ class _Work:
                 inside.detach(self._process, path, noted.get(path) or _identity(os.stat(source)))
         if plan.forward:
             forwards.stop(plan.forward, folder, self._process)
-        for rule in sorted(plan.rules - kept):
+        others = (other for device, other in self._ledger.whole().items() if device != plan.device)
+        for rule in sorted(plan.rules.difference(*(other.rules for other in others))):
             self._rules.deny(self._guest.id, rule)
+        failpoint("devices.plug.taken")
         self._ledger.forget(plan.device)
         log.info("device_unplugged", instance=self._guest.name, device=plan.device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.configkeys.devices.schema import without_empty
 from core.operations.operation import Operation
 from core.operations.servicer import answer
 from protos.podium.common.v1 import common_pb2
@@ -62,7 +63,7 @@ def _wanted(request: pb.CopyInstanceRequest, origin: Origin) -> WantedCopy:
         ephemeral=request.ephemeral,
         profiles=tuple(request.profiles.names) if request.HasField("profiles") else None,
         config=dict(request.config),
-        devices={name: dict(device.options) for name, device in request.devices.items()},
+        devices=without_empty({name: device.options for name, device in request.devices.items()}),
         instance_only=request.instance_only,
         start=request.start,
     )

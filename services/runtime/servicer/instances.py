@@ -6,6 +6,7 @@ import asyncio
 import platform
 from typing import Any
 
+from core.configkeys.devices.schema import without_empty
 from core.errors import Invalid
 from core.operations.operation import Operation
 from core.operations.servicer import answer
@@ -215,7 +216,7 @@ def _place(instance: Instance) -> str:
 
 
 def _devices(messages: Any) -> dict[str, dict[str, str]]:
-    return {name: dict(device.options) for name, device in messages.items()}
+    return without_empty({name: device.options for name, device in messages.items()})
 
 
 def source_of(message: pb.InstanceSource) -> Source:

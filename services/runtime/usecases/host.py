@@ -252,9 +252,9 @@ class Host:
     async def _forwarded(self, instance: Instance, pid: int, devices: tuple[DevicePlan, ...]) -> None:
         try:
             await self.plugs.make(_guest(instance, pid), devices)
-        except PodiumError:
+        except PodiumError as exc:
             await self.engine.kill(instance.id)
-            raise
+            raise _of_a_start(exc) from exc
 
     async def _plug_sides(self, id: str, pid: int, nics: tuple[NicPlan, ...]) -> None:
         """Have made what the engine does not make. It bounds traffic too; without it nothing must run."""
@@ -325,6 +325,12 @@ class Host:
 
 def has_guest_api(config: dict[str, str]) -> bool:
     return parse_bool(INSTANCE.get(config, _GUEST_API))
+
+
+def _of_a_start(exc: PodiumError) -> PodiumError:
+    """LXD does not say which proxy it was that kept an instance from starting."""
+    _, _, why = exc.message.partition(": ")
+    return type(exc)(exc.reason, why, about=exc.about) if "proxy device" in why else exc
 
 
 def _guest(instance: Instance, pid: int) -> Guest:
