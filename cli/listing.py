@@ -15,6 +15,15 @@ def instances(call: Call) -> None:
     format = call.text("format", "table")
     if format not in tables.FORMATS:
         raise call.misuse(f"there is no format {format!r}", f"formats are {', '.join(tables.FORMATS)}")
+    if call.on("watch"):
+        from cli.watching import follow
+
+        follow(call, lambda: _show(call, wanted, format))
+        return
+    _show(call, wanted, format)
+
+
+def _show(call: Call, wanted: list[columns.Column], format: str) -> None:
     needs_ip = any(text.startswith(("ipv4=", "ipv6=")) for text in call.words)
     is_full = needs_ip or format in ("json", "yaml") or any(column.needs_state for column in wanted)
     found = _fetch(call.server, is_full=is_full, all_projects=call.on("all-projects"))
