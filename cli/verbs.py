@@ -215,6 +215,7 @@ _SERVER = (
     Verb("purge", "member:purge", "", "Remove every trace of Podium"),
     Verb("admin client-cert", "client_cert:write", "NAME [FOLDER]", "Let a program call the services by gRPC"),
     Verb("admin shutdown", "shutdown:shutdown", "", "Stop all instances as before a reboot, then Podium"),
+    Verb("admin recover", "recovery:recover", "[POOL [DRIVER [KEY=VALUE...]]]", "Record again what lies in pools", (Flag("dry-run", "", "", "Only say what is found"),)),
     Verb("admin etcd members", "etcd:members", "", "Show who takes part"),
     Verb("admin etcd status", "etcd:status", "", "Show version, size and leader"),
     Verb("admin etcd defrag", "etcd:defrag", "", "Give freed space back"),

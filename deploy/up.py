@@ -85,7 +85,11 @@ def ensure_defaults(rest: Rest, settings: Settings) -> None:
     def pool() -> None:
         try:
             rest.call("POST", "/1.0/storage-pools", {"name": "default", "driver": "btrfs", "config": {}})
-        except RestError:
+        except RestError as exc:
+            if "podium admin recover" in str(exc):
+                say("Found the pool of an earlier state; bringing back what lies in it")
+                rest.call("POST", "/internal/recover/import", {"pools": []})
+                return
             rest.call("POST", "/1.0/storage-pools", {"name": "default", "driver": "dir", "config": {}})
 
     ensure(rest, "/1.0/storage-pools/default", pool)

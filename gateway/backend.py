@@ -34,6 +34,7 @@ from protos.podium.runtime.v1 import (
     guest_pb2_grpc,
     instance_pb2_grpc,
     power_pb2_grpc,
+    recover_pb2_grpc,
     sftp_pb2_grpc,
     snapshot_pb2_grpc,
     storage_pb2_grpc,
@@ -79,6 +80,7 @@ class Backend:
         self.host_power: Any = power_pb2_grpc.HostPowerServiceStub(lines["runtime"])
         self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
         self.volumes: Any = volume_pb2_grpc.VolumeServiceStub(lines["runtime"])
+        self.recover: Any = recover_pb2_grpc.RecoverServiceStub(lines["runtime"])
         self.operation_services: dict[str, Any] = {
             name: common.OperationServiceStub(line) for name, line in lines.items()
         }

@@ -41,6 +41,18 @@ class Blobs(Protocol):
 
     def fingerprints(self) -> set[str]: ...
 
+    def put_aside(self) -> None:
+        """Take all files out of sight, to be brought back one by one."""
+        ...
+
+    def bring_back(self, fingerprint: str) -> None:
+        """Put back what was put aside of an image, if it was."""
+        ...
+
+    def drop_aside(self, older_than_s: float) -> None:
+        """Remove what was put aside longer ago than that."""
+        ...
+
     def discard(self, fingerprint: str, id: str) -> None:
         """Move an image's files to the staging folder *id*, at once; dropping that frees the disk."""
         ...

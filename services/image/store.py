@@ -98,6 +98,10 @@ class ImageStore:
     def aliases_of(self, project: str, fingerprint: str) -> list[Entry[Alias]]:
         return [e for e in self.aliases.entries(keys.aliases(project)) if e.record.target == fingerprint]
 
+    def is_empty(self) -> bool:
+        """Whether nothing at all is recorded of images and instances."""
+        return not (self.images.entries() or self.instances.entries() or self.snapshots.entries())
+
     def is_used(self, fingerprint: str) -> bool:
         """Whether a project has the image, or a root file system lies on it, or soon will."""
         return self.any_image(fingerprint) is not None or self.is_base(fingerprint)

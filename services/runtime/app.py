@@ -76,7 +76,7 @@ async def main() -> None:
         policy = Policy(host, settings.member)
         changes = Changes(host, policy, claims, settings.member)
         follow = Follow(host, changes, settings.member)
-        custom = Custom(host, policy, pools, runner, settings.member)
+        custom = Custom(host, policy, pools, runner, settings.state_dir, settings.member)
         lending = Lending(settings.lending_socket, execs)
         create = Create(host, policy, claims, power, settings.member)
         ticks = TickMarker(settings.state_dir)
@@ -92,7 +92,7 @@ async def main() -> None:
         await reconcile.adopt()
         boot, hotplug = Boot(host, power, boots, settings.member), Hotplug(host, events, settings.member)
         parts: list[Part] = [boot, follow, hotplug, lending, transfers.backups, copying.schedules]
-        for part in [*parts, *_keepers(host, power, settings.member)]:
+        for part in [*parts, custom.notes, *_keepers(host, power, settings.member)]:
             await service.start(part)
         servicers = Servicers("podium.runtime.v1")
         instances = InstanceServicer(host, create, power, changes, follow, claims)

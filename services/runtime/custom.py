@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from core.operations.runner import Runner
 from core.service import Servicers
-from protos.podium.runtime.v1 import storage_pb2_grpc, volume_pb2_grpc
+from protos.podium.runtime.v1 import recover_pb2_grpc, storage_pb2_grpc, volume_pb2_grpc
+from services.runtime.servicer.recover import RecoverServicer
 from services.runtime.servicer.storage import StorageServicer
 from services.runtime.servicer.volumes import VolumeServicer
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.notes import Notes
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
+from services.runtime.usecases.recover import Recover
 from services.runtime.usecases.schedules import Schedules
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumecopies import VolumeCopies
@@ -19,7 +24,9 @@ from services.runtime.usecases.volumesnapshots import VolumeSnapshots
 
 
 class Custom:
-    def __init__(self, host: Host, policy: Policy, pools: Pools, runner: Runner, member: str) -> None:
+    def __init__(
+        self, host: Host, policy: Policy, pools: Pools, runner: Runner, state_dir: Path, member: str
+    ) -> None:
         self._host = host
         self._pools = pools
         self._claims = VolumeClaims(host.store, runner)
@@ -27,6 +34,8 @@ class Custom:
         self._snapshots = VolumeSnapshots(host, policy, self._claims, self._volumes)
         self._copies = VolumeCopies(host, self._claims, self._volumes)
         self._member = member
+        self._recover = Recover(host, policy, state_dir, member)
+        self.notes = Notes(host, member)
 
     def keep_with(self, schedules: Schedules) -> None:
         """Have the schedules of volumes kept whenever those of instances are."""
@@ -36,5 +45,7 @@ class Custom:
     def serve(self, servicers: Servicers) -> None:
         servicer = VolumeServicer(self._host, self._claims, self._volumes, self._snapshots, self._copies)
         servicers.add(volume_pb2_grpc.add_VolumeServiceServicer_to_server, servicer)
+        found = RecoverServicer(self._recover)
+        servicers.add(recover_pb2_grpc.add_RecoverServiceServicer_to_server, found)
         pools = StorageServicer(self._pools, self._host)
         servicers.add(storage_pb2_grpc.add_StorageServiceServicer_to_server, pools)

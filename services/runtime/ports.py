@@ -238,6 +238,10 @@ class StorageDriver(Protocol):
 
     async def space(self, pool: str) -> PoolSpace: ...
 
+    def folder(self, pool: str) -> Path:
+        """Return where an open pool lies; its notes are there beside the volumes."""
+        ...
+
     def volume(self, pool: str, id: str, kind: VolumeKind = _CONTAINERS) -> Path:
         """Return where a volume's folder is, or would be."""
         ...

@@ -142,6 +142,7 @@ class FakeDriver:
 
     def __init__(self) -> None:
         self.content: dict[Path, str] = {}
+        self.root = Path("/nonexistent")
         self.refuses = False
 
     @property
@@ -171,6 +172,9 @@ class FakeDriver:
 
     async def space(self, pool: str) -> PoolSpace:
         return PoolSpace(1, 2)
+
+    def folder(self, pool: str) -> Path:
+        return self.root / pool
 
     def volume(self, pool: str, id: str, kind: VolumeKind = VolumeKind.CONTAINERS) -> Path:
         return Path("/pools") / pool / kind / id

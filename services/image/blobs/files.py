@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 
@@ -50,6 +51,31 @@ class FileBlobs:
     def fingerprints(self) -> set[str]:
         names = [*(self._root / "blobs").iterdir(), *(self._root / "squashfs").iterdir()]
         return {path.name.split(".", 1)[0] for path in names}
+
+    def put_aside(self) -> None:
+        """Take all files out of sight, to be brought back one by one."""
+        for folder in ("blobs", "squashfs"):
+            for path in (self._root / folder).iterdir():
+                path.rename(self._aside(folder) / path.name)
+
+    def bring_back(self, fingerprint: str) -> None:
+        """Put back what was put aside of an image, if it was."""
+        parts = [self.part(fingerprint, part) for part in ("unified", "metadata", "rootfs")]
+        for path in (*parts, self.squashfs(fingerprint)):
+            aside = self._aside(path.parent.name) / path.name
+            if aside.exists() and not path.exists():
+                aside.rename(path)
+
+    def drop_aside(self, older_than_s: float) -> None:
+        """Remove what was put aside long ago."""
+        for path in (self._root / "aside").glob("*/*"):
+            if path.stat().st_ctime < time.time() - older_than_s:
+                path.unlink(missing_ok=True)
+
+    def _aside(self, folder: str) -> Path:
+        aside = self._root / "aside" / folder
+        aside.mkdir(parents=True, exist_ok=True)
+        return aside
 
     def discard(self, fingerprint: str, id: str) -> None:
         folder = self.staging(id)

@@ -121,6 +121,8 @@ class Images:
         image = entry.record if entry else self._store.any_image(fingerprint)
         path = self._blobs.squashfs(fingerprint)
         if not path.exists():
+            self._blobs.bring_back(fingerprint)
+        if not path.exists():
             raise Internal("IMAGE_BROKEN", f"The files of image {fingerprint[:12]} are gone; import it again")
         split = image.split if image else self._blobs.part(fingerprint, "rootfs").exists()
         return Prepared(path, "" if split else "rootfs", image.metadata if image else {})

@@ -22,6 +22,7 @@ from services.image.store import ImageStore
 from services.image.usecases.receive import MADE, Receiver
 
 KIND = "image.import"
+_KEPT_ASIDE_S = 30 * 86400.0
 _HEAD_START_S = 900.0
 
 
@@ -205,6 +206,10 @@ class Imports:
         for id in self._blobs.staged():
             if not self._runner.find_live(id):
                 await asyncio.to_thread(self._blobs.drop_staging, id)
+        if self._store.is_empty() and not self._runner.live_of(KIND):
+            # A state that was lost looks like this. What pools hold lies on these files: see recover.
+            await asyncio.to_thread(self._blobs.put_aside)
+        await asyncio.to_thread(self._blobs.drop_aside, _KEPT_ASIDE_S)
         await self.sweep()
 
     async def sweep(self) -> None:

@@ -18,8 +18,8 @@ from core.errors import Invalid, Unsupported, WrongState
 from core.units import parse_bytes
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import btrfs_ioctl as ioctl
-from services.runtime.storage import folders
-from services.runtime.storage.tree import copy_tree, sync
+from services.runtime.storage import folders, notes
+from services.runtime.storage.tree import copy_tree, remove_tree, sync
 
 _GIB = 1 << 30
 _CONTAINERS = VolumeKind.CONTAINERS
@@ -84,6 +84,7 @@ class BtrfsDriver:
         for kind in VolumeKind:
             for id in await self.volumes(pool, kind=kind):
                 await self.delete_volume(pool, id, kind=kind)
+        await asyncio.to_thread(remove_tree, self.folder(pool) / notes.FOLDER)
         await asyncio.to_thread(self._close, pool, config)
 
     async def undo_create(self, pool: str, config: dict[str, str]) -> None:

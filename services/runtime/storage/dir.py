@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import Invalid, Unsupported
 from services.runtime.ports import PoolSpace, VolumeKind
-from services.runtime.storage import folders
+from services.runtime.storage import folders, notes
 from services.runtime.storage.tree import copy_tree, remove_tree, sync
 
 _CONTAINERS = VolumeKind.CONTAINERS
@@ -70,8 +70,8 @@ class DirDriver:
 
     def _delete(self, pool: Path) -> None:
         if folders.is_mounted(pool):
-            for kind in VolumeKind:
-                remove_tree(pool / kind)
+            for name in (*VolumeKind, notes.FOLDER):
+                remove_tree(pool / name)
             folders.unmount(pool)
         else:
             remove_tree(pool)

@@ -15,6 +15,7 @@ from core.state.store import Txn
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import Boots, VolumeKind
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.notes import lost_ids
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
@@ -69,11 +70,22 @@ class Reconcile:
         if pool.status != "Created":
             return
         driver, known = self._host.driver(pool.driver), self._volumes_of(pool.name)
+        lost = await asyncio.to_thread(lost_ids, driver.folder(pool.name), self._recorded())
+        if lost:
+            log.warning(
+                "volumes_not_recorded", pool=pool.name, count=len(lost), remedy="podium admin recover"
+            )
         for kind in VolumeKind:
             for id in await driver.volumes(pool.name, kind=kind):
-                if _ID.fullmatch(id) and id not in known:
+                if _ID.fullmatch(id) and id not in known | lost:
                     log.warning("stray_volume_removed", pool=pool.name, id=id)
                     await driver.delete_volume(pool.name, id, kind=kind)
+
+    def _recorded(self) -> set[str]:
+        """Return the ids of all that may have a volume in any pool."""
+        store = self._store
+        caches = (store.instances, store.snapshots, store.volumes, store.volume_snapshots)
+        return {entry.record.id for cache in caches for entry in cache.entries()}
 
     def _volumes_of(self, pool: str) -> set[str]:
         """Return the ids that may have a volume in *pool*: those that move may have one in any."""
