@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.errors import NotFound
@@ -158,6 +158,11 @@ class Backend:
             asyncio.get_running_loop().call_later(_KEEP_FINAL_S, self.operations.forget, key)
 
     # --- projects --------------------------------------------------------------------------------
+
+    def project_config(self, project: str) -> Mapping[str, str]:
+        """Return the keys of a project; none of one that is not there."""
+        entry = self.project_cache.get(keys.project(project))
+        return entry.record.config if entry else {}
 
     def effective_project(self, project: str, feature: str) -> str:
         """Return *project*, or "default" when it shares that kind of object with it. Raises: NotFound."""

@@ -20,7 +20,9 @@ from gateway.browsers import is_foreign
 from gateway.lxd import envelope, idempotency
 from gateway.lxd import request as req
 from gateway.lxd.feed import FEED, Feed
+from gateway.lxd.handlers.migration import VOYAGES
 from gateway.lxd.routes import table
+from gateway.migration.voyages import Voyages
 
 log = get_logger(__name__)
 
@@ -31,6 +33,7 @@ def application(backend: Backend) -> web.Application:
     for method, path, access, handler in table():
         app.router.add_route(method, path, _checked(handler, access))
     app[FEED] = Feed(backend.store)
+    app[VOYAGES] = Voyages(backend)
     app.cleanup_ctx.append(_fed)
     return app
 
@@ -38,6 +41,7 @@ def application(backend: Backend) -> web.Application:
 async def _fed(app: web.Application) -> AsyncIterator[None]:
     await app[FEED].start()
     yield
+    await app[VOYAGES].stop()
     await app[FEED].stop()
 
 

@@ -18,6 +18,7 @@ from services.runtime.usecases.create import Create
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.voyages import Voyages
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Transfers:
     packs: Packs
     backups: Backups
     arrivals: Arrivals
+    voyages: Voyages
 
     @classmethod
     def wired(
@@ -43,8 +45,9 @@ class Transfers:
         archives = Archives(host, packs, abouts)
         backups = Backups(host, archives, claims.runner, settings.state_dir / "backups")
         arrivals = Arrivals(host, policy, claims, create, settings.member)
-        return cls(claims.runner, packs, backups, arrivals)
+        voyages = Voyages(host, archives, arrivals, claims.runner)
+        return cls(claims.runner, packs, backups, arrivals, voyages)
 
     def serve(self, servicers: Servicers) -> None:
-        servicer = TransferServicer(self.packs, self.backups, self.arrivals, self.runner)
+        servicer = TransferServicer(self.packs, self.backups, self.arrivals, self.voyages, self.runner)
         servicers.add(transfer_pb2_grpc.add_TransferServiceServicer_to_server, servicer)

@@ -18,6 +18,7 @@ from gateway import sockets
 from gateway.lent import Pipes
 from gateway.lxd import envelope, feed, streams
 from gateway.lxd import request as req
+from gateway.lxd.handlers.migration import VOYAGES
 from protos.podium.runtime.v1 import exec_pb2 as pb
 
 _OUTPUTS = ("1", "2")
@@ -126,6 +127,8 @@ async def channel(request: web.Request) -> web.StreamResponse:
     The secret is compared here, so that the upgrade need not wait for the service; that one has
     the last word (each secret connects once) and ends the stream when it refuses.
     """
+    if meeting := request.app[VOYAGES].meetings.find(req.name(request)):
+        return await meeting.take(request)
     operation = await req.backend(request).operation(req.name(request))
     name = _channel_of(operation, request.query.get("secret", ""))
     socket = sockets.opened(request, max_frame=_MAX_FRAME)

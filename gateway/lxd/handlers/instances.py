@@ -11,7 +11,7 @@ from aiohttp import web
 from core.errors import Invalid, Stale, Unsupported
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
-from gateway.lxd.handlers import backups, copies, snapshots
+from gateway.lxd.handlers import backups, copies, migration, snapshots
 from gateway.lxd.instancetypes import limits_of
 from gateway.lxd.pages import Fields, Page
 from gateway.lxd.sources import source_of
@@ -133,7 +133,7 @@ async def create_instance(request: web.Request) -> web.Response:
     if source.get("type") == "copy":
         return await copies.copy_instance(request, data)
     if source.get("type") == "migration":
-        raise Unsupported("NO_MIGRATION", "Creating an instance by migration is not supported yet")
+        return await migration.receive_instance(request, data)
     message = pb.CreateInstanceRequest(
         project=req.project(request),
         name=req.text(data, "name"),
@@ -214,7 +214,7 @@ async def post_instance(request: web.Request) -> web.Response:
     if req.flag(data, "migration") and copies.is_local_move(data):
         return await copies.move_instance(request, data)
     if req.flag(data, "migration"):
-        raise Unsupported("NO_MIGRATION", "Moving instances to other servers is not supported yet")
+        return await migration.send_instance(request, data)
     backend = req.backend(request)
     new_name = req.text(data, "name") or req.name(request)
     reply = await backend.instances.RenameInstance(

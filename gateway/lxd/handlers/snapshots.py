@@ -10,6 +10,7 @@ from aiohttp import web
 from core.errors import Invalid, NotFound, Stale
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
+from gateway.lxd.handlers import migration
 from gateway.lxd.views.snapshots import snapshot_json
 from protos.podium.runtime.v1 import snapshot_pb2 as pb
 
@@ -125,7 +126,7 @@ async def post_snapshot(request: web.Request) -> web.Response:
     await _get(request)
     data, backend = await req.body(request), req.backend(request)
     if req.flag(data, "migration"):
-        raise req.not_yet()
+        return await migration.send_instance(request, data, snapshot=req.name(request, "snapshot"))
     message = pb.RenameSnapshotRequest(
         project=req.project(request),
         instance=req.name(request),

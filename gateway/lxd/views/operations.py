@@ -8,7 +8,7 @@ from typing import Any
 from core.operations.operation import Operation
 from gateway.lxd.codes import OPERATION, time_text
 
-_SECRETS = frozenset({"fds", "secret"})
+_SECRETS = frozenset({"fds", "secret", "control", "fs"})
 # Whose instances LXD lists a second time, under the name that they had in its youth.
 _ALSO_CONTAINERS = ("instance.create", "instance.copy", "instance.rename", "snapshot.", "backup.")
 _CLASSES = {"task": "task", "channel": "websocket", "token": "token"}

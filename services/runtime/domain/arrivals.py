@@ -72,9 +72,12 @@ def instance_of(entry: ArrivedEntry, fingerprint: str, instance: Instance) -> In
     )
 
 
-def snapshot_of(entry: ArrivedEntry, fingerprint: str, instance: Instance, id: str) -> Snapshot:
-    """Return the record of a snapshot of *instance*, not whole yet. Raises: Invalid."""
-    was = instance_of(entry, fingerprint, instance)
+def snapshot_of(entry: ArrivedEntry, fingerprint: str, instance: Instance, id: str, *, name: str) -> Snapshot:
+    """Return the record of a snapshot of *instance*, not whole yet; *name* is what its root says it is.
+
+    Raises: Invalid.
+    """
+    was = replace(instance_of(entry, fingerprint, instance), name=name)
     return Snapshot(
         id=id,
         instance_id=instance.id,

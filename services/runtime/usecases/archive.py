@@ -45,6 +45,18 @@ class Archives:
             async with self._packs.tree(files, roots) as tree:
                 await pack_tar(tree, names, compression, target)
 
+    async def write_snapshot(
+        self, instance: Instance, snapshot: Snapshot, target: int, compression: Compression
+    ) -> None:
+        """Write the archive of a snapshot as that of an instance without any."""
+        was = replace(snapshot.instance, name=instance.name, project=instance.project)
+        frozen = replace(self._frozen(snapshot), name=instance.name, instance=was)
+        files = backupfile.files(frozen, [], self._store.pool(instance.pool).record, [])
+        files |= _beside(CONTAINER, was, await self._abouts.of_snapshot(snapshot))
+        roots = {f"{CONTAINER}/{ROOT}": await self._root_of(snapshot)}
+        async with self._packs.tree(files, roots) as tree:
+            await pack_tar(tree, [backupfile.INDEX, CONTAINER], compression, target)
+
     def _snapshots(self, instance: Instance) -> list[Snapshot]:
         entries = self._store.instance_snapshots(instance)
         return [entry.record for entry in entries if entry.record.status == "Created"]

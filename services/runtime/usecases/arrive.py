@@ -23,18 +23,33 @@ from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Birth, Create
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.volatile import APPLY_TEMPLATE
 
 IMPORT = "instance.import"
 
 
 @dataclass(frozen=True)
+class Spec:
+    """What a copy of another server's instance is to be here, in the place of what its archive says."""
+
+    description: str
+    architecture: str
+    ephemeral: bool
+    profiles: tuple[str, ...]
+    config: dict[str, str]
+    devices: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
 class WantedArrival:
-    """What was asked for. name, pool "": as the archive says."""
+    """What was asked for. name, pool "": as the archive says; spec None: a backup, which is as it was."""
 
     project: str
     ticket: str
     name: str = ""
     pool: str = ""
+    spec: Spec | None = None
+    instance_only: bool = False
 
 
 class Arrivals:
@@ -62,19 +77,32 @@ class Arrivals:
         """Raises: Invalid, NotFound, AlreadyExists, Forbidden."""
         arrived = await self._host.images.take(wanted.project, wanted.ticket)
         name = instance_name(wanted.name or arrived.instance.name)
-        pool = self._pool(wanted, arrived)
+        if wanted.spec:
+            told = {**vars(wanted.spec), "created_at": 0.0}
+            arrived = replace(arrived, instance=replace(arrived.instance, **told))
+        pool = "" if wanted.spec else self._pool(wanted, arrived)
+        snapshots = () if wanted.instance_only else arrived.snapshots
+        # A copy gets its own name into its root, also by a restore; a backup is left as it was.
+        was_named = arrived.instance.name if wanted.spec else name
 
         def also(txn: Txn, instance: Instance) -> None:
-            for entry in arrived.snapshots:
-                snapshot = arrivals.snapshot_of(entry, arrived.fingerprint, instance, str(uuid.uuid4()))
+            for entry in snapshots:
+                snapshot = arrivals.snapshot_of(
+                    entry, arrived.fingerprint, instance, str(uuid.uuid4()), name=was_named
+                )
                 self._policy.admit(Txn(), snapshot.instance, replaces=instance)
                 txn.put(keys.snapshot(instance.id, snapshot.name), snapshot)
 
         volatile = arrivals.kept_volatile(arrived.instance)
-        birth = Birth(IMPORT, wanted.project, name, volatile, {"start": False}, also)
+        if wanted.spec:
+            volatile[APPLY_TEMPLATE] = "copy"
+        input = {"start": False, "seed": wanted.spec is not None}
+        birth = Birth(IMPORT, wanted.project, name, volatile, input, also)
         try:
             return await self._create.born(birth, lambda: self._decide(wanted.project, name, pool, arrived))
         except AlreadyExists as exc:
+            if wanted.spec:
+                raise
             why = "Create instance from backup: Cannot restore volume, already exists on target"
             raise AlreadyExists(exc.reason, why, about=name) from None
 
@@ -83,6 +111,8 @@ class Arrivals:
             id=str(uuid.uuid4()), project=project, name=name, created_at=time.time(), member=self._member
         )
         instance = arrivals.instance_of(arrived.instance, arrived.fingerprint, blank)
+        if not pool:
+            return instance
         profiles = self._store.profiles_of(project, instance.profiles)
         return replace(instance, devices=arrivals.with_root(instance.devices, profiles, pool))
 
@@ -101,8 +131,10 @@ class Arrivals:
     async def _make(self, ctx: Context) -> None:
         instance, _ = self._claims.of(ctx)
         # The root is looked at before anything is made: whether it is a folder nobody has checked yet.
-        await self._host.lower(instance)
+        lower = await self._host.lower(instance)
         await self._host.volume(instance)
+        if ctx.input["seed"]:
+            await self._host.seed(instance, lower)
         driver = self._host.driver_of(instance.pool)
         for entry in self._store.instance_snapshots(instance):
             await self._host.lower(entry.record.instance)

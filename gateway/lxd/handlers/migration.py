@@ -1,0 +1,79 @@
+"""Copies and moves between servers: what LXD's clients ask of the source, and of the target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from core.errors import Forbidden, Invalid
+from core.units import parse_bool
+from gateway.lxd import envelope
+from gateway.lxd import request as req
+from gateway.migration.channels import There
+from gateway.migration.voyages import Voyages
+from protos.podium.runtime.v1 import instance_pb2, transfer_pb2
+
+VOYAGES = web.AppKey("voyages", Voyages)
+
+
+async def send_instance(request: web.Request, data: dict[str, Any], *, snapshot: str = "") -> web.Response:
+    """Answer a POST to an instance or snapshot that says migration: true, and neither pool nor project."""
+    target = req.object_of(data, "target")
+    there = _there(target, req.text_map(target, "secrets")) if target else None
+    going = transfer_pb2.TransferOut(
+        instance=transfer_pb2.InstanceRef(
+            project=req.project(request), name=req.name(request), snapshot=snapshot
+        ),
+        instance_only=_instance_only(data),
+        live=data.get("live") is not False,
+        passive=there is None,
+    )
+    operation = await request.app[VOYAGES].begin(transfer_pb2.RunTransferRequest(going=going), there)
+    return envelope.accepted(operation)
+
+
+async def receive_instance(request: web.Request, data: dict[str, Any]) -> web.Response:
+    """Answer a POST to instances whose source is of type migration."""
+    source, project = req.object_of(data, "source"), req.project(request)
+    mode = req.text(source, "mode") or "pull"
+    if mode not in ("pull", "push"):
+        raise Invalid("BAD_MODE", f"Mode {mode[:40]!r} not implemented", about="source.mode")
+    if mode == "pull" and _is_restricted(request, project):
+        raise Forbidden(
+            "RESTRICTED", "Project is restricted: instances may not be fetched from other servers"
+        )
+    message = instance_pb2.CreateInstanceRequest(
+        project=project,
+        name=req.text(data, "name"),
+        description=req.text(data, "description"),
+        architecture=req.text(data, "architecture"),
+        ephemeral=req.flag(data, "ephemeral"),
+        config=req.text_map(data, "config"),
+    )
+    if data.get("profiles") is not None:
+        message.profiles.names.extend(req.texts(data, "profiles"))
+        message.profiles.SetInParent()
+    req.put_devices(message.devices, req.device_map(data))
+    there = _there(source, req.text_map(source, "secrets")) if mode == "pull" else None
+    coming = transfer_pb2.TransferIn(
+        instance=message,
+        refresh=req.flag(source, "refresh"),
+        instance_only=_instance_only(source),
+        passive=there is None,
+    )
+    first = transfer_pb2.RunTransferRequest(coming=coming)
+    return envelope.accepted(await request.app[VOYAGES].begin(first, there))
+
+
+def _there(data: dict[str, Any], secrets: dict[str, str]) -> There:
+    return There(req.text(data, "operation"), req.text(data, "certificate"), secrets)
+
+
+def _instance_only(data: dict[str, Any]) -> bool:
+    return req.flag(data, "instance_only") or req.flag(data, "container_only")
+
+
+def _is_restricted(request: web.Request, project: str) -> bool:
+    config = req.backend(request).project_config(project)
+    return parse_bool(config.get("restricted") or "false")

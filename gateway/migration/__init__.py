@@ -1,0 +1,1 @@
+"""Instances to and from other servers, over the websockets that LXD's clients arrange."""

@@ -1,0 +1,97 @@
+"""Instances go from one Podium to another, as the stock client arranges it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Podium, running, unharmed
+
+
+@pytest.fixture(scope="module")
+def other(podium: Podium) -> Iterator[Podium]:
+    """A second Podium, which the first one's client knows as "other"."""
+    with running() as found:
+        token = found.lxc("config", "trust", "add", "--name", "first").split()[-1]
+        podium.lxc("remote", "add", "other", token)
+        yield found
+
+
+@pytest.fixture
+def traveller(podium: Podium) -> Iterator[str]:
+    podium.lxc("init", "debian/12", "goer", "-c", "user.note=mine")
+    podium.lxc("file", "push", "-", "goer/root/old", "--uid", "7", input=b"1")
+    podium.lxc("snapshot", "goer", "s1")
+    podium.lxc("file", "push", "-", "goer/root/new", input=b"2")
+    yield "goer"
+    podium.run("delete", "-f", "goer")
+
+
+@pytest.mark.parametrize("mode", ["pull", "push", "relay"])
+def test_an_instance_is_copied_with_its_snapshots(
+    podium: Podium, other: Podium, traveller: str, mode: str
+) -> None:
+    """Whoever connects to whom: files, owners, configuration and snapshots arrive."""
+    podium.lxc("copy", traveller, "other:there", "--mode", mode)
+
+    assert other.lxc("config", "get", "there", "user.note") == "mine\n"
+    assert other.lxc("file", "pull", "there/root/new", "-") == "2"
+    other.lxc("restore", "there", "s1")
+    other.lxc("start", "there")
+    said = other.lxc("exec", "there", "--", "sh", "-c", "stat -c %u /root/old; ls /root/new; hostname")
+    assert said.split() == ["7", "there"]
+    other.lxc("delete", "-f", "there")
+
+
+def test_a_move_leaves_nothing_behind(podium: Podium, other: Podium, traveller: str) -> None:
+    """And a snapshot can go alone, as an instance."""
+    podium.lxc("copy", "goer/s1", "other:of-snapshot")
+    podium.lxc("move", "goer", "other:moved", "--instance-only")
+
+    assert podium.lxc("list", "-f", "csv", "-c", "n", "goer") == ""
+    assert other.lxc("list", "-f", "csv", "-c", "nS", "moved") == "moved,0\n"
+    assert other.run("file", "pull", "of-snapshot/root/new", "-").returncode == 1
+    other.lxc("delete", "moved", "of-snapshot")
+
+
+def test_what_cannot_go_is_told_and_leaves_nothing(podium: Podium, other: Podium, traveller: str) -> None:
+    """Each in one sentence, from whichever side refuses."""
+    other.lxc("init", "debian/12", "taken")
+    for args, said in (
+        (("other:taken",), "already exists"),
+        (("other:x", "-p", "nope"), "nope"),
+        (("other:x", "-s", "nope"), "Storage pool not found"),
+        (("other:x", "-c", "raw.lxc=lxc.hook.pre-start=/bin/sh"), "raw.lxc"),
+    ):
+        done = podium.run("copy", traveller, *args)
+        assert done.returncode == 1, args
+        assert said in done.stderr.decode(), args
+    podium.lxc("start", traveller)
+    done = podium.run("copy", traveller, "other:x")
+    assert "CRIU isn't installed" in done.stderr.decode()
+    podium.lxc("copy", traveller, "other:x", "--stateless")
+    assert other.lxc("list", "-f", "csv", "-c", "n", "x") == "x\n"
+    other.lxc("delete", "taken", "x")
+
+
+def test_only_the_certificate_that_was_named_is_believed(podium: Podium, other: Podium) -> None:
+    """And only operations of servers are connected to: no other URL, no other protocol."""
+    url = f"https://{other.settings.https_address}/1.0/operations/{'0' * 8}-0000-0000-0000-{'0' * 12}"
+    own = json.loads(podium.lxc("query", "/1.0"))["environment"]["certificate"]
+    secrets = {"control": "a", "fs": "b"}
+    with unharmed(podium):
+        for change, said in (
+            ({"certificate": own}, "could not be reached"),
+            ({"certificate": "no PEM"}, "certificate must be"),
+            ({"certificate": ""}, "certificate must be"),
+            ({"certificate": own, "operation": "http://127.0.0.1/1.0/operations/x"}, "https URL"),
+            ({"certificate": own, "operation": "https://169.254.169.254/latest/meta-data"}, "https URL"),
+            ({"certificate": own, "secrets": {"control": "a"}}, "secrets must have"),
+        ):
+            source = {"type": "migration", "mode": "pull", "operation": url, "secrets": secrets, **change}
+            body = json.dumps({"name": "x", "source": source})
+            done = podium.run("query", "-X", "POST", "--wait", "-d", body, "/1.0/instances")
+            assert said in (done.stderr + done.stdout).decode(), change
+    assert podium.lxc("list", "-f", "csv", "-c", "n", "^x$") == ""
