@@ -86,6 +86,17 @@ class Reader:
                 wait.cancel()
 
 
+async def readable(fd: int) -> None:
+    """Wait until there is something to read, or the end."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
 async def write_all(fd: int, data: bytes) -> bool:
     """Write *data* to a non-blocking descriptor; say whether the other side still took it."""
     view = memoryview(data)
@@ -93,13 +104,14 @@ async def write_all(fd: int, data: bytes) -> bool:
         try:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
-            await _writable(fd)
+            await writable(fd)
         except OSError:
             return False
     return True
 
 
-async def _writable(fd: int) -> None:
+async def writable(fd: int) -> None:
+    """Wait until something can be written, or nobody reads any more."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_writer(fd, ready.set)

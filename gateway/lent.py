@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from core.descriptors import Reader, write_all
@@ -77,6 +78,21 @@ class Pipes:
             os.close(fd)
 
 
+class Ticket:
+    """What one file's pipe is asked for by. line is empty where there is none to ask on."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        self.id = uuid.uuid4().hex if line else ""
+        self.pipe: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def close(self) -> None:
+        """Close the pipe, if it came."""
+        if self.pipe.done() and not self.pipe.cancelled():
+            os.close(self.pipe.result())
+        self.pipe = asyncio.get_running_loop().create_future()
+
+
 class Lender:
     """The line to the runtime, and what it has lent."""
 
@@ -85,6 +101,19 @@ class Lender:
         self._line: Line | None = None
         self._name = ""
         self._lent: dict[str, Pipes] = {}
+        self._tickets: dict[str, Ticket] = {}
+
+    @contextlib.contextmanager
+    def ticket(self) -> Iterator[Ticket]:
+        """Give a ticket for the pipe of a file, which is closed at the end."""
+        ticket = Ticket(self.line())
+        if ticket.id:
+            self._tickets[ticket.id] = ticket
+        try:
+            yield ticket
+        finally:
+            self._tickets.pop(ticket.id, None)
+            ticket.close()
 
     def line(self) -> str:
         """Return the name of the line to ask for pipes by; empty when there is none."""
@@ -111,6 +140,10 @@ class Lender:
         match words:
             case ["lent", operation] if self._line and len(fds) == 1 + len(_OUTPUTS):
                 self._lent[operation] = Pipes(operation, self._line, fds)
+                return
+            case ["file", id] if id in self._tickets and len(fds) == 1:
+                os.set_blocking(fds[0], False)
+                self._tickets[id].pipe.set_result(fds[0])
                 return
             case ["ended", operation] if operation in self._lent:
                 self._lent[operation].finish()

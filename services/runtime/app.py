@@ -99,7 +99,7 @@ async def main() -> None:
         servicers.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
         commands = ExecServicer(execs, locate, runner, lending.lines)
         servicers.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
-        files = FileServicer(inside.roots, locate)
+        files = FileServicer(inside.roots, locate, lending.lines)
         servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
         copying.serve(servicers)
         inside.serve(servicers, locate)

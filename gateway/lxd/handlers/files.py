@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -10,12 +11,16 @@ from typing import Any
 
 from aiohttp import web
 
+from core.descriptors import Reader, write_all
 from core.errors import Invalid
+from gateway.lent import Ticket
 from gateway.lxd import envelope, feed, streams
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import files_pb2 as pb
 
 _CHUNK = 1 << 20
+# Below it a pipe costs more than it saves.
+_WORTHWHILE = 1 << 20
 _TYPES = {
     "file": pb.FILE_TYPE_FILE,
     "directory": pb.FILE_TYPE_DIRECTORY,
@@ -48,15 +53,31 @@ async def head_file(request: web.Request) -> web.Response:
 
 
 async def get_file(request: web.Request) -> web.StreamResponse:
-    stream = req.backend(request).files.ReadFile(pb.ReadFileRequest(file=_ref(request)))
-    async with aclosing(stream):
-        info = (await anext(stream)).info
-        feed.announce(request, "instance-file-retrieved", path=request.query["path"])
-        return await _file_answer(request, info, stream)
+    backend = req.backend(request)
+    with backend.lender.ticket() as ticket:
+        asked = pb.ReadFileRequest(file=_ref(request), line=ticket.line, ticket=ticket.id)
+        async with aclosing(backend.files.ReadFile(asked)) as stream:
+            info = (await anext(stream)).info
+            feed.announce(request, "instance-file-retrieved", path=request.query["path"])
+            return await _file_answer(request, info, _content(stream, ticket))
+
+
+async def _content(stream: AsyncGenerator[Any, None], ticket: Ticket) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a file, out of messages or the pipe that was lent."""
+    async for message in stream:
+        if not message.lent:
+            yield message.chunk
+            continue
+        reader = Reader(await ticket.pipe)
+        try:
+            while data := await reader.read():
+                yield data
+        finally:
+            reader.close()
 
 
 async def _file_answer(
-    request: web.Request, info: Any, stream: AsyncGenerator[Any, None]
+    request: web.Request, info: Any, content: AsyncGenerator[bytes, None]
 ) -> web.StreamResponse:
     headers = _headers(info)
     if info.type == pb.FILE_TYPE_DIRECTORY:
@@ -67,7 +88,7 @@ async def _file_answer(
         return web.Response(body=info.target, headers=headers, content_type="application/octet-stream")
     leaf = re.sub(r"[^A-Za-z0-9._-]", "_", request.query["path"].rsplit("/", 1)[-1])
     headers["Content-Disposition"] = f"inline;filename={leaf}"
-    return await streams.answer(request, stream, headers)
+    return await streams.send(request, content, headers)
 
 
 async def post_file(request: web.Request) -> web.Response:
@@ -86,9 +107,40 @@ async def post_file(request: web.Request) -> web.Response:
         header.mode = bits & 0o7777
     if kind == "symlink":
         header.target = await request.read()
-    await req.backend(request).files.WriteFile(_writing(request, header))
+    await _write(request, header)
     feed.announce(request, "instance-file-pushed", path=header.file.path)
     return envelope.empty()
+
+
+async def _write(request: web.Request, header: pb.WriteHeader) -> None:
+    """Write a file; one that may be big goes through a pipe where there is a line to be lent one."""
+    backend, size = req.backend(request), request.content_length
+    is_big = header.type == pb.FILE_TYPE_FILE and not header.append and (size is None or size >= _WORTHWHILE)
+    if not is_big or not backend.lender.line():
+        await backend.files.WriteFile(_writing(request, header))
+        return
+    with backend.lender.ticket() as ticket:
+        header.line, header.ticket = ticket.line, ticket.id
+        call = asyncio.ensure_future(backend.files.WriteFile(_alone(header)))
+        try:
+            # Only one of both comes: a call that ends first was refused, or the line is lost.
+            await asyncio.wait({call, ticket.pipe}, return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                await _fill(request, ticket.pipe.result())
+            ticket.close()
+            await call
+        finally:
+            call.cancel()
+
+
+async def _alone(header: pb.WriteHeader) -> AsyncIterator[pb.WriteFileRequest]:
+    yield pb.WriteFileRequest(header=header)
+
+
+async def _fill(request: web.Request, pipe: int) -> None:
+    async for chunk in req.chunks(request, _CHUNK):
+        if not await write_all(pipe, chunk):
+            return  # the file takes no more: the call says why
 
 
 def _number(text: str | None, base: int, what: str) -> int | None:

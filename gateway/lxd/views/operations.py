@@ -10,7 +10,10 @@ from gateway.lxd.codes import OPERATION, time_text
 
 _SECRETS = frozenset({"fds", "secret", "control", "fs"})
 # Whose instances LXD lists a second time, under the name that they had in its youth.
-_ALSO_CONTAINERS = ("instance.create", "instance.copy", "instance.rename", "snapshot.", "backup.")
+_ALSO_CONTAINERS = (
+    *("instance.create", "instance.copy", "instance.rename", "instance.update"),
+    *("instance.exec", "instance.console", "snapshot.", "backup."),
+)
 _CLASSES = {"task": "task", "channel": "websocket", "token": "token"}
 
 
@@ -30,11 +33,19 @@ def operation_json(operation: Operation, *, secrets: bool = True) -> dict[str, A
         "status": status,
         "status_code": code,
         "resources": _resources(operation),
-        "metadata": (operation.metadata if secrets else without_secrets(operation.metadata)) or None,
+        "metadata": _metadata(operation, secrets=secrets) or None,
         "may_cancel": operation.may_cancel,
         "err": _error(operation),
         "location": "none",
     }
+
+
+def _metadata(operation: Operation, *, secrets: bool) -> dict[str, Any]:
+    found = dict(operation.metadata) if secrets else without_secrets(operation.metadata)
+    if isinstance(output := found.get("output"), Mapping):
+        [instance] = operation.resources["instances"]
+        found["output"] = {fd: f"/1.0/instances/{instance}/logs/{file}" for fd, file in output.items()}
+    return found
 
 
 def without_secrets(metadata: Mapping[str, Any]) -> dict[str, Any]:

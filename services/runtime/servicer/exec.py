@@ -102,7 +102,7 @@ class ExecServicer(rpc.ExecServiceServicer):
     async def DeleteLog(self, request: pb.DeleteLogRequest, context: Any) -> pb.DeleteLogResponse:
         path = self._log(request.project, request.name, request.file)
         if not path.name.startswith(_RECORDED):
-            raise Invalid("NOT_DELETABLE", "Only the output of commands can be deleted", about=path.name)
+            raise Invalid("NOT_DELETABLE", "lxc.log and lxc.conf may not be deleted", about=path.name)
         path.unlink(missing_ok=True)
         return pb.DeleteLogResponse()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
-from core.errors import Invalid
+from core.errors import Invalid, Unavailable
+from core.rpc.line import Line
 from protos.podium.runtime.v1 import files_pb2 as pb
 from protos.podium.runtime.v1 import files_pb2_grpc as rpc
 from services.runtime.domain.target import Target
 from services.runtime.kernel.patience import Descriptor, Patience
+from services.runtime.servicer.pouring import WORTHWHILE, pour_in, pour_out
 from services.runtime.usecases import files
 
 _KINDS = {
@@ -27,9 +29,13 @@ _NUMBERS = {
 
 
 class FileServicer(rpc.FileServiceServicer):
-    def __init__(self, roots: files.Roots, find: Callable[[str, str], Target]) -> None:
+    def __init__(
+        self, roots: files.Roots, find: Callable[[str, str], Target], lines: Mapping[str, Line]
+    ) -> None:
+        """*lines*: those to gateways of this host, which take pipes."""
         self._roots = roots
         self._find = find
+        self._lines = lines
         self._patience = Patience()
 
     async def StatFile(self, request: pb.StatFileRequest, context: Any) -> pb.StatFileResponse:
@@ -47,6 +53,11 @@ class FileServicer(rpc.FileServiceServicer):
             )
             try:
                 yield pb.ReadFileResponse(info=_shown(info))
+                line = self._lines.get(request.line) if info.size >= WORTHWHILE else None
+                if file and line:
+                    yield pb.ReadFileResponse(lent=True)
+                    await pour_out(call, file, path, line, request.ticket)
+                    return
                 while file and (chunk := await call(file.use, files.read, path)):
                     yield pb.ReadFileResponse(chunk=chunk)
             finally:
@@ -65,12 +76,19 @@ class FileServicer(rpc.FileServiceServicer):
         async with self._roots.open(target) as root:
             file = await call(root.use, files.create, target, path, _header(asked), undo=_closed)
             try:
+                if file and asked.line and not asked.append:
+                    await pour_in(call, file, path, self._line(asked.line), asked.ticket)
                 async for request in requests:
                     if file and request.chunk:
                         await call(file.use, files.write_all, path, request.chunk)
             finally:
                 _closed(file)
         return pb.WriteFileResponse()
+
+    def _line(self, name: str) -> Line:
+        if name not in self._lines:
+            raise Unavailable("NO_LINE", "The line to the gateway was lost; try again")
+        return self._lines[name]
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, context: Any) -> pb.DeleteFileResponse:
         target = self._find(request.file.project, request.file.name)

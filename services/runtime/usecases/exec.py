@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from core.errors import Invalid, NotFound, PodiumError, WrongState, internal
 from core.logs import get_logger
@@ -15,6 +13,7 @@ from core.rpc.once import accepted_before, new_operation_id
 from services.runtime.domain.target import Target, environment_of, refuse_unless_running
 from services.runtime.kernel.gate import Gate
 from services.runtime.ports import Engine, ExecPlan
+from services.runtime.usecases.recording import Recording
 from services.runtime.usecases.session import Borrower, Command, Session, start_now
 
 log = get_logger(__name__)
@@ -135,7 +134,8 @@ class Execs:
         self, session: Session, target: Target, kind: str, words: str, shown: dict[str, object]
     ) -> Operation:
         self._sessions[session.id] = session
-        metadata = {**shown, "fds": session.fds} if session.fds else shown
+        # Without channels there is nothing to tell before it has ended.
+        metadata = {**shown, "fds": session.fds} if session.fds else {}
         operation = await self._runner.open(
             kind,
             words,
@@ -181,23 +181,36 @@ class Execs:
             raise session.failure
         if session.is_abandoned:
             raise WrongState("CLIENT_GONE", "The client went away before the command began")
-        files = _record_files(session, target) if session.command.record else {}
+        if not session.fds:
+            return await self._unheard(session, target)
         if not session.started.is_set():
-            start_now(session, {name: _create(path) for name, path in files.items()})
-        if self._engine.pid(target.id) != target.pid:
-            # liblxc's socket is anybody's to make again: lxc-attach would enter what a user of the host says.
-            raise WrongState("NOT_RUNNING", "Instance is not running", about=target.name)
-        status = await session.wait()
-        if session.fds:
-            await session.complete.wait()
+            start_now(session, {})
+        status = await self._status(session, target)
+        await session.complete.wait()
         if session.failure:
             raise session.failure
         await _flushed(session)
-        if session.console:
-            return {}
-        if files:
-            return {"return": status, "output": {name: path.name for name, path in files.items()}}
-        return {"return": status}
+        return {} if session.console else {"return": status}
+
+    async def _unheard(self, session: Session, target: Target) -> dict[str, object]:
+        """Run a command without channels. What it says is kept if that was asked for."""
+        if not session.command.record:
+            start_now(session, {})
+            return {"return": await self._status(session, target)}
+        recording = Recording(target.logs, session.id)
+        try:
+            start_now(session, recording.outputs)
+            status = await self._status(session, target)
+            await recording.finish()
+        finally:
+            await recording.close()
+        return {"return": status, "output": recording.names}
+
+    async def _status(self, session: Session, target: Target) -> int:
+        if self._engine.pid(target.id) != target.pid:
+            # liblxc's socket is anybody's to make again: lxc-attach would enter what a user of the host says.
+            raise WrongState("NOT_RUNNING", "Instance is not running", about=target.name)
+        return await session.wait()
 
 
 def _refuse_what_cannot_run(command: Command, target: Target) -> None:
@@ -223,15 +236,3 @@ async def _flushed(session: Session) -> None:
     """Wait until what the command wrote was sent on; a client that is gone is not waited for."""
     waits = [event.wait() for name, event in session.sent.items() if name in session.connected]
     await asyncio.gather(*waits)
-
-
-def _record_files(session: Session, target: Target) -> dict[str, Path]:
-    target.logs.mkdir(parents=True, exist_ok=True)
-    return {
-        "1": target.logs / f"exec_{session.id}.stdout",
-        "2": target.logs / f"exec_{session.id}.stderr",
-    }
-
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -21,8 +23,10 @@ from services.runtime.store import RuntimeStore
 from services.runtime.usecases.host import Host
 
 FILE, FOLDER, LINK = "file", "directory", "symlink"
+_VERBS = {errno.EISDIR: "open", errno.ENOTEMPTY: "remove"}
 _MOST_LISTED = 16 << 20
 _CHUNK = 1 << 20
+_AT_ONCE, _MOMENT_MS = 64, 5
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,18 @@ def _errors(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise NotFound("NO_FILE", "No such file or directory", about=path[:128]) from None
+        raise NotFound("NO_FILE", "Not Found", about=path[:128]) from None
     except OSError as exc:
-        raise Invalid("FILE", f"{exc.strerror}: {path[:128]}", about=path[:128]) from exc
+        raise _said(exc, path) from exc
+
+
+def _said(exc: OSError, path: str) -> Invalid:
+    """LXD moves files by SFTP, and shows what its client says of it."""
+    verb = _VERBS.get(exc.errno or 0)
+    words = (exc.strerror or str(exc)).lower()
+    shown = f"/{path.strip('/')[:128]}"
+    text = f'sftp: "{verb} {shown}: {words}" (SSH_FX_FAILURE)' if verb else f"{exc.strerror}: {path[:128]}"
+    return Invalid("FILE", text, about=path[:128])
 
 
 def stat_path(root: int, target: Target, path: str) -> Info:
@@ -249,6 +262,41 @@ def delete(root: int, path: str) -> None:
 def read(fd: int, path: str) -> bytes:
     with _errors(path):
         return os.read(fd, _CHUNK)
+
+
+def pour(source: int, target: int, path: str) -> bool:
+    """Move bytes between a file and a pipe, and return whether there may be more.
+
+    It returns when the pipe stays full or empty for a moment: other ends may be slow, and this is done in
+    a thread that others need.
+    """
+    pipe = select.poll()
+    for fd, event in ((source, select.POLLIN), (target, select.POLLOUT)):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            pipe.register(fd, event)
+    for _ in range(_AT_ONCE):
+        try:
+            if not _moved(source, target):
+                return False
+        except BlockingIOError:
+            if not pipe.poll(_MOMENT_MS):
+                return True
+        except BrokenPipeError:
+            return False  # nobody reads any more
+        except OSError as exc:
+            raise _said(exc, path) from exc
+    return True
+
+
+def _moved(source: int, target: int) -> int:
+    try:
+        return os.splice(source, target, _CHUNK, flags=os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+    # A file of /proc, /sys or the like, which takes no pages.
+    data = os.read(source, _CHUNK)
+    return os.write(target, data) if data else 0
 
 
 def write_all(fd: int, path: str, data: bytes) -> None:

@@ -20,6 +20,8 @@ from services.runtime.kernel.terminals import resize, until_raw
 
 _END_OF_FILE = b"\x04"  # the line discipline's VEOF; source: termios(3)
 _OUTPUTS = ("1", "2")
+# Of a terminal whose size the client does not know; LXD's.
+_WIDTH, _HEIGHT = 80, 25
 
 
 class Borrower(Protocol):
@@ -139,7 +141,7 @@ class Session:
 
     def _terminal(self) -> tuple[int, int, int]:
         ours, theirs = os.openpty()
-        resize(ours, self.command.width, self.command.height)
+        resize(ours, self.command.width or _WIDTH, self.command.height or _HEIGHT)
         os.set_blocking(ours, False)
         self._owned.append(ours)
         self.input = ours
