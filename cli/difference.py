@@ -9,7 +9,7 @@ from cli.call import Call
 from cli.documents import load_map
 from cli.server import Server, url
 
-_FIELDS = ("architecture", "config", "description", "devices", "ephemeral", "profiles")
+_FIELDS = ("name", "architecture", "config", "description", "devices", "ephemeral", "profiles")
 _OURS = ("volatile.", "image.")
 
 
@@ -29,15 +29,17 @@ def _sides(call: Call, found: dict[str, Any], other: str) -> tuple[dict[str, Any
         keys = {key: found.get(key) for key in ("config", "devices")}
         return {key: layer[key] for key in keys}, keys
     if snapshot := call.text("snapshot"):
-        return _spec(server.get(url("instances", name, "snapshots", snapshot))), _spec(found)
+        return spec(server.get(url("instances", name, "snapshots", snapshot))), spec(found)
+    if call.on("previous"):
+        return spec(server.get(url("instances", name, "previous"))), spec(found)
     if other:
         with open(other, encoding="utf-8") as file:
             wanted = load_map(file.read())
-        return _spec(found, wanted), _spec(wanted)
+        return spec(found, wanted), spec(wanted)
     return inherited(server, found), {key: found[key] for key in ("config", "devices")}
 
 
-def _spec(found: Mapping[str, Any], like: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def spec(found: Mapping[str, Any], like: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return {key: found[key] for key in _FIELDS if key in found and (like is None or key in like)}
 
 

@@ -68,6 +68,16 @@ class InstanceObserved:
 
 
 @dataclass(frozen=True)
+class Previous:
+    """What an instance was before its last change, and who changed it when. Writer: runtime."""
+
+    instance: Instance = Instance()
+    changed_at: float = 0.0
+    changed_by: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """An instance as it was at created_at. Writer: runtime. status: Pending, Created or Deleting.
 

@@ -34,6 +34,7 @@ from protos.podium.runtime.v1 import (
     guest_pb2_grpc,
     instance_pb2_grpc,
     power_pb2_grpc,
+    previous_pb2_grpc,
     recover_pb2_grpc,
     sftp_pb2_grpc,
     snapshot_pb2_grpc,
@@ -74,6 +75,7 @@ class Backend:
         self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
         self.abouts: Any = about_pb2_grpc.InstanceAboutServiceStub(lines["runtime"])
         self.sftp: Any = sftp_pb2_grpc.SftpServiceStub(lines["runtime"])
+        self.previous: Any = previous_pb2_grpc.PreviousServiceStub(lines["runtime"])
         self.guests: Any = guest_pb2_grpc.GuestServiceStub(lines["runtime"])
         self.copies: Any = copy_pb2_grpc.CopyServiceStub(lines["runtime"])
         self.snapshots: Any = snapshot_pb2_grpc.SnapshotServiceStub(lines["runtime"])

@@ -15,6 +15,7 @@
       volume-snapshots/VOLUME_ID/NAME        VolumeSnapshot
       instances/PROJECT/NAME                 Instance
       observed/ID                            InstanceObserved
+      previous/INSTANCE_ID                   Previous
       snapshots/INSTANCE_ID/NAME             Snapshot
       backups/INSTANCE_ID/NAME               Backup
       idmaps/MEMBER/BASE                     IdmapBlock
@@ -49,6 +50,7 @@ VOLUMES = f"{ROOT}volumes/"
 VOLUME_SNAPSHOTS = f"{ROOT}volume-snapshots/"
 INSTANCES = f"{ROOT}instances/"
 OBSERVED = f"{ROOT}observed/"
+PREVIOUS = f"{ROOT}previous/"
 SNAPSHOTS = f"{ROOT}snapshots/"
 BACKUPS = f"{ROOT}backups/"
 IDMAPS = f"{ROOT}idmaps/"
@@ -145,6 +147,10 @@ def instances(project: str = "") -> str:
 
 def observed(id: str) -> str:
     return _join(OBSERVED, id)
+
+
+def previous(instance_id: str) -> str:
+    return _join(PREVIOUS, instance_id)
 
 
 def snapshot(instance_id: str, name: str) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.service import Servicers
-from protos.podium.runtime.v1 import about_pb2_grpc, guest_pb2_grpc, sftp_pb2_grpc
+from protos.podium.runtime.v1 import about_pb2_grpc, guest_pb2_grpc, previous_pb2_grpc, sftp_pb2_grpc
 from services.runtime.domain.target import Target
 from services.runtime.kernel import planting, sftp
 from services.runtime.servicer.about import InstanceAboutServicer
 from services.runtime.servicer.guest import GuestServicer
+from services.runtime.servicer.previous import PreviousServicer
 from services.runtime.servicer.sftp import SftpServicer
 from services.runtime.storage import beside
 from services.runtime.usecases.abouts import AboutInstances
@@ -42,3 +43,5 @@ class Inside:
         servicers.add(guest_pb2_grpc.add_GuestServiceServicer_to_server, guests)
         sessions = SftpServicer(SftpSessions(self.host.store, self.roots, sftp.start), find)
         servicers.add(sftp_pb2_grpc.add_SftpServiceServicer_to_server, sessions)
+        before = PreviousServicer(self.host)
+        servicers.add(previous_pb2_grpc.add_PreviousServiceServicer_to_server, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Forbidden, Invalid, Stale, WrongState
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
-from core.records import Instance, InstanceObserved
+from core.records import Instance, InstanceObserved, Previous
 from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
@@ -144,6 +145,7 @@ class Changes:
         instance, observed = self._claims.of(ctx)
         await self._tell_name(instance, observed)
         volatile = awaiting(observed.volatile, "rename") | {INSTANCE_ID: str(uuid.uuid4())}
+        _remember(ctx, instance)
         renamed = replace(observed, name=instance.name, volatile=volatile)
         self._claims.settle(ctx, ctx.txn, renamed, status=ctx.input["before"])
         ctx.txn.emit(ctx.event("instance-renamed", "instances", instance.name, old_name=ctx.input["name"]))
@@ -155,6 +157,7 @@ class Changes:
     async def _apply(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
         await self._check_size(_old(ctx), instance)
+        _remember(ctx, instance)
         told = await self._tell(instance, observed)
         if cloudinit.is_new(self._host.expanded(_old(ctx)), self._host.expanded(instance)):
             told = replace(told, volatile={**told.volatile, INSTANCE_ID: str(uuid.uuid4())})
@@ -200,6 +203,13 @@ class Changes:
             ctx.undo_txn.delete(keys.instance(new.project, new.name))
         ctx.undo_txn.put(keys.instance(old.project, old.name), old)
         self._claims.settle(ctx, ctx.undo_txn, replace(observed, name=old.name), status=ctx.input["before"])
+
+
+def _remember(ctx: Context, new: Instance) -> None:
+    """Keep what it was, with the outcome: only a change that was one can be taken back."""
+    if (old := _old(ctx)) != new:
+        who = ctx.operation.requestor.get("username", "")
+        ctx.txn.put(keys.previous(new.id), Previous(old, time.time(), who))
 
 
 def _old(ctx: Context) -> Instance:

@@ -328,10 +328,11 @@ def _check(action: str) -> None:
 
 
 def forget(txn: Txn, store: RuntimeStore, instance: Instance, member: str) -> None:
-    """Delete the records of *instance*, of its snapshots and backups in *txn*."""
+    """Delete the records of *instance*, of its past, its snapshots and backups in *txn*."""
     for backup in store.backups_of(instance):
         txn.delete(keys.backup(instance.id, backup.record.name))
     for entry in store.instance_snapshots(instance):
         txn.delete(keys.snapshot(instance.id, entry.record.name))
     txn.delete(keys.instance(instance.project, instance.name)).delete(keys.observed(instance.id))
+    txn.delete(keys.previous(instance.id))
     ids.give_back(txn, member, instance)
