@@ -150,3 +150,20 @@ def test_devices_survive_the_death_of_the_service(guest: Podium) -> None:
     assert "character" in _node(guest, "/dev/g0")
     _remove(guest, "g", "h")
     assert "No such file" in _node(guest, "/dev/g0")
+
+
+def test_root_inside_cannot_make_a_read_only_disk_writable(guest: Podium, tmp_path: Path) -> None:
+    """The kernel locks the flags of what propagates into a namespace of other owners, and only of that."""
+    (tmp_path / "file").write_text("kept")
+    tmp_path.chmod(0o777)
+    options = (f"source={tmp_path}", "path=/mnt/ro", "readonly=true")
+    _add(guest, "ro", "disk", *options)
+    tries = "mount -o remount,bind,rw /mnt/ro; mkdir -p /mnt/b; mount --bind /mnt/ro /mnt/b; "
+    tries += "mount -o remount,bind,rw /mnt/b; echo x > /mnt/b/new; echo x > /mnt/ro/new; umount /mnt/b"
+    said = _sh(guest, tries)
+    assert said.count("permission denied") == 2, said
+    assert said.count("Read-only file system") == 2, said
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert _sh(guest, "ls /dev/.podium") == ""
+    _remove(guest, "ro")
+    assert "No such file" in _sh(guest, "ls /mnt/ro")

@@ -338,6 +338,12 @@ class FakeFacts:
     def devices(self) -> Sequence[HostDevice]:
         return self.found
 
+    def card_nodes(self, card: HostDevice) -> Sequence[str]:
+        return ["/dev/kfd"] if card.vendor == "1002" else []
+
+    def infiniband_nodes(self, interface: str) -> Sequence[str]:
+        return [path for path in self.nodes if path.startswith("/dev/infiniband/")]
+
     def has_program(self, name: str) -> bool:
         return name in self.programs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from services.runtime.domain.devices.plan import HostDevice, HostNode, VolumeFol
 from services.runtime.kernel.blocks import block_of
 
 _MOST_PARENTS = 12
+_NVIDIA, _AMD = "10de", "1002"
 
 
 class HostFacts:
@@ -20,6 +22,7 @@ class HostFacts:
     def __init__(self, sys: Path = Path("/sys"), dev: Path = Path("/dev")) -> None:
         self._sys = sys
         self._dev = dev
+        self._nvidia = Path("/proc/driver/nvidia/gpus")
 
     def node(self, path: str) -> HostNode | None:
         try:
@@ -32,6 +35,23 @@ class HostFacts:
 
     def is_there(self, path: str) -> bool:
         return os.path.exists(path)
+
+    def card_nodes(self, card: HostDevice) -> Sequence[str]:
+        if card.vendor == _AMD:
+            return _there(["/dev/kfd"])
+        if card.vendor != _NVIDIA:
+            return ()
+        about = self._nvidia / card.pci / "information"
+        found = re.search(r"^Device Minor:\s*([0-9]+)", _text(about), re.MULTILINE)
+        own = [f"/dev/nvidia{found[1]}"] if found else []
+        return _there([*own, *(f"/dev/nvidia{name}" for name in ("ctl", "-modeset", "-uvm", "-uvm-tools"))])
+
+    def infiniband_nodes(self, interface: str) -> Sequence[str]:
+        """Names in /dev/infiniband are those that the drivers of its protocols gave the same device."""
+        pci = self._sys / "class" / "net" / interface / "device"
+        kinds = ("infiniband_verbs", "infiniband_mad")
+        names = (path.name for kind in kinds for path in sorted((pci / kind).glob("*")))
+        return _there([f"/dev/infiniband/{name}" for name in names])
 
     def has_program(self, name: str) -> bool:
         return shutil.which(name) is not None
@@ -71,12 +91,19 @@ class HostFacts:
         return HostDevice(subsystem, *ids, path, node, _pci(folder))
 
 
-def _properties(path: Path) -> dict[str, str]:
+def _there(paths: list[str]) -> list[str]:
+    return [path for path in paths if os.path.exists(path)]
+
+
+def _text(path: Path) -> str:
     try:
-        lines = path.read_text().splitlines()
+        return path.read_text()
     except OSError:
-        return {}
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+        return ""
+
+
+def _properties(path: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in _text(path).splitlines() if "=" in line)
 
 
 def _ids(folder: Path) -> tuple[str, str] | None:

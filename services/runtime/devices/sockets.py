@@ -125,10 +125,21 @@ def _listen_failed(shown: str, protocol: str, address: str, exc: OSError) -> OSE
 
 
 def _unix(end: End) -> socket.socket:
+    """Users of the host may own the folder: what they put in its place must not become theirs."""
     sock = _at_path(end.host, end.host)
-    os.chown(end.host, end.uid, end.gid, follow_symlinks=False)
-    os.chmod(end.host, end.mode)
+    place = os.open(end.host, _PATH | os.O_NOFOLLOW)
+    try:
+        if _is_new(place, os.geteuid()):
+            os.chmod(f"/proc/self/fd/{place}", end.mode)
+            os.chown(f"/proc/self/fd/{place}", end.uid, end.gid)
+    finally:
+        os.close(place)
     return sock
+
+
+def _is_new(place: int, maker: int) -> bool:
+    found = os.fstat(place)
+    return stat.S_ISSOCK(found.st_mode) and found.st_uid == maker and found.st_nlink == 1
 
 
 def _at_path(path: str, shown: str, mode: int = 0) -> socket.socket:
@@ -179,9 +190,7 @@ def _give(name: str, maker: int, uid: int, gid: int) -> None:
     """Give what was made a moment ago to its owner."""
     place = os.open(name, _PATH | os.O_NOFOLLOW)
     try:
-        found = os.fstat(place)
-        is_ours = stat.S_ISSOCK(found.st_mode) and found.st_uid == maker and found.st_nlink == 1
-        if is_ours and _libc.fchownat(place, b"", uid, gid, _AT_EMPTY_PATH):
+        if _is_new(place, maker) and _libc.fchownat(place, b"", uid, gid, _AT_EMPTY_PATH):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         os.close(place)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.configkeys.devices.registry import check_instance_devices
 from core.configkeys.instance import check_expanded
+from core.configkeys.nic import PHYSICAL
 from core.errors import Invalid
 from core.policy.expansion import Expanded as Expanded
 from core.policy.expansion import expand as expand
@@ -41,4 +42,15 @@ def root_of(devices: Devices) -> Root:
 
 
 def nics_of(devices: Devices) -> dict[str, dict[str, str]]:
-    return {name: dict(d) for name, d in sorted(devices.items()) if d.get("type") == "nic"}
+    """Return the devices that the network service plugs; an InfiniBand card's interface is one of them."""
+    found = {name: _as_nic(options) for name, options in sorted(devices.items())}
+    return {name: options for name, options in found.items() if options}
+
+
+def _as_nic(options: Mapping[str, str]) -> dict[str, str]:
+    if options.get("type") == "nic":
+        return dict(options)
+    if options.get("type") == "infiniband" and options.get("nictype") == PHYSICAL:
+        kept = {key: options[key] for key in ("nictype", "parent", "name", "mtu") if key in options}
+        return {"type": "nic", **kept}
+    return {}

@@ -60,6 +60,12 @@ class InstanceFacts:
     def devices(self) -> Sequence[HostDevice]:
         return self._facts.devices()
 
+    def card_nodes(self, card: HostDevice) -> Sequence[str]:
+        return self._facts.card_nodes(card)
+
+    def infiniband_nodes(self, interface: str) -> Sequence[str]:
+        return self._facts.infiniband_nodes(interface)
+
     def has_program(self, name: str) -> bool:
         return self._facts.has_program(name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import WrongState
+from services.runtime.domain import expand
 from services.runtime.domain.devices.plan import (
     DevicePlan,
     End,
@@ -180,3 +181,24 @@ def test_translation_to_what_others_may_have_is_refused(nic: str, connect: str, 
     devices = {"p": {**_NAT, "connect": f"tcp:{connect}:1-2"}, "eth0": _nic(nic)}
     with pytest.raises(WrongState, match=words):
         plan_devices(devices, _facts())
+
+
+def test_a_card_brings_the_nodes_of_its_driver_too() -> None:
+    facts = _facts()
+    facts.nodes["/dev/kfd"] = HostNode("c", 235, 0)
+    card = HostDevice("drm", "1002", "73bf", "/dev/dri/card2", HostNode("c", 226, 2), "0000:03:00.0")
+    facts.found = [*facts.found, card]
+    found = _plan({"type": "gpu", "vendorid": "1002", "gid": "44"}, facts).nodes
+    assert [(n.path, n.gid) for n in found] == [("/dev/dri/card2", 44), ("/dev/kfd", 44)]
+
+
+def test_an_infiniband_card_is_an_interface_and_nodes() -> None:
+    """The interface goes the way of a physical NIC, so that it is given back like one."""
+    facts, options = _facts(), {"type": "infiniband", "nictype": "physical", "parent": "ib0", "mtu": "2044"}
+    facts.interfaces.add("ib0")
+    with pytest.raises(WrongState, match='Infiniband device "ib0" not found'):
+        _plan(options, facts)
+    facts.nodes["/dev/infiniband/uverbs0"] = HostNode("c", 231, 192)
+    assert _plan(options, facts).rules == {"c 231:192 rwm"}
+    nic = {"type": "nic", "nictype": "physical", "parent": "ib0", "mtu": "2044"}
+    assert expand.nics_of({"d1": options}) == {"d1": nic}

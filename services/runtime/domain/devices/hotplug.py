@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.configkeys.devices.unix import is_required
-from services.runtime.domain.devices.plan import DevicePlan, Facts, HostDevice, Options, cannot_start
+from services.runtime.domain.devices.plan import DevicePlan, Facts, HostDevice, Node, Options, cannot_start
 from services.runtime.domain.devices.unix import node
 
 
@@ -19,7 +19,7 @@ def _plan(device: str, options: Options, facts: Facts, *, is_usb: bool, missing:
     found = [d for d in facts.devices() if (d.subsystem == "usb") == is_usb and _fits(d, options)]
     if not found and is_required(options, default="false"):
         raise cannot_start(device, missing)
-    return _with_nodes(device, found, options)
+    return DevicePlan(device, _in_order(_nodes(found, options)))
 
 
 def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:
@@ -33,12 +33,17 @@ def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:
     found = [d for d in cards if d in wanted or (d.pci and d.pci in pcis)]
     if not found:
         raise cannot_start(device, "Failed to detect requested GPU device")
-    return _with_nodes(device, found, options)
+    of_drivers = {path for card in found for path in facts.card_nodes(card)}
+    nodes = [node(path, n.kind, n, options) for path in of_drivers if (n := facts.node(path))]
+    return DevicePlan(device, _in_order([*nodes, *_nodes(found, options)]))
 
 
-def _with_nodes(device: str, found: list[HostDevice], options: Options) -> DevicePlan:
-    nodes = (node(d.path, d.node.kind, d.node, options) for d in found)
-    return DevicePlan(device, tuple(sorted(nodes, key=lambda n: n.path)))
+def _nodes(found: list[HostDevice], options: Options) -> list[Node]:
+    return [node(d.path, d.node.kind, d.node, options) for d in found]
+
+
+def _in_order(nodes: list[Node]) -> tuple[Node, ...]:
+    return tuple(sorted(nodes, key=lambda n: n.path))
 
 
 def _fits(found: HostDevice, options: Options) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.runtime.domain.devices.plan import DevicePlan, Facts, Options, cannot_start
+from services.runtime.domain.devices.unix import node
 
 
 def plan_nothing(device: str, options: Options, facts: Facts) -> DevicePlan:
@@ -22,7 +23,14 @@ def plan_tpm(device: str, options: Options, facts: Facts) -> DevicePlan:
 
 
 def plan_infiniband(device: str, options: Options, facts: Facts) -> DevicePlan:
+    """Its interface goes inside as that of a physical NIC does (expand.nics_of); here are its nodes."""
     parent = options["parent"]
     if not facts.has_interface(parent):
         raise cannot_start(device, f"Parent device '{parent}' doesn't exist")
-    raise cannot_start(device, "InfiniBand devices are not available in this version")
+    if options["nictype"] == "sriov":
+        raise cannot_start(device, "Virtual functions are not handed out; use nictype=physical")
+    paths = facts.infiniband_nodes(parent)
+    if not paths:
+        raise cannot_start(device, f'Infiniband device "{parent}" not found')
+    nodes = [node(path, found.kind, found, {"mode": "0660"}) for path in paths if (found := facts.node(path))]
+    return DevicePlan(device, tuple(nodes))
