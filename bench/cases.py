@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import lifecycle, listing, memory, transfer
+from bench import copying, lifecycle, listing, memory, transfer
 from bench.client import Side
 from bench.plan import Plan
 
@@ -72,6 +72,16 @@ CASES: tuple[Case, ...] = (
         lifecycle.launch_together,
         lifecycle.warm_up,
         most_rounds=3,
+    ),
+    Case(
+        "copies",
+        (
+            Row("snapshot", "snapshot", "ms", ratio=0.5),
+            Row("restore", "restore", "ms", ratio=0.5),
+            Row("copy", "copy", "ms", ratio=0.5),
+        ),
+        copying.one_copy,
+        copying.make_source,
     ),
     Case("rps", (Row("rps", "GET /1.0, one connection", "requests/s"),), listing.requests_per_second),
     Case(

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from cli import documents
 from cli.call import Call
+from cli.documents import dump, load_map, ordered
 from cli.kinds import KINDS, Kind, document, edit_document, place, unset_key, update, writable
 from cli.server import url
+
+# In the order of the stock client's struct.
+SNAPSHOT = (
+    *("expires_at", "architecture", "config", "created_at", "devices", "ephemeral", "expanded_config"),
+    *("expanded_devices", "last_used_at", "name", "profiles", "stateful", "size"),
+)
 
 
 def get(call: Call) -> None:
@@ -30,8 +38,9 @@ def show(call: Call) -> None:
     if "/" in name:
         instance, _, snapshot = name.partition("/")
         found = call.server.get(url("instances", instance, "snapshots", snapshot))
-    else:
-        found = call.server.get(place(kind, name))
+        print(dump(ordered(found, SNAPSHOT)), end="")
+        return
+    found = call.server.get(place(kind, name))
     if call.on("expanded"):
         found["config"], found["devices"] = found["expanded_config"], found["expanded_devices"]
     print(document(kind, writable(kind, found)), end="")
@@ -39,7 +48,24 @@ def show(call: Call) -> None:
 
 def edit(call: Call) -> None:
     kind, name, _ = _target(call, 0)
-    edit_document(call.server, kind, name)
+    if "/" in name:
+        _edit_snapshot(call, name)
+    else:
+        edit_document(call.server, kind, name)
+
+
+def _edit_snapshot(call: Call, name: str) -> None:
+    """Of a snapshot only the expiry may be changed."""
+    instance, _, snapshot = name.partition("/")
+    place = url("instances", instance, "snapshots", snapshot)
+    found, etag = call.server.get_tagged(place)
+
+    def save(text: str) -> None:
+        body = {"expires_at": load_map(text).get("expires_at", found["expires_at"])}
+        call.server.send("PUT", place, body, etag=etag, doing=f"Updating {name}")
+
+    shown = ordered(found, SNAPSHOT)
+    documents.edit(f"# Snapshot {name}; may be changed: expires_at\n" + dump(shown), save)
 
 
 def _target(call: Call, keys: int) -> tuple[Kind, str, list[str]]:

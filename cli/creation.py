@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from cli.call import Call
@@ -78,13 +79,18 @@ def request_body(call: Call, base: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _apply_flags(call: Call, body: dict[str, Any]) -> None:
+def add_devices(call: Call, devices: dict[str, Any], inherited: Mapping[str, Any]) -> None:
+    """Add what --device says to *devices*; one that profiles give is taken over with its other keys."""
     for text in call.texts("device"):
         device, _, pair = text.partition(",")
         key, equals, value = pair.partition("=")
         if not equals:
             raise call.misuse(f"--device {text!r} is not understood", "it must read DEVICE,KEY=VALUE")
-        body["devices"].setdefault(device, {})[key] = value
+        devices.setdefault(device, dict(inherited.get(device, {})))[key] = value
+
+
+def _apply_flags(call: Call, body: dict[str, Any]) -> None:
+    add_devices(call, body["devices"], {})
     if call.on("ephemeral"):
         body["ephemeral"] = True
     if call.on("no-profiles"):

@@ -8,6 +8,7 @@ from cli.call import Call
 from cli.documents import dump, ordered
 from cli.failure import Refused
 from cli.server import url
+from cli.tables import render
 from cli.texts import binary_size, short_time, size
 
 _SERVER = ("config", "api_extensions", "api_status", "api_version", "auth", "public", "auth_methods")
@@ -57,11 +58,24 @@ def instance_text(instance: dict[str, Any]) -> str:
     lines += [f"Architecture: {instance['architecture']}"]
     lines += [f"PID: {state['pid']}"] if state.get("pid") else []
     lines += [f"{label}: {at}" for label, at in _times(instance)]
-    if resources := _resources(state):
+    if state.get("pid") and (resources := _resources(state)):
         lines += ["", "Resources:", *resources]
     if snapshots := instance.get("snapshots"):
-        lines += ["", "Snapshots:", *(f"  {s['name']} ({short_time(s['created_at'])})" for s in snapshots)]
+        lines += ["", "Snapshots:", _snapshots(snapshots).rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def _snapshots(snapshots: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            s["name"],
+            short_time(s["created_at"]),
+            short_time(s["expires_at"]),
+            "YES" if s["stateful"] else "NO",
+        ]
+        for s in snapshots
+    ]
+    return render("table", ("NAME", "TAKEN AT", "EXPIRES AT", "STATEFUL"), rows, snapshots)
 
 
 def _times(instance: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Start, stop, restart, pause, delete and rename instances; several at once run side by side."""
+"""Start, stop, restart, pause and delete instances; several at once run side by side."""
 
 from __future__ import annotations
 
@@ -28,12 +28,6 @@ def restart(call: Call) -> int | None:
 
 def pause(call: Call) -> int | None:
     return _change(call, "freeze")
-
-
-def rename(call: Call) -> None:
-    old, new = call.words
-    body = {"name": new, "migration": False}
-    call.server.send("POST", url("instances", old), body, doing=f"Renaming {old}")
 
 
 def delete(call: Call) -> int:

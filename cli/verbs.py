@@ -54,6 +54,25 @@ _CREATE = (
     Flag("vm", "", "", "Ask for a virtual machine (Podium has none)"),
     _TARGET,
 )
+_POOL = Flag("storage", "s", "POOL", "Pool to put it in")
+_PROJECT = Flag("target-project", "", "PROJECT", "Project to put it in")
+_ONLY = Flag("instance-only", "", "", "Without its snapshots")
+_IGNORED = (
+    Flag("mode", "", "MODE", "Accepted; copies are made on this server"),
+    Flag("stateless", "", "", "Accepted; copies have no state"),
+    Flag("allow-inconsistent", "", "", "Accepted; copies are consistent"),
+    _TARGET,
+)
+_MOVE = (_POOL, _PROJECT, _ONLY, *_IGNORED)
+_COPY = (
+    Flag("config", "c", "KEY=VALUE", "Configuration of the copy; may be repeated"),
+    Flag("device", "d", "DEVICE,KEY=VALUE", "Device key of the copy; may be repeated"),
+    Flag("ephemeral", "e", "", "Delete the copy when it stops"),
+    Flag("no-profiles", "", "", "Apply no profile"),
+    Flag("profile", "p", "PROFILE", "Profile to apply; may be repeated"),
+    Flag("refresh", "", "", "Bring a copy that is there up to date"),
+    *_MOVE,
+)
 _EXEC = (
     Flag("cwd", "", "FOLDER", "Folder to run it in (default: the user's home)"),
     Flag("disable-stdin", "n", "", "Give it no input"),
@@ -87,8 +106,12 @@ _INSTANCES = (
     Verb("restart", "states:restart", "[INSTANCE...]", "Restart instances", (_ALL, _FORCE, _TIMEOUT, _CONSOLE)),
     Verb("pause", "states:pause", "[INSTANCE...]", "Pause instances", (_ALL,)),
     Verb("delete", "states:delete", "INSTANCE...", "Delete instances and snapshots", (Flag("force", "f", "", "Stop running ones first"), Flag("interactive", "i", "", "Ask before each")), ("rm",)),
-    Verb("rename", "states:rename", "INSTANCE NAME", "Rename an instance"),
-    Verb("move", "states:rename", "INSTANCE NAME", "Rename an instance on this server", (), ("mv",)),
+    Verb("snapshot", "copying:snapshot", "INSTANCE [SNAPSHOT]", "Take a snapshot of an instance", (Flag("no-expiry", "", "", "Keep it whatever snapshots.expiry says"), Flag("reuse", "", "", "Replace a snapshot of that name"), Flag("stateful", "", "", "With the state of its processes"))),
+    Verb("restore", "copying:restore", "INSTANCE SNAPSHOT", "Make an instance what it was at a snapshot", (Flag("stateful", "", "", "With the state of its processes"),)),
+    Verb("copy", "copying:copy", "INSTANCE [NAME]", "Copy an instance, or INSTANCE/SNAPSHOT", _COPY, ("cp",)),
+    Verb("rename", "copying:rename", "INSTANCE NAME", "Rename an instance, or INSTANCE/SNAPSHOT"),
+    Verb("move", "copying:move", "INSTANCE [NAME]", "Rename an instance, or move it to another pool or project", _MOVE, ("mv",)),
+    Verb("rebuild", "copying:rebuild", "[IMAGE] INSTANCE", "Give an instance an empty root over an image", (Flag("empty", "", "", "Over no image"), Flag("force", "f", "", "Stop it first, and start it after"))),
     Verb("list", "listing:instances", "[FILTER...]", "List instances", (_COLUMNS, _FORMAT, Flag("fast", "", "", "Show only what needs no look inside (-c nsacPt)"), Flag("all-projects", "", "", "Of all projects"), Flag("watch", "w", "", "Go on showing them as they change")), ("ls",), _LIST_HELP),
     Verb("explain", "explain:explain", "INSTANCE", "Say what an instance does, and where each of its values comes from", (Flag("all", "a", "", "Also keys that Podium sets"),)),
     Verb("undo", "undo:undo", "INSTANCE", "Take back the last change of an instance's configuration or name", (Flag("dry-run", "", "", "Only show what would change"),)),
