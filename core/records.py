@@ -266,7 +266,10 @@ class AddressClaim:
 
 @dataclass(frozen=True)
 class Image:
-    """Writer: image. metadata is metadata.yaml as parsed."""
+    """Writer: image. metadata is metadata.yaml as parsed.
+
+    origin: server, protocol, alias and certificate of the server it came from; empty for an upload.
+    """
 
     project: str = ""
     fingerprint: str = ""
@@ -284,6 +287,7 @@ class Image:
     last_used_at: float = 0.0
     uploaded_at: float = 0.0
     metadata: dict[str, object] = field(default_factory=dict)
+    origin: Config = field(default_factory=dict)
     schema: int = 1
 
 

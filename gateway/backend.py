@@ -23,7 +23,7 @@ from gateway.lent import Lender
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
-from protos.podium.image.v1 import base_pb2_grpc, publish_pb2_grpc
+from protos.podium.image.v1 import base_pb2_grpc, download_pb2_grpc, publish_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as image
 from protos.podium.network.v1 import network_pb2_grpc as network
 from protos.podium.runtime.v1 import (
@@ -36,6 +36,7 @@ from protos.podium.runtime.v1 import (
     power_pb2_grpc,
     previous_pb2_grpc,
     recover_pb2_grpc,
+    remote_pb2_grpc,
     sftp_pb2_grpc,
     snapshot_pb2_grpc,
     storage_pb2_grpc,
@@ -68,9 +69,11 @@ class Backend:
         self.images: Any = image.ImageServiceStub(lines["image"])
         self.transfers: Any = transfer_pb2_grpc.TransferServiceStub(lines["runtime"])
         self.bases: Any = base_pb2_grpc.BaseServiceStub(lines["image"])
+        self.downloads: Any = download_pb2_grpc.DownloadServiceStub(lines["image"])
         self.publish: Any = publish_pb2_grpc.PublishServiceStub(lines["image"])
         self.networks: Any = network.NetworkServiceStub(lines["network"])
         self.instances: Any = instance_pb2_grpc.InstanceServiceStub(lines["runtime"])
+        self.remote_create: Any = remote_pb2_grpc.RemoteCreateServiceStub(lines["runtime"])
         self.exec: Any = exec_pb2_grpc.ExecServiceStub(lines["runtime"])
         self.files: Any = files_pb2_grpc.FileServiceStub(lines["runtime"])
         self.abouts: Any = about_pb2_grpc.InstanceAboutServiceStub(lines["runtime"])

@@ -17,7 +17,7 @@ def source_of(source: dict[str, Any]) -> pb.InstanceSource:
     if kind != "image":
         raise Invalid("BAD_SOURCE", f"Unknown source type {kind[:40]}", about="source.type")
     if req.text(source, "server"):
-        raise Unsupported("NO_REMOTE_IMAGES", "Images of other servers must be imported first")
+        raise Unsupported("NO_REMOTE_IMAGES", "The image must be brought here first; launch from its remote")
     if value := req.text(source, "fingerprint"):
         return pb.InstanceSource(image_fingerprint=value)
     if value := req.text(source, "alias"):

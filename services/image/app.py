@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 
 from core.service import Servicers, member_service
-from protos.podium.image.v1 import about_pb2_grpc, base_pb2_grpc, publish_pb2_grpc
+from protos.podium.image.v1 import about_pb2_grpc, base_pb2_grpc, download_pb2_grpc, publish_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.blobs.files import FileBlobs
 from services.image.clients.runtime import RuntimeClient
 from services.image.formats.squashfs import SquashfsConverter
 from services.image.servicer.about import AboutServicer
 from services.image.servicer.bases import BaseServicer
+from services.image.servicer.downloads import DownloadServicer
 from services.image.servicer.publish import PublishServicer
 from services.image.servicer.services import ImageServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
+from services.image.sources.remote import Fetchers
 from services.image.store import ImageStore
 from services.image.templates.runner import TemplateRunner
 from services.image.usecases.about import Abouts
 from services.image.usecases.bases import Bases
 from services.image.usecases.builds import Builds
+from services.image.usecases.downloads import Downloads
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
 from services.image.usecases.publish import Publish
@@ -36,6 +40,7 @@ async def main() -> None:
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
         abouts = Abouts(blobs, converter)
+        downloads = Downloads(store, Fetchers(platform.machine()), imports, images, runner)
         publish = Publish(store, roots, imports, images, runner)
         service.at_end(imports.stop)
         await service.start(store)
@@ -46,6 +51,8 @@ async def main() -> None:
         servicers.add(
             rpc.add_ImageServiceServicer_to_server, ImageServicer(store, images, imports, builds, runner)
         )
+        downloading = DownloadServicer(downloads, runner)
+        servicers.add(download_pb2_grpc.add_DownloadServiceServicer_to_server, downloading)
         publishing = PublishServicer(publish, runner)
         servicers.add(publish_pb2_grpc.add_PublishServiceServicer_to_server, publishing)
         telling = AboutServicer(abouts, TemplateRunner())

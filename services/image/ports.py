@@ -105,6 +105,55 @@ class About:
     templates: dict[str, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RemoteSource:
+    """An image on another server. protocol: simplestreams, lxd or url; wanted: an alias or fingerprint.
+
+    certificate: PEM of the server, when it is no public one. may_reach_inside: addresses of this host
+    and its networks may be asked.
+    """
+
+    protocol: str
+    server: str
+    wanted: str = ""
+    by_alias: bool = False
+    certificate: str = ""
+    secret: str = ""
+    project: str = ""
+    may_reach_inside: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a server says of an image before its bytes; size in bytes, 0 for unknown."""
+
+    fingerprint: str
+    architecture: str = ""
+    properties: dict[str, str] = field(default_factory=dict)
+    aliases: list[str] = field(default_factory=list)
+    size: int = 0
+    filename: str = ""
+    public: bool = False
+
+
+Told = Callable[[Known], None]
+
+
+class Remotes(Protocol):
+    """Servers of images."""
+
+    async def look(self, source: RemoteSource) -> Known:
+        """Raises: NotFound, Invalid, Forbidden, Unavailable, TooLate."""
+        ...
+
+    def parts(self, source: RemoteSource, told: Told) -> AsyncGenerator[tuple[str, bytes], None]:
+        """Yield an image as it comes, after *told* heard what it is. Closing it early ends the download.
+
+        Raises: as look().
+        """
+        ...
+
+
 class Roots(Protocol):
     """Root file systems of instances."""
 

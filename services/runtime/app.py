@@ -11,6 +11,7 @@ from protos.podium.runtime.v1 import (
     files_pb2_grpc,
     instance_pb2_grpc,
     power_pb2_grpc,
+    remote_pb2_grpc,
 )
 from services.runtime.clients.peers import ImageClient, NetworkClient
 from services.runtime.copying import Copying
@@ -35,6 +36,7 @@ from services.runtime.servicer.files import FileServicer
 from services.runtime.servicer.instances import InstanceServicer
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.power import HostPowerServicer
+from services.runtime.servicer.remote import RemoteCreateServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
 from services.runtime.transfers import Transfers
@@ -52,6 +54,7 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
+from services.runtime.usecases.remote import RemoteCreate
 from services.runtime.usecases.revive import Revive
 from services.runtime.usecases.shutdown import HostShutdown
 from services.runtime.usecases.watch import Watch
@@ -101,6 +104,10 @@ async def main() -> None:
         servicers.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
         files = FileServicer(inside.roots, locate, lending.lines)
         servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
+        remote = RemoteCreate(host.store, images, create, power, changes, runner)
+        servicers.add(
+            remote_pb2_grpc.add_RemoteCreateServiceServicer_to_server, RemoteCreateServicer(remote, runner)
+        )
         copying.serve(servicers)
         inside.serve(servicers, locate)
         transfers.serve(servicers)

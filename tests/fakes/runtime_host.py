@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.configkeys.devices.disk import DiskLimits
-from core.errors import NotFound, Unsupported, WrongState
+from core.errors import NotFound, Unavailable, Unsupported, WrongState
 from services.runtime.domain.arrivals import Arrived
 from services.runtime.domain.devices.plan import (
     DevicePlan,
@@ -23,7 +23,7 @@ from services.runtime.domain.devices.plan import (
 )
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
-from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
+from services.runtime.usecases.peers import About, FoundImage, PreparedImage, RemoteImage, Rendering, Tell
 
 
 class FakeEngine:
@@ -410,6 +410,12 @@ class FakeImages:
         if ticket not in self.arrived:
             raise NotFound("NO_BACKUP", "What was uploaded is no longer kept; send it again")
         return self.arrived[ticket]
+
+    async def bring(self, project: str, image: RemoteImage, tell: Tell) -> str:
+        if image.server == "https://nowhere":
+            raise Unavailable("UNREACHABLE", "https://nowhere cannot be read")
+        await tell("rootfs: 50% (1.00MB/s)")
+        return "ab" * 32
 
 
 class FakeNetworks:

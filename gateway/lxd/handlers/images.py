@@ -15,14 +15,13 @@ from core.errors import Invalid, NotFound, Unsupported
 from gateway.backend import Backend
 from gateway.lxd import envelope, etag, filters, streams
 from gateway.lxd import request as req
-from gateway.lxd.handlers import publish
+from gateway.lxd.handlers import downloads, publish
 from gateway.lxd.views.others import alias_json, image_json
 from protos.podium.image.v1 import image_pb2 as pb
 
 _CHUNK = 1 << 20
 _JSON_LIMIT = 1 << 20
 _STALL_S = 60.0
-_SOURCES = ("image", "url")
 _PARTS = {"metadata": pb.IMAGE_PART_METADATA, "rootfs": pb.IMAGE_PART_ROOTFS}
 
 
@@ -126,9 +125,9 @@ async def _from_source(request: web.Request, body: bytes) -> web.Response:
     kind = req.text(req.object_of(data, "source"), "type")
     if kind in publish.SOURCES:
         return await publish.publish(request, data)
-    if kind not in _SOURCES:
+    if kind not in downloads.SOURCES:
         raise Invalid("BAD_SOURCE", f"Unknown source type {kind[:40]!r}", about="source.type")
-    raise Unsupported("NO_SOURCES", "Images of other servers must be downloaded and imported first")
+    return await downloads.download(request, data, _project(request))
 
 
 def _header(request: web.Request) -> pb.UploadHeader:

@@ -11,12 +11,13 @@ from aiohttp import web
 from core.errors import Invalid, Stale, Unsupported
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
-from gateway.lxd.handlers import backups, copies, migration, snapshots
+from gateway.lxd.handlers import backups, copies, downloads, migration, snapshots
 from gateway.lxd.instancetypes import limits_of
 from gateway.lxd.pages import Fields, Page
 from gateway.lxd.sources import source_of
 from gateway.lxd.views.instances import full_json, instance_json, state_json
 from protos.podium.runtime.v1 import instance_pb2 as pb
+from protos.podium.runtime.v1 import remote_pb2
 
 _ACTIONS = {
     "start": pb.STATE_ACTION_START,
@@ -134,6 +135,8 @@ async def create_instance(request: web.Request) -> web.Response:
         return await copies.copy_instance(request, data)
     if source.get("type") == "migration":
         return await migration.receive_instance(request, data)
+        raise Unsupported("NO_MIGRATION", "Creating an instance by migration is not supported yet")
+    is_remote = req.text(source, "type") == "image" and bool(req.text(source, "server"))
     message = pb.CreateInstanceRequest(
         project=req.project(request),
         name=req.text(data, "name"),
@@ -141,7 +144,7 @@ async def create_instance(request: web.Request) -> web.Response:
         architecture=req.text(data, "architecture"),
         ephemeral=req.flag(data, "ephemeral"),
         config=limits_of(req.text(data, "instance_type")) | req.text_map(data, "config"),
-        source=source_of(source),
+        source=None if is_remote else source_of(source),
         start=req.flag(data, "start"),
     )
     if data.get("profiles") is not None:
@@ -149,7 +152,11 @@ async def create_instance(request: web.Request) -> web.Response:
         message.profiles.SetInParent()
     req.put_devices(message.devices, req.device_map(data))
     backend = req.backend(request)
-    reply = await backend.instances.CreateInstance(message)
+    if is_remote:
+        elsewhere = remote_pb2.CreateFromRemoteRequest(instance=message, image=downloads.source_of(source))
+        reply = await backend.remote_create.CreateFromRemote(elsewhere)
+    else:
+        reply = await backend.instances.CreateInstance(message)
     return envelope.accepted(backend.accepted(reply.operation))
 
 

@@ -22,7 +22,7 @@ async def publish(request: web.Request, data: dict[str, Any]) -> web.Response:
         project=home,
         instance=transfer_pb2.InstanceRef(project=project, name=name, snapshot=snapshot),
         public=req.flag(data, "public"),
-        aliases=[image_pb2.Alias(project=home, name=alias) for alias in _aliases(data)],
+        aliases=[image_pb2.Alias(project=home, name=alias) for alias in alias_names(data)],
         compression=req.text(data, "compression_algorithm"),
     )
     if data.get("properties") is not None:
@@ -33,6 +33,6 @@ async def publish(request: web.Request, data: dict[str, Any]) -> web.Response:
     return envelope.accepted(backend.accepted(reply.operation))
 
 
-def _aliases(data: dict[str, Any]) -> list[str]:
+def alias_names(data: dict[str, Any]) -> list[str]:
     found = data.get("aliases") or []
     return [req.text(alias if isinstance(alias, dict) else {}, "name") for alias in found]

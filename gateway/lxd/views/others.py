@@ -28,7 +28,7 @@ def leases_json(leases: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def image_json(i: Any) -> dict[str, Any]:
-    return {
+    shown = {
         "auto_update": i.auto_update,
         "properties": dict(i.properties),
         "public": i.public,
@@ -45,6 +45,9 @@ def image_json(i: Any) -> dict[str, Any]:
         "last_used_at": stamp_text(i, "last_used_at", NEVER),
         "uploaded_at": stamp_text(i, "uploaded_at", EPOCH),
     }
+    if i.origin:
+        shown["update_source"] = {**i.origin, "image_type": ""}
+    return shown
 
 
 def alias_json(a: Any) -> dict[str, Any]:

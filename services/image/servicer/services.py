@@ -164,6 +164,7 @@ class ImageServicer(rpc.ImageServiceServicer):
             profiles=r.profiles,
             aliases=[_alias(a) for a in self._store.aliases_of(r.project, r.fingerprint)],
             revision=entry.revision,
+            origin=r.origin,
         )
         times = {"created_at": r.created_at, "expires_at": r.expires_at, "uploaded_at": r.uploaded_at}
         times["last_used_at"] = self._store.last_used_at(r)

@@ -10,7 +10,7 @@ from pathlib import Path
 from core.errors import AlreadyExists, Internal, Invalid, NotFound, Stale, Unavailable
 from core.events import Event
 from core.names import alias_name
-from core.operations.operation import Context, Operation, Step, Story
+from core.operations.operation import SUCCEEDED, Context, Operation, Step, Story
 from core.operations.runner import Runner
 from core.records import Alias, Image
 from core.rpc.identity import current_identity
@@ -95,6 +95,16 @@ class Images:
         for alias in aliases:
             self._store.aliases.apply(alias, None, revision)
         return operation
+
+    async def take_back(self, id: str) -> None:
+        """Remove the image that operation *id* made, if it did. Repeatable."""
+        done = self._runner.find(id)
+        if done and not done.is_final:
+            done = await self._runner.wait(done.id)
+        if done and done.state == SUCCEEDED:
+            with contextlib.suppress(NotFound):
+                deletion = await self.delete(done.project, str(done.metadata["fingerprint"]))
+                await self._runner.wait(deletion.id)
 
     async def _remove_blobs(self, ctx: Context) -> None:
         await self._remove_unused(ctx.input["fingerprint"])

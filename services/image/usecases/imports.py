@@ -38,6 +38,10 @@ class Header:
     aliases: tuple[str, ...] = ()
     is_ours: bool = False
     """Its rootfs is a squashfs that Podium made this moment: the kernel may mount it as it is."""
+    auto_update: bool = False
+    cached: bool = False
+    profiles: tuple[str, ...] = ("default",)
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 class Imports:
@@ -75,6 +79,10 @@ class Imports:
                     "expected": header.expected,
                     "aliases": list(header.aliases),
                     "is_ours": header.is_ours,
+                    "auto_update": header.auto_update,
+                    "cached": header.cached,
+                    "profiles": list(header.profiles),
+                    "origin": header.origin,
                     "fingerprint": received.fingerprint,
                     "size": received.size,
                     "split": received.split,
@@ -189,6 +197,10 @@ class Imports:
             filename=given["filename"],
             size_bytes=given["size"],
             split=given["split"],
+            auto_update=given.get("auto_update", False),
+            cached=given.get("cached", False),
+            profiles=tuple(given.get("profiles", ("default",))),
+            origin=given.get("origin", {}),
             created_at=float(metadata["creation_date"]),
             expires_at=float(metadata["expiry_date"]),
             uploaded_at=time.time(),

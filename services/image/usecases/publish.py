@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import tarfile
 import time
@@ -15,9 +14,9 @@ from typing import Any
 import yaml
 
 from core.compression import parse_compression
-from core.errors import AlreadyExists, NotFound
+from core.errors import AlreadyExists
 from core.names import alias_name
-from core.operations.operation import SUCCEEDED, Context, Operation, Step, Story
+from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
 from core.records import Instance
 from services.image.ports import About, Roots
@@ -88,13 +87,7 @@ class Publish:
             raise _published_before(done, error)
 
     async def _take_back(self, ctx: Context) -> None:
-        done = self._runner.find(_import_of(ctx.operation))
-        if done and not done.is_final:
-            done = await self._runner.wait(done.id)
-        if done and done.state == SUCCEEDED:
-            with contextlib.suppress(NotFound):
-                deletion = await self._images.delete(done.project, str(done.metadata["fingerprint"]))
-                await self._runner.wait(deletion.id)
+        await self._images.take_back(_import_of(ctx.operation))
 
     async def _parts(self, ctx: Context, wanted: Wanted) -> AsyncGenerator[tuple[str, bytes], None]:
         async def tell(how_far: str) -> None:

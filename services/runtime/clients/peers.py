@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from core.operations.convert import from_proto
 from core.rpc.client import channel
 from core.rpc.identity import as_ourselves
 from core.settings import Settings
+from protos.podium.common.v1 import common_pb2 as common
+from protos.podium.common.v1 import common_pb2_grpc as common_rpc
+from protos.podium.common.v1 import source_pb2
 from protos.podium.image.v1 import about_pb2 as pb
 from protos.podium.image.v1 import about_pb2_grpc as about_rpc
 from protos.podium.image.v1 import base_pb2 as base
 from protos.podium.image.v1 import base_pb2_grpc as base_rpc
+from protos.podium.image.v1 import download_pb2 as download
+from protos.podium.image.v1 import download_pb2_grpc as download_rpc
 from protos.podium.image.v1 import image_pb2 as image
 from protos.podium.image.v1 import image_pb2_grpc as image_rpc
 from protos.podium.network.v1 import forward_pb2 as forward
@@ -24,10 +32,19 @@ from protos.podium.network.v1 import network_pb2_grpc as network_rpc
 from services.runtime.domain.arrivals import Arrived, ArrivedEntry
 from services.runtime.domain.devices.plan import Translation
 from services.runtime.ports import NicPlan
-from services.runtime.usecases.peers import About, FoundImage, PreparedImage, Rendering
+from services.runtime.usecases.peers import (
+    About,
+    FoundImage,
+    PreparedImage,
+    RemoteImage,
+    Rendering,
+    Tell,
+)
 
 _PREPARE_S = 600.0
 _RENDER_S = 60.0
+_LOOK_EVERY_S = 0.2
+_AUTO_UPDATE = True  # the default of images.auto_update_cached
 
 
 class ImageClient:
@@ -38,6 +55,8 @@ class ImageClient:
         self._stub: Any = image_rpc.ImageServiceStub(self._channel)
         self._abouts: Any = about_rpc.AboutServiceStub(self._channel)
         self._bases: Any = base_rpc.BaseServiceStub(self._channel)
+        self._downloads: Any = download_rpc.DownloadServiceStub(self._channel)
+        self._operations: Any = common_rpc.OperationServiceStub(self._channel)
 
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
         ref = image.ImageRef(alias=alias) if alias else image.ImageRef(fingerprint=fingerprint)
@@ -77,6 +96,22 @@ class ImageClient:
         answer = await self._bases.TakeBackup(base.TakeBackupRequest(project=project, ticket=ticket))
         snapshots = tuple(_entry(snapshot) for snapshot in answer.snapshots)
         return Arrived(answer.fingerprint, answer.pool, _entry(answer.instance), snapshots)
+
+    async def bring(self, project: str, image: RemoteImage, tell: Tell) -> str:
+        source = source_pb2.RemoteSource(**asdict(image))
+        request = download.DownloadImageRequest(
+            project=project, source=source, cached=True, auto_update=_AUTO_UPDATE
+        )
+        operation = from_proto((await self._downloads.DownloadImage(request)).operation)
+        while not operation.is_final:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            asked = common.GetOperationRequest(id=operation.id)
+            operation = from_proto((await self._operations.GetOperation(asked)).operation)
+            if how_far := operation.metadata.get("download_progress"):
+                await tell(str(how_far))
+        if error := operation.error():
+            raise error
+        return str(operation.metadata["fingerprint"])
 
     async def close(self) -> None:
         await self._channel.close()

@@ -58,18 +58,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
     async def CreateInstance(
         self, request: pb.CreateInstanceRequest, context: Any
     ) -> pb.CreateInstanceResponse:
-        wanted = Wanted(
-            project=request.project,
-            name=request.name,
-            source=source_of(request.source),
-            description=request.description,
-            architecture=request.architecture,
-            ephemeral=request.ephemeral,
-            profiles=tuple(request.profiles.names) if request.HasField("profiles") else None,
-            config=dict(request.config),
-            devices=_devices(request.devices),
-            start=request.start,
-        )
+        wanted = wanted_of(request)
         return pb.CreateInstanceResponse(operation=self._answer(await self._create.accept(wanted)))
 
     async def GetInstance(self, request: pb.GetInstanceRequest, context: Any) -> pb.GetInstanceResponse:
@@ -217,6 +206,21 @@ def _place(instance: Instance) -> str:
 
 def _devices(messages: Any) -> dict[str, dict[str, str]]:
     return without_empty({name: device.options for name, device in messages.items()})
+
+
+def wanted_of(request: pb.CreateInstanceRequest) -> Wanted:
+    return Wanted(
+        project=request.project,
+        name=request.name,
+        source=source_of(request.source),
+        description=request.description,
+        architecture=request.architecture,
+        ephemeral=request.ephemeral,
+        profiles=tuple(request.profiles.names) if request.HasField("profiles") else None,
+        config=dict(request.config),
+        devices=_devices(request.devices),
+        start=request.start,
+    )
 
 
 def source_of(message: pb.InstanceSource) -> Source:

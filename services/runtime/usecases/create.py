@@ -77,6 +77,7 @@ class Birth:
     """How a new instance is recorded: the story that makes it, its input, and what is written besides.
 
     Of the input, "start" says whether it runs in the end. volatile: keys that are not decided here.
+    id and requestor: of the operation, where they are not the caller's.
     """
 
     kind: str
@@ -85,6 +86,8 @@ class Birth:
     volatile: Mapping[str, str]
     input: Mapping[str, Any]
     also: Callable[[Txn, Instance], None] = _nothing
+    id: str = ""
+    requestor: dict[str, str] | None = None
 
     @contextlib.contextmanager
     def words(self) -> Iterator[None]:
@@ -123,11 +126,18 @@ class Create:
             )
         )
 
-    async def accept(self, wanted: Wanted) -> Operation:
-        """Raises: Invalid, NotFound, AlreadyExists."""
+    async def accept(
+        self, wanted: Wanted, *, id: str = "", requestor: dict[str, str] | None = None
+    ) -> Operation:
+        """Accept it as operation *id*, and on behalf of *requestor*, where they are given.
+
+        Raises: Invalid, NotFound, AlreadyExists.
+        """
         image = await self.image_of(wanted.project, wanted.source)
         asked = {k: v for k, v in wanted.config.items() if _OWN_HWADDR.fullmatch(k)}
-        birth = Birth(KIND, wanted.project, wanted.name, asked, {"start": wanted.start})
+        birth = Birth(
+            *(KIND, wanted.project, wanted.name, asked, {"start": wanted.start}), id=id, requestor=requestor
+        )
         return await self.born(birth, lambda: self._decide(wanted, image))
 
     async def born(self, birth: Birth, decide: Callable[[], Instance]) -> Operation:
@@ -225,7 +235,7 @@ class Create:
 
     async def _commit(self, txn: Txn, instance: Instance, birth: Birth) -> Operation:
         key = keys.instance(instance.project, instance.name)
-        id = new_operation_id()
+        id = birth.id or new_operation_id()
         volatile = {
             APPLY_TEMPLATE: "create",
             "volatile.base_image": instance.image,
@@ -245,7 +255,7 @@ class Create:
         txn.unchanged(keys.pool(instance.pool), self.ready_pool(instance.pool).revision)
         txn.put(key, instance)
         txn.put(keys.observed(instance.id), observed)
-        who = current_identity().as_dict()
+        who = birth.requestor or current_identity().as_dict()
         txn.emit(Event("instance-created", "instances", instance.project, instance.name, who))
         birth.also(txn, instance)
         return await self._claims.runner.accept(
@@ -260,6 +270,7 @@ class Create:
                 "name": instance.name,
             },
             txn=txn,
+            requestor=birth.requestor,
         )
 
     # --- steps -----------------------------------------------------------------------------------

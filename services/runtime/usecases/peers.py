@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +45,24 @@ class Rendering:
     properties: dict[str, str]
 
 
+@dataclass(frozen=True)
+class RemoteImage:
+    """Where an image is, as download.proto's RemoteSource has it. outside_only: for confined callers."""
+
+    protocol: str
+    server: str
+    alias: str = ""
+    fingerprint: str = ""
+    certificate: str = ""
+    secret: str = ""
+    remote_project: str = ""
+    outside_only: bool = False
+
+
+# Told how far something is, in words for people.
+Tell = Callable[[str], Awaitable[None]]
+
+
 class Images(Protocol):
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage: ...
 
@@ -58,6 +76,12 @@ class Images(Protocol):
 
     async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
         """Return the texts, in order. Raises: Invalid, naming the template that is wrong."""
+
+    async def bring(self, project: str, image: RemoteImage, tell: Tell) -> str:
+        """Have an image of another server here, and return its fingerprint.
+
+        Raises: Invalid, NotFound, Forbidden, Unavailable, TooLate.
+        """
         ...
 
     async def take(self, project: str, ticket: str) -> Arrived:

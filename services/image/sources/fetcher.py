@@ -1,0 +1,233 @@
+"""`python -m services.image.sources.fetcher`: download one image, in a process of its own.
+
+What servers say is untrusted, so it is parsed here, within bounds of memory and time, and what loading
+it takes is given back when the process ends. A JSON request comes on standard input; frames go to
+standard output: one byte of kind, four of length (network order), then that many.
+
+    j  what is known: fingerprint, files, properties, aliases …     m u r  bytes of metadata, unified, rootfs
+    e  why it failed: kind, reason, message
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.message
+import email.parser
+import email.policy
+import hashlib
+import json
+import re
+import resource
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl, quote
+
+from core.errors import Invalid, NotFound, PodiumError, from_exception
+from services.image.domain import simplestreams
+from services.image.sources.web import Web
+
+_MEMORY = 1 << 30
+_INDEX_MOST = 64 << 20
+_JSON_MOST = 1 << 20
+_KINDS = {"metadata": b"m", "unified": b"u", "rootfs": b"r"}
+_CHUNK = 1 << 20
+
+
+def main() -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    asked = json.load(sys.stdin)
+    out = sys.stdout.buffer
+    try:
+        _SOURCES[asked["protocol"]](asked, out)
+    except Exception as exc:
+        error = from_exception(exc) if not isinstance(exc, PodiumError) else exc
+        words = {"kind": error.kind.wire, "reason": error.reason, "message": error.message}
+        _frame(out, b"e", json.dumps(words).encode())
+        return 1
+    return 0
+
+
+def _frame(out: BinaryIO, kind: bytes, data: bytes) -> None:
+    out.write(kind + struct.pack("!I", len(data)) + data)
+    out.flush()
+
+
+def _tell(out: BinaryIO, **known: Any) -> None:
+    _frame(out, b"j", json.dumps(known).encode())
+
+
+def _web(asked: Mapping[str, Any], **headers: str) -> Web:
+    return Web(asked["certificate"], asked["may_reach_inside"], {"User-Agent": "Podium", **headers})
+
+
+# --- simplestreams -----------------------------------------------------------------------------------
+
+
+def _simplestreams(asked: Mapping[str, Any], out: BinaryIO) -> None:
+    web, base = _web(asked), asked["server"].rstrip("/")
+    found: list[simplestreams.Offer] = []
+    for path in simplestreams.product_paths(_json(web, f"{base}/streams/v1/index.json", _INDEX_MOST)):
+        found.extend(simplestreams.offers(_json(web, f"{base}/{path}", _INDEX_MOST)))
+    offer = simplestreams.pick(found, asked["wanted"], asked["architecture"])
+    _tell(
+        out,
+        fingerprint=offer.fingerprint,
+        architecture=offer.architecture,
+        properties=offer.properties,
+        aliases=list(offer.aliases),
+        size=sum(file.size for file in offer.files),
+        filename=offer.files[-1].path.rsplit("/", 1)[-1],
+    )
+    if asked["only_look"]:
+        return
+    for file in offer.files:
+        _copy(out, file.part, web.stream(f"{base}/{file.path}"), file)
+
+
+def _copy(out: BinaryIO, part: str, chunks: Iterator[bytes], file: simplestreams.File) -> None:
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > file.size:
+            raise Invalid("TOO_LONG", f"{file.path} is longer than the {file.size} bytes it should have")
+        digest.update(chunk)
+        _frame(out, _KINDS[part], chunk)
+    if digest.hexdigest() != file.sha256:
+        raise Invalid("BAD_HASH", f"{file.path} has another hash than its server says; nothing was kept")
+
+
+def _json(web: Web, url: str, most: int) -> Any:
+    try:
+        return json.loads(web.get(url, most))
+    except (ValueError, RecursionError):
+        raise Invalid("BAD_SERVER", f"{url[:200]} is no JSON") from None
+
+
+# --- another server of the same API ------------------------------------------------------------------
+
+
+def _lxd(asked: Mapping[str, Any], out: BinaryIO) -> None:
+    web, base = _web(asked), asked["server"].rstrip("/")
+    query = f"project={quote(asked['project'])}" if asked["project"] not in ("", "default") else ""
+    wanted = asked["wanted"]
+    if not re.fullmatch(r"[0-9a-f]{64}", wanted):
+        # A beginning of a fingerprint may be an alias too; clients that know no better send both as either.
+        with contextlib.suppress(NotFound):
+            wanted = _alias_target(web, base, wanted, query) or wanted
+    secret = f"secret={quote(asked['secret'])}" if asked["secret"] else ""
+    asking = "&".join(filter(None, (secret, query)))
+    image = _metadata_of(web, f"{base}/1.0/images/{quote(wanted, safe='')}?{asking}")
+    fingerprint = str(image.get("fingerprint", ""))
+    _tell(
+        out,
+        fingerprint=fingerprint,
+        architecture=str(image.get("architecture", "")),
+        properties=_words(image.get("properties")),
+        aliases=[],
+        size=image["size"] if isinstance(image.get("size"), int) else 0,
+        filename=str(image.get("filename", "")),
+        public=bool(image.get("public")),
+    )
+    if asked["only_look"]:
+        return
+    headers, chunks = web.open(f"{base}/1.0/images/{fingerprint}/export?{asking}")
+    if headers.get("content-type", "").startswith("multipart/"):
+        for part, data in multipart(headers["content-type"], chunks):
+            _frame(out, _KINDS[part], data)
+        return
+    for chunk in chunks:
+        _frame(out, b"u", chunk)
+
+
+def _alias_target(web: Web, base: str, alias: str, query: str) -> str:
+    found = _metadata_of(web, f"{base}/1.0/images/aliases/{quote(alias, safe='')}?{query}")
+    return str(found.get("target", ""))
+
+
+def _metadata_of(web: Web, url: str) -> dict[str, Any]:
+    answer = _json(web, url, _JSON_MOST)
+    found = answer.get("metadata") if isinstance(answer, dict) else None
+    if not isinstance(found, dict):
+        raise Invalid("BAD_SERVER", f"{url.split('?')[0][:200]} does not answer as a server of images does")
+    return found
+
+
+def _words(value: Any) -> dict[str, str]:
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def multipart(content_type: str, chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yield (part, bytes) of a form with the parts metadata and rootfs. Raises: Invalid."""
+    message = email.parser.HeaderParser(policy=email.policy.HTTP).parsestr(
+        f"Content-Type: {content_type}\n\n"
+    )
+    boundary = message.get_boundary() or ""
+    if not boundary:
+        raise Invalid("BAD_SERVER", "The server sent a form without a boundary")
+    mark, buffer, part = b"\r\n--" + boundary.encode(), b"\r\n", ""
+    for chunk in chunks:
+        buffer += chunk
+        while (at := buffer.find(mark)) >= 0:
+            head_end = buffer.find(b"\r\n\r\n", at)
+            is_last = buffer[at + len(mark) : at + len(mark) + 2] == b"--"
+            if head_end < 0 and not is_last:
+                break
+            if part and at:
+                yield part, buffer[:at]
+            if is_last:
+                return
+            part = _part_name(buffer[at + len(mark) : head_end])
+            buffer = buffer[head_end + 4 :]
+        else:
+            keep = len(mark) + 2
+            if part and len(buffer) > keep:
+                yield part, buffer[:-keep]
+                buffer = buffer[-keep:]
+        if len(buffer) > 8 * _CHUNK:
+            raise Invalid("BAD_SERVER", "The server sent a form whose parts have no end")
+    raise Invalid("BAD_SERVER", "The server's form ended too early")
+
+
+def _part_name(head: bytes) -> str:
+    parsed = email.parser.BytesHeaderParser(policy=email.policy.HTTP).parsebytes(
+        head.lstrip(b"\r\n") + b"\r\n\r\n"
+    )
+    name = str(parsed.get_param("name", "", "content-disposition"))
+    if name not in ("metadata", "rootfs"):
+        raise Invalid("BAD_PART", "An image of a container has the parts metadata and rootfs")
+    return name
+
+
+# --- a file somewhere --------------------------------------------------------------------------------
+
+
+def _url(asked: Mapping[str, Any], out: BinaryIO) -> None:
+    """The header protocol: a HEAD names URL and hash of the file, and may name properties."""
+    about = {"LXD-Server-Architectures": asked["architecture"], "LXD-Server-Version": "5.0.2"}
+    web = _web(asked, **about)
+    headers = web.head(asked["server"])
+    url, fingerprint = headers.get("lxd-image-url", ""), headers.get("lxd-image-hash", "")
+    if not url or not fingerprint:
+        words = "Missing LXD-Image-URL or LXD-Image-Hash header: the address must answer HEAD with both"
+        raise Invalid("NO_HEADERS", words)
+    properties = dict(parse_qsl(headers.get("lxd-image-properties", "")))
+    _tell(
+        out,
+        fingerprint=fingerprint,
+        properties=properties,
+        aliases=[],
+        size=0,
+        filename=url.rsplit("/", 1)[-1],
+    )
+    if asked["only_look"]:
+        return
+    for chunk in web.stream(url):
+        _frame(out, b"u", chunk)
+
+
+_SOURCES = {"simplestreams": _simplestreams, "lxd": _lxd, "url": _url}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""HTTP as the downloads of images need it: checked addresses, pinned certificates, bounds, resumption.
+
+The address that was checked is the one that is connected to, so a name that changes its mind between
+the two (DNS rebinding) gains nothing; each redirect is checked again. Blocking; it runs in a child.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from core.errors import Forbidden, Invalid, NotFound, PodiumError, Unavailable
+
+_REDIRECTS = 5
+_RETRIES = 4
+_TIMEOUT_S = 60.0
+_CHUNK = 1 << 20
+_SCHEMES = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Web:
+    """How to ask. certificate: PEM of the only one that is believed; empty for any that a known CA signed."""
+
+    certificate: str = ""
+    may_reach_inside: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def get(self, url: str, most: int) -> bytes:
+        """Return a whole body of at most *most* bytes. Raises: Invalid, NotFound, Forbidden, Unavailable."""
+        body = b""
+        for chunk in self.stream(url):
+            body += chunk
+            if len(body) > most:
+                raise Invalid("TOO_LARGE", f"{url[:200]} is larger than {most} bytes")
+        return body
+
+    def head(self, url: str) -> Mapping[str, str]:
+        """Return the headers, with names in lower case, that a HEAD of *url* is answered with."""
+        _, response = self._open("HEAD", url, {})
+        response.close()
+        return {name.lower(): value for name, value in response.getheaders()}
+
+    def open(self, url: str) -> tuple[Mapping[str, str], Iterator[bytes]]:
+        """Return headers and body of one answer, without resumption."""
+        _, response = self._open("GET", url, {})
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return headers, _pieces(response)
+
+    def stream(self, url: str) -> Iterator[bytes]:
+        """Yield a body; where the connection ends too early, go on from there if the server can."""
+        got, retries = 0, _RETRIES
+        while True:
+            headers = {"Range": f"bytes={got}-"} if got else {}
+            try:
+                _, response = self._open("GET", url, headers)
+                if got and response.status != 206:
+                    raise Unavailable("NO_RESUME", f"{url[:200]} broke off and cannot be resumed")
+                for chunk in _pieces(response):
+                    got += len(chunk)
+                    yield chunk
+                return
+            except (OSError, http.client.HTTPException) as exc:
+                retries -= 1
+                if not got or retries < 0:
+                    raise _unreachable(url, exc) from exc
+
+    def _open(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> tuple[str, http.client.HTTPResponse]:
+        for _ in range(_REDIRECTS + 1):
+            parts = _checked(url)
+            connection = self._connect(parts)
+            path = parts.path + (f"?{parts.query}" if parts.query else "")
+            try:
+                connection.request(method, path or "/", headers={**self.headers, **headers})
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as exc:
+                raise _unreachable(url, exc) from exc
+            if response.status not in (301, 302, 303, 307, 308):
+                _refuse(url, response)
+                return url, response
+            target = urljoin(url, response.getheader("Location") or "")
+            response.close()
+            if parts.scheme == "https" and urlsplit(target).scheme != "https":
+                raise Forbidden("DOWNGRADED", f"{url[:200]} leads from https to something else")
+            url = target
+        raise Invalid("REDIRECTS", f"{url[:200]} leads in circles")
+
+    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
+        host, port = parts.hostname or "", parts.port or _SCHEMES[parts.scheme]
+        address = self._address(host, port)
+        if parts.scheme == "http":
+            connection: Any = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=self._context())
+        try:
+            raw = socket.create_connection(address, timeout=_TIMEOUT_S)
+            if parts.scheme == "https":
+                raw = connection._context.wrap_socket(raw, server_hostname=host)
+                self._check_pin(raw, host)
+        except OSError as exc:
+            raise _unreachable(parts.geturl(), exc) from exc
+        connection.sock = raw
+        return connection  # type: ignore[no-any-return]
+
+    def _address(self, host: str, port: int) -> tuple[str, int]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            raise _unreachable(host, exc) from exc
+        for *_, address in found:
+            if not self.may_reach_inside and not is_outside(str(address[0])):
+                raise Forbidden(
+                    "INSIDE", f"{host[:200]} is an address inside; an administrator may allow it", about=host
+                )
+        return str(found[0][4][0]), port
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self.certificate:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE  # the pin is checked instead, before a byte is said
+        return context
+
+    def _check_pin(self, connection: Any, host: str) -> None:
+        if not self.certificate:
+            return
+        try:
+            wanted = ssl.PEM_cert_to_DER_cert(self.certificate.strip())
+        except ValueError:
+            raise Invalid("BAD_CERTIFICATE", "The certificate given for the server is not PEM") from None
+        if connection.getpeercert(binary_form=True) != wanted:
+            raise Forbidden("OTHER_SERVER", f"{host[:200]} shows another certificate than the one given")
+
+
+def is_outside(address: str) -> bool:
+    """Whether an address is one of the internet: not this host, its network, or a cloud's metadata."""
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in ipaddress.ip_network("64:ff9b::/96"):
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_outside(str(inner))
+    return ip.is_global and not ip.is_multicast
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid or any(ord(c) < 33 or ord(c) == 127 for c in url):
+        raise Invalid("BAD_URL", f"{url[:200]!r} is no http or https address", about=url[:200])
+    return parts
+
+
+def _refuse(url: str, response: http.client.HTTPResponse) -> None:
+    if response.status in (200, 206):
+        return
+    response.close()
+    if response.status in (401, 403, 404, 410):
+        raise NotFound("NOT_THERE", f"{url[:200]} is not there (the server said {response.status})")
+    raise Unavailable("SERVER_SAID", f"{url[:200]}: the server said {response.status}")
+
+
+def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Yield the body; a connection that ends before Content-Length is an error, not an end."""
+    left = response.length
+    while chunk := response.read(_CHUNK):
+        if left is not None:
+            left -= len(chunk)
+        yield chunk
+    if left:
+        raise http.client.IncompleteRead(b"", left)
+
+
+def _unreachable(url: str, exc: Exception) -> PodiumError:
+    return Unavailable("UNREACHABLE", f"{url[:200]} cannot be read: {exc or type(exc).__name__}")

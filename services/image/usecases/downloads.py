@@ -1,0 +1,173 @@
+"""Images of other servers: found there, received like any upload, never brought twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field
+
+from core.errors import Invalid
+from core.names import alias_name
+from core.operations.operation import Context, Operation, Step, Story
+from core.operations.runner import Runner
+from core.records import Image
+from core.state import keys
+from services.image.ports import Known, Remotes, RemoteSource
+from services.image.store import ImageStore
+from services.image.usecases.images import Images
+from services.image.usecases.imports import Header, Imports
+
+KIND = "image.download"
+_TELL_EVERY_S = 0.5
+_PROTOCOLS = ("simplestreams", "lxd", "url")
+_MIB = 1 << 20
+Part = tuple[str, bytes]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for. cached: it comes as a side effect of a launch."""
+
+    project: str
+    source: RemoteSource
+    public: bool = False
+    auto_update: bool = False
+    cached: bool = False
+    profiles: tuple[str, ...] = ("default",)
+    properties: dict[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+
+class Downloads:
+    def __init__(
+        self, store: ImageStore, remotes: Remotes, imports: Imports, images: Images, runner: Runner
+    ) -> None:
+        self._store = store
+        self._remotes = remotes
+        self._imports = imports
+        self._images = images
+        self._runner = runner
+        self._locks: dict[str, asyncio.Lock] = {}
+        steps = (Step("fetch", self._fetch, self._take_back),)
+        runner.register(Story(KIND, "Downloading image", steps, may_cancel=True))
+
+    async def accept(self, wanted: Wanted) -> Operation:
+        """Raises: Invalid."""
+        source = wanted.source
+        if source.protocol not in _PROTOCOLS:
+            raise Invalid("BAD_PROTOCOL", f"Unsupported protocol: {source.protocol[:40]}", about="protocol")
+        if source.protocol != "url" and not source.wanted:
+            raise Invalid("NO_IMAGE", "An alias or a fingerprint of the image on the server is needed")
+        for name in wanted.aliases:
+            alias_name(name)
+        return await self._runner.accept(KIND, project=wanted.project, input=asdict(wanted))
+
+    async def _fetch(self, ctx: Context) -> None:
+        given = ctx.input
+        wanted = Wanted(
+            **{**given, "source": RemoteSource(**given["source"]), "profiles": tuple(given["profiles"])}
+        )
+        id = _import_of(ctx.operation)
+        if self._runner.find(id) is None:
+            # Whoever wants the same waits here, and finds it there afterwards.
+            async with self._locks.setdefault(_place(wanted), asyncio.Lock()):
+                known = self._cached(wanted) or await self._bring(ctx, wanted, id)
+            if known:
+                ctx.result(fingerprint=known.fingerprint, size=str(known.size_bytes))
+                return
+        done = await self._runner.wait(id)
+        ctx.result(**{k: v for k, v in done.metadata.items() if not k.endswith("_progress")})
+        if error := done.error():
+            raise error
+
+    async def _take_back(self, ctx: Context) -> None:
+        """Remove what came, unless it was here before."""
+        await self._images.take_back(_import_of(ctx.operation))
+
+    def _cached(self, wanted: Wanted) -> Image | None:
+        """Return the image that a launch from the same place brought before, while it is kept up to date."""
+        if not wanted.cached or not wanted.source.by_alias:
+            return None
+        origin = origin_of(wanted.source)
+        images = [entry.record for entry in self._store.images.entries(keys.images(wanted.project))]
+        return next((i for i in images if i.origin == origin and (i.auto_update or not i.cached)), None)
+
+    async def _bring(self, ctx: Context, wanted: Wanted, id: str) -> Image | None:
+        """Have it received by operation *id*; return the image instead when the project has it already."""
+        said: list[Known] = []
+        async with aclosing(self._remotes.parts(wanted.source, said.append)) as parts:
+            first = await anext(parts, None)
+            if first is None:
+                raise Invalid("NO_BYTES", "The server sent no image")
+            entry = self._store.images.get(keys.image(wanted.project, said[0].fingerprint))
+            if entry:
+                return entry.record
+            header = _header(wanted, said[0])
+            async with aclosing(_telling(ctx, first, parts, said[0].size)) as all_parts:
+                await self._imports.receive(id, header, all_parts)
+        await self._runner.wait(id)
+        return None
+
+
+def _header(wanted: Wanted, known: Known) -> Header:
+    return Header(
+        wanted.project,
+        known.filename,
+        wanted.public,
+        wanted.properties or known.properties,
+        known.fingerprint,
+        wanted.aliases,
+        auto_update=wanted.auto_update,
+        cached=wanted.cached,
+        profiles=wanted.profiles,
+        origin=origin_of(wanted.source),
+    )
+
+
+async def _telling(
+    ctx: Context, first: Part, rest: AsyncGenerator[Part, None], size: int
+) -> AsyncGenerator[Part, None]:
+    """Yield all parts, and tell how far they are, about twice a second."""
+    yield first
+    got, begun = len(first[1]), time.monotonic()
+    told = begun
+    async for part, chunk in rest:
+        yield part, chunk
+        got += len(chunk)
+        now = time.monotonic()
+        if now - told >= _TELL_EVERY_S:
+            told = now
+            await ctx.progress(download_progress=_progress(part, got, size, now - begun))
+
+
+def origin_of(source: RemoteSource) -> dict[str, str]:
+    """Return where an image came from, as its record keeps it; a secret is used up and left out."""
+    if source.protocol == "url":
+        return {}
+    return {
+        "server": source.server,
+        "protocol": source.protocol,
+        "alias": source.wanted,
+        "certificate": source.certificate,
+    }
+
+
+def _place(wanted: Wanted) -> str:
+    source = wanted.source
+    return "\0".join((wanted.project, source.protocol, source.server, source.project, source.wanted))
+
+
+def _import_of(operation: Operation) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, operation.id))
+
+
+def _progress(part: str, got: int, size: int, seconds: float) -> str:
+    """Return how far in the words that LXD's clients show as they are."""
+    speed = f"({got / _MIB / max(seconds, 0.001):.2f}MB/s)"
+    name = "rootfs" if part == "unified" else part
+    return (
+        f"{name}: {min(100, got * 100 // size)}% {speed}" if size else f"{name}: {got / _MIB:.0f}MB {speed}"
+    )
