@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from core.operations.runner import Runner
 from core.service import Part, Servicers, member_service
 from core.settings import Settings
 from protos.podium.runtime.v1 import (
@@ -62,62 +63,83 @@ from services.runtime.usecases.watch import Watch
 
 async def main() -> None:
     async with member_service("runtime") as service:
-        settings = service.settings
-        images, networks = ImageClient(settings), NetworkClient(settings)
+        images, networks = ImageClient(service.settings), NetworkClient(service.settings)
         service.at_end(images.close)
         service.at_end(networks.close)
         events = HostEvents()
-        host = _host(settings, RuntimeStore(service.etcd), images, networks, events)
+        host = _host(service.settings, RuntimeStore(service.etcd), images, networks, events)
         runner = service.runner(host.store)
-        watch = Watch(host.store, host.engine)
-        locate = partial(find, host)
-        execs = Execs(locate, host.engine, runner)
-        pools = Pools(host, settings.member)
-        claims, boots = Claims(host.store, runner), BootMarker(settings.state_dir)
-        inside = Inside.wired(host)
-        power = Power(host, claims, watch, inside.templates, settings.member)
-        policy = Policy(host, settings.member)
-        changes = Changes(host, policy, claims, settings.member)
-        follow = Follow(host, changes, settings.member)
-        custom = Custom(host, policy, pools, runner, settings.state_dir, settings.member)
-        lending = Lending(settings.lending_socket, execs)
-        create = Create(host, policy, claims, power, settings.member)
-        ticks = TickMarker(settings.state_dir)
-        copying = Copying(host, policy, claims, power, create, ticks, settings.member)
-        custom.keep_with(copying.schedules)
-        transfers = Transfers.wired(host, policy, claims, create, inside.abouts, settings)
-        reconcile = Reconcile(host, runner, watch, boots, settings.member)
+        rooms = _Rooms(service.settings, host, runner)
         await service.start(host.store)
-        await pools.open_all()
+        await rooms.pools.open_all()
         await service.start(runner)
-        service.at_end(execs.stop)
-        service.at_end(watch.stop)
-        await reconcile.adopt()
-        boot, hotplug = Boot(host, power, boots, settings.member), Hotplug(host, events, settings.member)
-        parts: list[Part] = [boot, follow, hotplug, lending, transfers.backups, copying.schedules]
-        for part in [*parts, custom.notes, *_keepers(host, power, settings.member)]:
+        service.at_end(rooms.execs.stop)
+        service.at_end(rooms.watch.stop)
+        await rooms.reconcile.adopt()
+        for part in rooms.parts(events):
             await service.start(part)
-        servicers = Servicers("podium.runtime.v1")
-        instances = InstanceServicer(host, create, power, changes, follow, claims)
-        servicers.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
-        commands = ExecServicer(execs, locate, runner, lending.lines)
-        servicers.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
-        files = FileServicer(inside.roots, locate, lending.lines)
-        servicers.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
-        remote = RemoteCreate(host.store, images, create, power, changes, runner)
-        servicers.add(
-            remote_pb2_grpc.add_RemoteCreateServiceServicer_to_server, RemoteCreateServicer(remote, runner)
-        )
-        copying.serve(servicers)
-        inside.serve(servicers, locate)
-        transfers.serve(servicers)
-        custom.serve(servicers)
-        servicers.add(
-            power_pb2_grpc.add_HostPowerServiceServicer_to_server,
-            HostPowerServicer(HostShutdown(host, power, boots, settings.member)),
-        )
-        await service.serve(servicers, runner)
+        await service.serve(rooms.servicers(), runner)
         await service.until_stopped()
+
+
+class _Rooms:
+    """The use cases, each made once; what of them runs for as long as the service; and their servicers."""
+
+    def __init__(self, settings: Settings, host: Host, runner: Runner) -> None:
+        member = settings.member
+        self.member, self.host, self.runner = member, host, runner
+        self.locate = partial(find, host)
+        self.watch = Watch(host.store, host.engine)
+        self.execs = Execs(self.locate, host.engine, runner)
+        self.lending = Lending(settings.lending_socket, self.execs)
+        self.pools = Pools(host, member)
+        self.claims, self.boots = Claims(host.store, runner), BootMarker(settings.state_dir)
+        self.inside = Inside.wired(host)
+        self.power = Power(host, self.claims, self.watch, self.inside.templates, member)
+        policy = Policy(host, member)
+        self.changes = Changes(host, policy, self.claims, member)
+        self.follow = Follow(host, self.changes, member)
+        self.custom = Custom(host, policy, self.pools, runner, settings.state_dir, member)
+        self.create = Create(host, policy, self.claims, self.power, member)
+        self.remote = RemoteCreate(host.store, host.images, self.create, self.power, self.changes, runner)
+        ticks = TickMarker(settings.state_dir)
+        self.copying = Copying(host, policy, self.claims, self.power, self.create, ticks, member)
+        self.custom.keep_with(self.copying.schedules)
+        self.transfers = Transfers.wired(host, policy, self.claims, self.create, self.inside.abouts, settings)
+        self.reconcile = Reconcile(host, runner, self.watch, self.boots, member)
+
+    def parts(self, events: HostEvents) -> list[Part]:
+        """Return what runs, in the order in which it starts."""
+        return [
+            Boot(self.host, self.power, self.boots, self.member),
+            self.follow,
+            Hotplug(self.host, events, self.member),
+            self.lending,
+            self.transfers.backups,
+            self.copying.schedules,
+            self.custom.notes,
+            *_keepers(self.host, self.power, self.member),
+        ]
+
+    def servicers(self) -> Servicers:
+        found = Servicers("podium.runtime.v1")
+        instances = InstanceServicer(
+            self.host, self.create, self.power, self.changes, self.follow, self.claims
+        )
+        found.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
+        remote = RemoteCreateServicer(self.remote, self.runner)
+        found.add(remote_pb2_grpc.add_RemoteCreateServiceServicer_to_server, remote)
+        commands = ExecServicer(self.execs, self.locate, self.runner, self.lending.lines)
+        found.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
+        files = FileServicer(self.inside.roots, self.locate, self.lending.lines)
+        found.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
+        self.copying.serve(found)
+        self.inside.serve(found, self.locate)
+        self.transfers.serve(found)
+        self.custom.serve(found)
+        shutdown = HostShutdown(self.host, self.power, self.boots, self.member)
+        found.add(power_pb2_grpc.add_HostPowerServiceServicer_to_server, HostPowerServicer(shutdown))
+        return found
 
 
 def _keepers(host: Host, power: Power, member: str) -> list[Part]:

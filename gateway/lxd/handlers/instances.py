@@ -135,7 +135,6 @@ async def create_instance(request: web.Request) -> web.Response:
         return await copies.copy_instance(request, data)
     if source.get("type") == "migration":
         return await migration.receive_instance(request, data)
-        raise Unsupported("NO_MIGRATION", "Creating an instance by migration is not supported yet")
     is_remote = req.text(source, "type") == "image" and bool(req.text(source, "server"))
     message = pb.CreateInstanceRequest(
         project=req.project(request),
