@@ -56,6 +56,25 @@ def test_a_move_leaves_nothing_behind(podium: Podium, other: Podium, traveller: 
     other.lxc("delete", "moved", "of-snapshot")
 
 
+def test_a_refresh_brings_what_is_new(podium: Podium, other: Podium, traveller: str) -> None:
+    """Root and snapshots become those of the source; what only the copy had is gone, its name stays."""
+    podium.lxc("copy", traveller, "other:kept")
+    other.lxc("snapshot", "kept", "own")
+    other.lxc("file", "push", "-", "kept/root/own", input=b"x")
+    podium.lxc("file", "push", "-", "goer/root/newer", input=b"3")
+    podium.lxc("snapshot", "goer", "s2")
+
+    podium.lxc("copy", traveller, "other:kept", "--refresh")
+
+    assert other.lxc("file", "pull", "kept/root/newer", "-") == "3"
+    assert other.run("file", "pull", "kept/root/own", "-").returncode == 1
+    taken = json.loads(other.lxc("query", "/1.0/instances/kept/snapshots?recursion=1"))
+    assert [snapshot["name"] for snapshot in taken] == ["s1", "s2"]
+    assert other.lxc("file", "pull", "kept/etc/hostname", "-") == "kept\n"
+    other.lxc("restore", "kept", "s1")
+    other.lxc("delete", "kept")
+
+
 def test_what_cannot_go_is_told_and_leaves_nothing(podium: Podium, other: Podium, traveller: str) -> None:
     """Each in one sentence, from whichever side refuses."""
     other.lxc("init", "debian/12", "taken")

@@ -48,9 +48,25 @@ def bring(victim: Victim) -> dict[str, Any]:
     return answer
 
 
+def renew(victim: Victim) -> dict[str, Any]:
+    """Refresh an instance from a server that is this one, and from an instance that is itself."""
+    body = {"migration": True, "live": False}
+    going = victim.side.request("POST", f"/1.0/instances/{NAME}", body)["metadata"]
+    source = {
+        "type": "migration",
+        "mode": "pull",
+        "refresh": True,
+        "operation": f"https://{victim.settings().https_address}/1.0/operations/{going['id']}",
+        "secrets": going["metadata"],
+        "certificate": victim.side.request("GET", "/1.0")["metadata"]["environment"]["certificate"],
+    }
+    return call(victim, "POST", "/1.0/instances", {"name": NAME, "source": source})
+
+
 KEPT = Kept()
 SCENARIOS = (
     Scenario("backup.create", KEPT, ABSENT, (ABSENT, CREATED), ask("POST", _FOLDER, _NEW)),
     Scenario("instance.import", INSTANCE, ABSENT, (ABSENT, STOPPED), bring),
+    Scenario("instance.renew", INSTANCE, STOPPED, (STOPPED,), renew),
     Scenario("backup.delete", KEPT, CREATED, (ABSENT, CREATED), ask("DELETE", f"{_FOLDER}/b")),
 )

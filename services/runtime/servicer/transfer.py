@@ -100,7 +100,12 @@ class TransferServicer(rpc.TransferServiceServicer):
                     devices={name: dict(device.options) for name, device in i.devices.items()},
                 )
                 arrival = WantedArrival(
-                    i.project, request.ticket, i.name, spec=spec, instance_only=wanted.instance_only
+                    i.project,
+                    request.ticket,
+                    i.name,
+                    spec=spec,
+                    instance_only=wanted.instance_only,
+                    refresh=wanted.refresh,
                 )
                 await self._voyages.land(voyage, arrival)
             else:

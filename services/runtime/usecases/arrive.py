@@ -23,6 +23,7 @@ from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Birth, Create
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.renew import Renewals
 from services.runtime.usecases.volatile import APPLY_TEMPLATE
 
 IMPORT = "instance.import"
@@ -50,10 +51,12 @@ class WantedArrival:
     pool: str = ""
     spec: Spec | None = None
     instance_only: bool = False
+    refresh: bool = False
 
 
 class Arrivals:
     def __init__(self, host: Host, policy: Policy, claims: Claims, create: Create, member: str) -> None:
+        self._renewals = Renewals(host, policy, claims)
         self._host = host
         self._store = host.store
         self._policy = policy
@@ -77,6 +80,9 @@ class Arrivals:
         """Raises: Invalid, NotFound, AlreadyExists, Forbidden."""
         arrived = await self._host.images.take(wanted.project, wanted.ticket)
         name = instance_name(wanted.name or arrived.instance.name)
+        if wanted.refresh and self._renewals.is_possible(wanted.project, name):
+            only = wanted.instance_only
+            return await self._renewals.accept(wanted.project, name, arrived, instance_only=only)
         if wanted.spec:
             told = {**vars(wanted.spec), "created_at": 0.0}
             arrived = replace(arrived, instance=replace(arrived.instance, **told))

@@ -295,20 +295,20 @@ class Host:
             await self.remove_volume(snapshot.instance.pool, snapshot.id)
         await self.engine.remove(instance.id)
         gone = {instance.id, *(snapshot.id for snapshot in snapshots)}
-        await self._drop_images({instance.image, *(s.instance.image for s in snapshots)}, gone)
+        await self.drop_images({instance.image, *(s.instance.image for s in snapshots)}, gone)
         # Last, since only this needs another service: what lies here is gone even if that is away.
         await self.networks.release(instance.id)
 
     async def remove_snapshot(self, snapshot: Snapshot) -> None:
         await self.remove_volume(snapshot.instance.pool, snapshot.id)
-        await self._drop_images({snapshot.instance.image}, {snapshot.id})
+        await self.drop_images({snapshot.instance.image}, {snapshot.id})
 
     async def remove_volume(self, pool: str, id: str) -> None:
         """Remove a volume; nothing happens where there is none, or no such pool (any more)."""
         with contextlib.suppress(NotFound, Unsupported):
             await self.driver_of(pool).delete_volume(pool, id)
 
-    async def _drop_images(self, images: set[str], gone: set[str]) -> None:
+    async def drop_images(self, images: set[str], gone: set[str]) -> None:
         """Unmount those of *images* that nothing uses any more, besides what has an id in *gone*."""
         for image in sorted(images - self.images_in_use(besides=gone) - {""}):
             try:
