@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid, Stale, Unsupported
+from core.errors import Invalid, Stale, Unsupported, WrongState
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.handlers import backups, copies, downloads, migration, snapshots
@@ -237,12 +237,17 @@ async def delete_instance(request: web.Request) -> web.Response:
     return envelope.accepted(backend.accepted(reply.operation))
 
 
+# CRIU cannot save what systemd runs (measured), so none is used.
+_NO_CRIU = "Unable to perform container live migration. CRIU isn't installed"
+
+
 def _action(data: dict[str, Any]) -> Any:
     action = req.text(data, "action")
     if action not in _ACTIONS:
         raise Invalid("BAD_ACTION", f"Unknown action: '{action[:40]}'", about="action")
     if req.flag(data, "stateful"):
-        raise Unsupported("NO_STATEFUL", "Saving running state is not supported; leave stateful out")
+        why = "Container has no existing state to restore" if action == "start" else _NO_CRIU
+        raise WrongState("NO_STATEFUL", why, about="stateful")
     return _ACTIONS[action]
 
 

@@ -58,7 +58,7 @@ class Claims:
             observed = self.store.observed_of(entry.record)
             if await self._ends_just_now(observed.record) or await self._ends_soon(observed.record):
                 continue
-            self._refuse_owned(entry, observed.record)
+            self._refuse_owned(entry, observed.record, event)
             state = lifecycle.after(observed.record.status, event, name)
             id = new_operation_id()
             key = keys.observed(entry.record.id)
@@ -106,12 +106,14 @@ class Claims:
             return False
         return await self._ended(observed.operation, _QUICK_S)
 
-    def _refuse_owned(self, entry: Entry[Instance], observed: InstanceObserved) -> None:
-        name = entry.record.name
-        if observed.operation and self.runner.find_live(observed.operation):
-            operation = self.runner.find_live(observed.operation)
-            words = operation.description.lower() if operation else "another operation"
-            raise Busy("BUSY", f"Instance is busy running a {words!r} operation; try again", about=name)
+    def _refuse_owned(self, entry: Entry[Instance], observed: InstanceObserved, event: str) -> None:
+        """Raises: Busy in LXD's words."""
+        if operation := self.runner.find_live(observed.operation) if observed.operation else None:
+            other = operation.kind.rpartition(".")[2]
+            why = (
+                f'Failed to create instance {event} operation: Instance is busy running a "{other}" operation'
+            )
+            raise Busy("BUSY", why, about=entry.record.name)
 
     def of(self, ctx: Context) -> tuple[Instance, InstanceObserved]:
         """Return the records of the instance an operation owns, wherever it was renamed to."""
