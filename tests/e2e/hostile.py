@@ -22,6 +22,10 @@ EXEC = {
     "command": ["true"], "environment": {"A": "b"}, "interactive": False, "width": 80, "height": 25,
     "user": 0, "group": 0, "cwd": "/", "record-output": False, "wait-for-websocket": False,
 }  # fmt: skip
+METADATA = {
+    "architecture": "x86_64", "creation_date": 1, "expiry_date": 0, "properties": {"a": "b"},
+    "templates": {"/a": {"when": ["start"], "create_only": False, "template": "a", "properties": {"a": "b"}}},
+}  # fmt: skip
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/instances"): {
         "name": "hostile",
@@ -34,6 +38,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/1.0/instances/{name}"): INSTANCE,
     ("POST", "/1.0/instances/{name}"): {"name": "hostile", "migration": False},
     ("PUT", "/1.0/instances/{name}/state"): STATE,
+    ("PUT", "/1.0/instances/{name}/metadata"): METADATA,
+    ("PATCH", "/1.0/instances/{name}/metadata"): METADATA,
     ("POST", "/1.0/instances/{name}/exec"): EXEC,
     ("POST", "/1.0/instances/{name}/console"): {"width": 80, "height": 25, "type": "console"},
     ("PUT", "/1.0"): {"config": {"user.a": "1"}},
@@ -69,6 +75,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
 WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/images"): {},
     ("POST", "/1.0/instances/{name}/files"): {},
+    ("POST", "/1.0/instances/{name}/metadata/templates"): {},
+    ("PUT", "/1.0/instances/{name}/metadata/templates"): {},
     ("POST", "/1.0/instances/{name}/snapshots"): {},
     ("POST", "/1.0/instances/{name}/backups"): {},
     ("POST", "/1.0/images/{name}/refresh"): {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -47,7 +48,7 @@ async def patch_metadata(request: web.Request) -> web.Response:
 
 
 async def _set(request: web.Request, *, merge: bool) -> web.Response:
-    data = await req.body(request)
+    data = _checked(await req.body(request))
     etag.check(request, etag.of(await _metadata(request)))
     message = pb.SetInstanceMetadataRequest(
         project=req.project(request),
@@ -58,6 +59,45 @@ async def _set(request: web.Request, *, merge: bool) -> web.Response:
     await req.backend(request).abouts.SetInstanceMetadata(message)
     feed.announce(request, "instance-metadata-updated")
     return envelope.empty()
+
+
+def _checked(data: dict[str, Any]) -> dict[str, Any]:
+    """Return what is given of the fields of metadata, each of its type. Raises: Invalid."""
+    found: dict[str, Any] = {}
+    for field, read in _FIELDS.items():
+        if data.get(field) is not None:
+            found[field] = read(data, field)
+    return found
+
+
+def _time(data: dict[str, Any], field: str) -> int:
+    value = data[field]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Invalid("BAD_TYPE", f"{field} must be a time in seconds since 1970", about=field)
+    return value
+
+
+def _templates(data: dict[str, Any], field: str) -> dict[str, Any]:
+    items = req.object_of(data, field)
+    return {path: _template(req.object_of(items, path)) for path in items}
+
+
+def _template(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "when": req.texts(item, "when"),
+        "create_only": req.flag(item, "create_only"),
+        "template": req.text(item, "template"),
+        "properties": req.text_map(item, "properties"),
+    }
+
+
+_FIELDS: dict[str, Callable[[dict[str, Any], str], Any]] = {
+    "architecture": req.text,
+    "creation_date": _time,
+    "expiry_date": _time,
+    "properties": req.text_map,
+    "templates": _templates,
+}
 
 
 async def get_templates(request: web.Request) -> web.Response:
