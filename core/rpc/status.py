@@ -12,16 +12,28 @@ from grpc_status import rpc_status
 from core.errors import Kind, PodiumError, TooLate, Unavailable, error_of, internal
 from protos.podium.common.v1 import common_pb2
 
+_LONGEST, _LONGEST_WORD = 4000, 400
+
 
 def to_status(error: PodiumError) -> Any:
     """Return what `context.abort_with_status` takes."""
     detail = common_pb2.ErrorDetail(
-        kind=error.kind.wire, reason=error.reason, message=error.message, subject=error.about
+        kind=error.kind.wire,
+        reason=error.reason,
+        message=_short(error.message, _LONGEST),
+        subject=_short(error.about, _LONGEST_WORD),
     )
     packed = any_pb2.Any()
     packed.Pack(detail)
     code = grpc.StatusCode[error.kind.grpc_status].value[0]
-    return rpc_status.to_status(status_pb2.Status(code=code, message=error.message, details=[packed]))
+    return rpc_status.to_status(
+        status_pb2.Status(code=code, message=_short(error.message, _LONGEST_WORD), details=[packed])
+    )
+
+
+def _short(text: str, size: int) -> str:
+    """Return what fits: metadata beyond 8 KiB is dropped, and with it what the error was."""
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> PodiumError:
