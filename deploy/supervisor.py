@@ -68,7 +68,7 @@ def _etcd_argv(settings: Settings) -> tuple[str, ...]:
         *_WITHOUT_STALE_SOCKETS,
         "etcd",
         f"--data-dir={settings.state_dir / 'etcd'}",
-        "--max-txn-ops=4096",  # an instance comes and goes with all its snapshots in one transaction
+        "--max-txn-ops=4096",  # an instance goes with its snapshots, a profile gets a name in all users
         "--max-request-bytes=8388608",
         f"--listen-client-urls={client}",
         f"--advertise-client-urls={client}",
@@ -78,8 +78,6 @@ def _etcd_argv(settings: Settings) -> tuple[str, ...]:
         f"--listen-metrics-urls=http://127.0.0.1:{settings.metrics_port('etcd')}",
         "--auto-compaction-retention=1h",
         "--quota-backend-bytes=4294967296",
-        # A profile is renamed in all its instances at once.
-        "--max-txn-ops=4096",
         "--logger=zap",
         "--log-level=warn",
     )

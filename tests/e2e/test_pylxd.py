@@ -73,18 +73,18 @@ def test_commands_have_streams_environment_and_user(web: Any) -> None:
 
 
 def test_files_go_both_ways_with_folders(web: Any, tmp_path: Path) -> None:
-    web.files.put("/tmp/x", b"abc", mode=0o600, uid=1, gid=2)
-    assert web.files.get("/tmp/x") == b"abc"
-    assert web.execute(["stat", "-c", "%a %u %g", "/tmp/x"]).stdout == "600 1 2\n"
-    web.files.mk_dir("/tmp/d", mode=0o700)
-    web.files.put("/tmp/d/y", "t")
-    web.files.recursive_get("/tmp/d", str(tmp_path / "d"))
-    web.files.recursive_put(str(tmp_path / "d"), "/tmp/e")
-    assert web.files.get("/tmp/e/y") == b"t"
+    web.files.put("/root/x", b"abc", mode=0o600, uid=1, gid=2)
+    assert web.files.get("/root/x") == b"abc"
+    assert web.execute(["stat", "-c", "%a %u %g", "/root/x"]).stdout == "600 1 2\n"
+    web.files.mk_dir("/root/d", mode=0o700)
+    web.files.put("/root/d/y", "t")
+    web.files.recursive_get("/root/d", str(tmp_path / "d"))
+    web.files.recursive_put(str(tmp_path / "d"), "/root/e")
+    assert web.files.get("/root/e/y") == b"t"
     assert web.files.delete_available()
-    web.files.delete("/tmp/x")
+    web.files.delete("/root/x")
     with pytest.raises(NotFound):
-        web.files.get("/tmp/x")
+        web.files.get("/root/x")
 
 
 def test_snapshots_are_taken_renamed_restored_and_published(client: Any) -> None:
@@ -227,15 +227,17 @@ def test_certificates_are_trusted_and_tokens_made(client: Any) -> None:
     assert made.fingerprint in [c.fingerprint for c in client.certificates.all()]
     client.certificates.get(made.fingerprint).delete()
     assert client.certificates.create_token(name="pxt", projects=["default"], restricted=True)
+    for url in client.api.operations.get().json()["metadata"].get("running", []):
+        client.api.operations[url.rpartition("/")[2]].delete()
 
 
-def test_operations_and_events_are_told(client: Any) -> None:
-    instance = client.instances.create({"name": "px7", "source": IMAGE}, wait=False)
-    ids = [url for urls in client.api.operations.get().json()["metadata"].values() for url in urls]
-    for url in ids:
-        client.operations.wait_for_operation(url)
-    assert client.operations.get(ids[-1].rpartition("/")[2]).id
-    client.instances.get(instance.name).delete(wait=True)
+def test_operations_are_told_and_waited_for(client: Any) -> None:
+    body = {"name": "px7", "source": IMAGE}
+    answer = client.api.instances.post(json=body).json()
+    assert client.operations.get(answer["operation"].rpartition("/")[2]).id
+    client.operations.wait_for_operation(answer["operation"])
+    assert client.operations.get(answer["operation"].rpartition("/")[2]).status_code == 200
+    client.instances.get("px7").delete(wait=True)
 
 
 def test_what_does_not_exist_is_not_found(client: Any) -> None:
