@@ -137,7 +137,9 @@ async def channel(request: web.Request) -> web.StreamResponse:
         await (_send_input if name == "0" else _send_output)(request, name, socket, pipes)
         return socket
     opened = pb.ConnectChannelRequest(
-        open=pb.ChannelOpen(operation_id=req.name(request), secret=request.query.get("secret", ""))
+        open=pb.ChannelOpen(
+            operation_id=req.name(request), secret=request.query.get("secret", ""), acknowledges=True
+        )
     )
     incoming: asyncio.Queue[pb.ConnectChannelRequest | None] = asyncio.Queue(4)
     await incoming.put(opened)
@@ -333,5 +335,6 @@ async def _write(socket: web.WebSocketResponse, replies: AsyncIterator[Any], is_
                 await socket.send_bytes(reply.data)
             else:
                 await socket.send_str("")
+                return  # and the end of our requests tells that all was passed on
     except (ConnectionError, PodiumError, StopAsyncIteration):
         return

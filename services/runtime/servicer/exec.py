@@ -71,6 +71,8 @@ class ExecServicer(rpc.ExecServiceServicer):
         session = self._execs.session(first.open.operation_id)
         name = session.connect(first.open.secret)
         carry = _control if name == "control" else _data
+        if first.open.acknowledges and name in session.readers and not session.command.interactive:
+            carry = _acknowledged
         async with aclosing(carry(session, name, requests)) as messages:
             async for message in messages:
                 yield message
@@ -168,15 +170,28 @@ async def _data(
             await session.ended.wait()
             complete = True
     finally:
-        session.connected.discard(name)
-        if name in session.sent:
-            session.sent[name].set()
-        if not complete and (name == "1" or session.command.interactive):
-            session.kill()
+        session.lose(name, complete=complete)
         if feed:
             feed.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await feed
+
+
+async def _acknowledged(
+    session: Session, name: str, requests: Requests
+) -> AsyncGenerator[pb.ConnectChannelResponse, None]:
+    """Carry an output to a caller that passes it on: what was sent to it is not yet with the client."""
+    complete = False
+    try:
+        yield _opened(name)
+        await session.started.wait()
+        async for message in _output(session, name):
+            complete = message.HasField("end")
+            yield message
+        async for _ in requests:
+            pass
+    finally:
+        session.lose(name, complete=complete)
 
 
 async def _output(session: Session, name: str) -> AsyncIterator[pb.ConnectChannelResponse]:

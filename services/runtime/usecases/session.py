@@ -102,6 +102,14 @@ class Session:
             self.complete.set()  # each has come, though some may have gone again
         return name
 
+    def lose(self, name: str, *, complete: bool) -> None:
+        """A data channel is gone; standard output takes a command along that was not done with it."""
+        self.connected.discard(name)
+        if name in self.sent:
+            self.sent[name].set()
+        if not complete and (name == "1" or self.command.interactive):
+            self.kill()
+
     def expire(self) -> None:
         """End what waits for channels that are not connected by now."""
         if not self.complete.is_set():

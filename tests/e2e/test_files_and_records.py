@@ -1,0 +1,136 @@
+"""Files of every size both ways, recorded output, and the end of an output that a client waits for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Podium
+
+NAME = "t-files"
+_BIG = 48 << 20
+# pylxd reads until the operation has a "return", and hangs up at once then.
+_PYLXD = """
+import sys, pylxd
+client = pylxd.Client(endpoint=sys.argv[1], cert=tuple(sys.argv[2:4]) or None, verify=False)
+instance = client.instances.get(sys.argv[4])
+for size in (6, 24):
+    command = ["sh", "-c", f"head -c {size << 20} /dev/zero | tr '\\\\0' a; echo end"]
+    found = instance.execute(command)
+    assert (len(found.stdout), found.exit_code) == ((size << 20) + 4, 0), len(found.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def guest(podium: Podium) -> Iterator[Podium]:
+    podium.lxc("launch", "debian/12", NAME)
+    yield podium
+    podium.lxc("delete", "--force", NAME)
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_big_files_pass_whole_with_owner_and_mode(guest: Podium, tmp_path: Path, is_running: bool) -> None:
+    """They go through a pipe lent by the runtime, also into an instance that is stopped."""
+    if not is_running:
+        guest.lxc("stop", "--force", NAME)
+    data = os.urandom(_BIG)
+    (tmp_path / "there").write_bytes(data)
+    guest.lxc(
+        *("file", "push", "-p", "--mode=0640", "--uid=5", "--gid=6"),
+        *(str(tmp_path / "there"), f"{NAME}/root/new/big"),
+    )
+    guest.lxc("file", "pull", f"{NAME}/root/new/big", str(tmp_path / "back"))
+    assert _sum((tmp_path / "back").read_bytes()) == _sum(data)
+    assert (tmp_path / "back").stat().st_mode & 0o777 == 0o640
+    if not is_running:
+        guest.lxc("start", NAME)
+    assert guest.lxc("exec", NAME, "--", "stat", "-c", "%u %g %a", "/root/new/big").split() == [
+        "5",
+        "6",
+        "640",
+    ]
+    guest.lxc("file", "delete", f"{NAME}/root/new/big", f"{NAME}/root/new")
+
+
+def test_what_cannot_be_is_said_in_lxds_words(guest: Podium, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(bytes(2 << 20))
+    for arguments, said in (
+        (
+            ("push", str(tmp_path / "big"), f"{NAME}/tmp"),
+            'sftp: "open /tmp: is a directory" (SSH_FX_FAILURE)',
+        ),
+        (("push", str(tmp_path / "big"), f"{NAME}/no/such"), "Not Found"),
+        (("pull", f"{NAME}/no", str(tmp_path / "x")), "Not Found"),
+        (("delete", f"{NAME}/etc"), 'sftp: "remove /etc: directory not empty" (SSH_FX_FAILURE)'),
+    ):
+        done = guest.run("file", *arguments)
+        assert (done.returncode, done.stderr.decode().strip().rpartition("\r")[2].strip()) == (
+            1,
+            f"Error: {said}",
+        )
+
+
+def test_a_folder_comes_back_as_it_went(guest: Podium, tmp_path: Path) -> None:
+    folder = tmp_path / "tree"
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "file").write_text("x")
+    (folder / "a" / "empty").write_text("")
+    (folder / "link").symlink_to("a/b/file")
+    guest.lxc("file", "push", "-r", "-p", str(folder), f"{NAME}/root/sent")
+    guest.lxc("file", "pull", "-r", f"{NAME}/root/sent/tree", str(tmp_path / "back"))
+    found = subprocess.run(["diff", "-r", "--no-dereference", str(folder), str(tmp_path / "back/tree")])
+    assert found.returncode == 0
+
+
+def test_output_is_recorded_and_can_be_read_and_deleted(guest: Podium) -> None:
+    body = {"command": ["sh", "-c", "echo hi; echo no >&2; exit 3"], "record-output": True}
+    answer = json.loads(
+        guest.lxc("query", "-X", "POST", "--wait", "-d", json.dumps(body), f"/1.0/instances/{NAME}/exec")
+    )
+    output = answer["metadata"]["output"]
+    assert answer["metadata"] == {"return": 3, "output": output}
+    assert {fd: guest.lxc("query", url) for fd, url in output.items()} == {"1": "hi\n", "2": "no\n"}
+    logs = json.loads(guest.lxc("query", f"/1.0/instances/{NAME}/logs"))
+    assert {*output.values(), f"/1.0/instances/{NAME}/logs/lxc.log"} <= {*logs}
+    for url in output.values():
+        guest.lxc("query", "-X", "DELETE", url)
+    refused = guest.run("query", "-X", "DELETE", f"/1.0/instances/{NAME}/logs/lxc.log")
+    assert refused.stderr.decode() == "Error: lxc.log and lxc.conf may not be deleted\n"
+
+
+@pytest.mark.parametrize("over", ["socket", "https"])
+def test_an_operation_ends_no_sooner_than_its_output_was_passed_on(
+    guest: Podium, tmp_path: Path, over: str
+) -> None:
+    endpoint, certificate = f"http+unix://{str(guest.state_dir / 'unix.socket').replace('/', '%2F')}", ()
+    if over == "https":
+        endpoint, certificate = f"https://{guest.environment['PODIUM_HTTPS']}", _trusted(guest, tmp_path)
+    plain = {k: v for k, v in os.environ.items() if not k.endswith(("CA_BUNDLE", "SSL_CERT_FILE"))}
+    argv = [sys.executable, "-c", _PYLXD, endpoint, *(certificate or ("", "")), NAME]
+    for _ in range(3):
+        done = subprocess.run(argv, env=plain, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr.decode()[-600:]
+
+
+def _trusted(podium: Podium, folder: Path) -> tuple[str, str]:
+    name = f"c{secrets.token_hex(3)}"
+    files = str(folder / f"{name}.crt"), str(folder / f"{name}.key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "2",
+         "-out", files[0], "-keyout", files[1]],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    podium.lxc("config", "trust", "add", files[0])
+    return files
