@@ -126,6 +126,14 @@ async def system_volume(request: web.Request) -> dict[str, Any]:
     raise missing(request)
 
 
+async def system_snapshots(request: web.Request) -> list[str]:
+    """Return the names, as VOLUME/SNAPSHOT, of the snapshots of an instance's volume. Raises: NotFound."""
+    await system_volume(request)
+    kind, prefix = kind_of(request), f"{req.name(request, 'volume')}/"
+    found = [volume for volume in await _system_volumes(request) if volume["type"] == kind]
+    return [volume["name"] for volume in found if volume["name"].startswith(prefix)]
+
+
 async def volume_state(request: web.Request) -> web.Response:
     if kind_of(request) == CUSTOM:
         found = await req.backend(request).volumes.GetVolumeState(

@@ -11,19 +11,30 @@ from core.errors import Invalid
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
 from gateway.lxd.handlers import volumes
-from gateway.lxd.views.volumes import snapshot_in_list, snapshot_json
+from gateway.lxd.views.volumes import (
+    snapshot_in_list,
+    snapshot_json,
+    system_snapshot_in_list,
+    system_snapshot_json,
+)
 from protos.podium.runtime.v1 import volume_pb2 as pb
 
 
 async def list_snapshots(request: web.Request) -> web.Response:
     if volumes.kind_of(request) != volumes.CUSTOM:
-        await volumes.system_volume(request)
-        return envelope.sync([])
+        return await _of_system_volume(request)
     volume = await volumes.custom(request)
     if req.recursion(request):
         return envelope.sync([snapshot_in_list(volume, s) for s in volume.snapshots])
     base = f"/1.0/storage-pools/{volume.pool}/volumes/custom/{quote(volume.name)}/snapshots"
     return envelope.sync([f"{base}/{quote(s.name)}" for s in volume.snapshots])
+
+
+async def _of_system_volume(request: web.Request) -> web.Response:
+    names = await volumes.system_snapshots(request)
+    if req.recursion(request):
+        return envelope.sync([system_snapshot_in_list(name) for name in names])
+    return envelope.sync([f"{request.path}/{quote(name.partition('/')[2])}" for name in names])
 
 
 async def list_backups(request: web.Request) -> web.Response:
@@ -33,6 +44,11 @@ async def list_backups(request: web.Request) -> web.Response:
 
 
 async def get_snapshot(request: web.Request) -> web.Response:
+    if volumes.kind_of(request) != volumes.CUSTOM:
+        name = req.name(request, "snapshot")
+        if f"{req.name(request, 'volume')}/{name}" not in await volumes.system_snapshots(request):
+            raise volumes.missing(request)
+        return envelope.sync(system_snapshot_json(name))
     snapshot = await _snapshot_of(request)
     return envelope.sync(snapshot_json(snapshot), etag=_tag(snapshot))
 

@@ -53,3 +53,19 @@ def snapshot_in_list(v: Any, s: Any) -> dict[str, Any]:
     """Return a snapshot as in the list of a volume's snapshots: it has its whole name there."""
     expires_at = stamp_text(s, "expires_at") if s.HasField("expires_at") else None
     return {**snapshot_json(s), "name": f"{v.name}/{s.name}", "content_type": "", "expires_at": expires_at}
+
+
+def system_snapshot_json(name: str) -> dict[str, Any]:
+    """Return a snapshot of an instance's volume: of those LXD 5.0 tells no more here than the name."""
+    return {
+        "config": {},
+        "description": "",
+        "expires_at": NEVER,
+        "name": name,
+        "content_type": "filesystem",
+        "created_at": NEVER,
+    }
+
+
+def system_snapshot_in_list(name: str) -> dict[str, Any]:
+    return {**system_snapshot_json(name), "expires_at": None, "content_type": ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from core.records import Pool
 from core.state.repository import Entry
@@ -75,9 +76,14 @@ class StorageServicer(rpc.StorageServiceServicer):
             if r.pool == request.pool and (request.all_projects or r.project == request.project):
                 used = url("instances", r.name, r.project)
                 answer.volumes.add(name=r.name, type="container", project=r.project, used_by=[used])
+                for s in self._host.store.whole_snapshots(r):
+                    by = url(f"instances/{r.name}/snapshots", quote(s.name), r.project)
+                    name = f"{r.name}/{s.name}"
+                    answer.volumes.add(name=name, type="container", project=r.project, used_by=[by])
+                    images.add(s.instance.image)
             if r.pool == request.pool and r.image:
                 images.add(r.image)
         if request.all_projects or request.project == "default":
-            for image in sorted(images):
+            for image in sorted(images - {""}):
                 answer.volumes.add(name=image, type="image", project="default", used_by=[f"images/{image}"])
         return answer

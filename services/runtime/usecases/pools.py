@@ -153,6 +153,10 @@ class Pools:
         instances = [e.record for e in self._store.instances.entries() if e.record.pool == name]
         found = [url("images", image, "default") for image in sorted({i.image for i in instances} - {""})]
         found += [url("instances", i.name, i.project) for i in instances]
+        for instance in instances:
+            for taken in self._store.whole_snapshots(instance):
+                of = f"instances/{instance.name}/snapshots"
+                found.append(url(of, quote(taken.name), instance.project))
         for profile in self._store.profiles.entries():
             if any(d.get("pool") == name for d in profile.record.devices.values()):
                 found.append(url("profiles", profile.record.name, profile.record.project))
