@@ -52,6 +52,8 @@ def network_name(name: str) -> str:
 
 def device_name(name: str) -> str:
     """The sentences are LXD's. Names become parts of names of files, never whole paths."""
+    if len(name) > 64:
+        raise Invalid("BAD_NAME", "The maximum device name length is 64 characters", about=shown(name))
     if why := _why_no_device(name):
         sentence = f'Device validation failed for "{shown(name)}": {why}'
         raise Invalid("BAD_NAME", sentence, about=shown(name))

@@ -71,3 +71,16 @@ def _loaded(name: str, options: Options, types: Mapping[str, DeviceType]) -> Dev
     except ValueError as exc:
         raise ValueError(f'Failed loading device "{name}": {exc}') from None
     return kind
+
+
+def without_empty(devices: Mapping[str, Options]) -> dict[str, dict[str, str]]:
+    """Drop options with an empty value: that is how clients unset one. What is none stays, and fails."""
+    return {
+        name: {key: value for key, value in options.items() if value or not _is_option(options, key)}
+        for name, options in devices.items()
+    }
+
+
+def _is_option(options: Options, name: str) -> bool:
+    kind = TYPES.get(options.get("type", ""))
+    return kind is not None and kind.find(name) is not None

@@ -21,11 +21,6 @@ def _no_rules(options: Options) -> None:
     return None
 
 
-def without_empty(devices: Mapping[str, Options]) -> dict[str, dict[str, str]]:
-    """Drop options with an empty value: that is how clients unset one."""
-    return {name: {key: v for key, v in options.items() if v} for name, options in devices.items()}
-
-
 @dataclass(frozen=True)
 class DeviceType:
     """options: how each is checked when it is set. required: must be set. rules: raise ValueError.
@@ -51,11 +46,15 @@ class DeviceType:
             _check_option(name, value, self._find(name))
         self.rules(options)
 
-    def _find(self, name: str) -> OptionCheck:
+    def find(self, name: str) -> OptionCheck | None:
+        """Return the check of an option; None when there is no such option."""
         if name in self.options:
             return self.options[name]
-        if name.startswith(self.free):
-            return anything
+        return anything if name.startswith(self.free) else None
+
+    def _find(self, name: str) -> OptionCheck:
+        if found := self.find(name):
+            return found
         raise ValueError(f'Invalid device option "{name[:64]}"')
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from core.configkeys import others
 from core.configkeys.devices.registry import check_devices
-from core.configkeys.devices.schema import without_empty as without_empty_options
+from core.configkeys.devices.registry import without_empty as without_empty_options
 from core.configkeys.instance import check_profile
 from core.configkeys.schema import ConfigKey, without_empty
 from core.errors import Forbidden, Invalid

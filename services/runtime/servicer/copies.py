@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.configkeys.devices.schema import without_empty
+from core.configkeys.devices.registry import without_empty
 from core.operations.operation import Operation
 from core.operations.servicer import answer
 from protos.podium.common.v1 import common_pb2

@@ -6,7 +6,7 @@ import asyncio
 import platform
 from typing import Any
 
-from core.configkeys.devices.schema import without_empty
+from core.configkeys.devices.registry import without_empty
 from core.errors import Invalid
 from core.operations.operation import Operation
 from core.operations.servicer import answer

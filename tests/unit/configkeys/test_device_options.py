@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.configkeys.devices.registry import TYPES, check_devices, check_instance_devices
+from core.configkeys.devices.registry import TYPES, check_devices, check_instance_devices, without_empty
 from core.errors import Invalid
 
 _VALUE = "Invalid value for device option "
@@ -113,3 +113,15 @@ def test_instances_say_that_it_is_their_devices() -> None:
     """LXD begins the sentence so for instances, and without these words for profiles."""
     with pytest.raises(Invalid, match=r'^Invalid devices: Device validation failed for "d1": '):
         check_instance_devices({"d1": {"type": "usb", "x": "y"}})
+
+
+def test_an_empty_value_unsets_an_option_and_nothing_else() -> None:
+    """A name that is no option is wrong without a value too."""
+    found = without_empty({"d1": {"type": "unix-char", "path": "/dev/x", "uid": "", "foo": ""}})
+    assert found == {"d1": {"type": "unix-char", "path": "/dev/x", "foo": ""}}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 64, ".x", "a/../b", "a b", "x" * 70, "é"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(Invalid):
+        check_devices({name: {"type": "none"}})
