@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -55,6 +56,9 @@ class Header:
     target: bytes = b""
 
 
+_TRIES, _PAUSE_S = 40, 0.05
+
+
 class Roots:
     """Descriptors of the roots of instances."""
 
@@ -80,7 +84,15 @@ class Roots:
                 with contextlib.suppress(PodiumError):
                     await self._host.rootfs.ensure_unmounted(target.id)
 
+    async def _until_free(self, target: Target) -> None:
+        """Wait a moment for an operation: it may have ended, for who watches it, before its owner knows."""
+        for _ in range(_TRIES):
+            if not self._is_owned(target):
+                return
+            await asyncio.sleep(_PAUSE_S)
+
     async def _mount(self, target: Target) -> int:
+        await self._until_free(target)
         if self._is_owned(target) or target.status not in ("stopped", "error"):
             raise WrongState("BUSY_STATE", f"The instance is {target.status}; try again", about=target.name)
         path = await self._host.mount(self._store.instance(target.project, target.name).record)
