@@ -115,7 +115,7 @@ def ensure_image(rest: Rest) -> None:
 
         cache = Path("/var/cache/podium/images")
         cache.mkdir(parents=True, exist_ok=True)
-        output = cache / "up.tar.gz"
+        output = cache / f"up-{os.getpid()}.tar.gz"  # another member may come up now
         say("Building a Debian 12 image from the configured package mirror (cached afterwards)")
         argv = [sys.executable, "-m", builder.__name__, "debian", "12", "--output", str(output)]
         subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -130,7 +130,7 @@ def ensure_image(rest: Rest) -> None:
                     raise
                 file.seek(0)
                 fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-        output.unlink()
+        output.unlink(missing_ok=True)
         rest.call("POST", "/1.0/images/aliases", {"name": IMAGE, "target": fingerprint})
 
     ensure(rest, "/1.0/images/aliases/debian%2F12", build)

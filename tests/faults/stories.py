@@ -333,6 +333,13 @@ def build(victim: Victim) -> Answer:
     return answer
 
 
+def move_ids(victim: Victim) -> Answer:
+    """Start it with another range of ids than it has."""
+    size = str(70_000 + time.monotonic_ns() % 10_000)
+    call(victim, "PATCH", f"/1.0/instances/{NAME}", {"config": {"security.idmap.size": size}})
+    return call(victim, *power("start"))
+
+
 def power_off(victim: Victim) -> Answer:
     return _end(victim, "poweroff")
 
@@ -397,6 +404,7 @@ _LAUNCH = functools.partial(new_instance, start=True)
 
 SCENARIOS = (
     Scenario("instance.create", INSTANCE, ABSENT, (ABSENT, RUNNING), _ask("POST", "/1.0/instances", _LAUNCH)),
+    Scenario("instance.ids", INSTANCE, STOPPED, (STOPPED, RUNNING), move_ids),
     Scenario("instance.start", INSTANCE, STOPPED, (STOPPED, RUNNING), _ask(*power("start"))),
     Scenario("instance.stop", INSTANCE, RUNNING, (STOPPED, RUNNING), _ask(*power("stop"))),
     Scenario("instance.restart", INSTANCE, RUNNING, (STOPPED, RUNNING), _ask(*power("restart"))),

@@ -36,6 +36,8 @@ class Health:
 
 def check_of(config: Mapping[str, str]) -> Check | None:
     """Return what the keys of an expanded configuration ask for; None for nothing."""
+    if not any(config.get(f"health.{kind}") for kind in ("exec", "tcp", "http")):
+        return None  # at once: this is asked of every instance at every change
     base = Check(
         interval_s=_number(config, "interval"),
         timeout_s=_number(config, "timeout"),

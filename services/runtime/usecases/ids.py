@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from core.configkeys.instance import INSTANCE
 from core.errors import Busy, Stale
+from core.failpoints import declare, failpoint
 from core.records import IdmapBlock, Instance
 from core.state import keys
 from core.state.store import Txn
@@ -18,6 +19,8 @@ from services.runtime.domain import idmaps
 from services.runtime.store import RuntimeStore
 
 _ATTEMPTS = 16
+_CLAIMED = "instance.ids.claimed"
+declare(_CLAIMED)
 
 
 def claim(txn: Txn, member: str, instance: Instance) -> None:
@@ -66,6 +69,7 @@ async def ensure(store: RuntimeStore, member: str, instance: Instance, want: idm
             await store.commit(txn)
         except Stale:
             continue
+        failpoint(_CLAIMED)
         return store.instance(new.project, new.name).record
     raise Busy("BUSY", "Too much changes right now; try again", about=instance.name)
 

@@ -58,7 +58,9 @@ class Revive:
         store, found = self._host.store, []
         for entry in store.instances.entries():
             instance, observed = entry.record, store.observed_of(entry.record).record
-            if instance.member != self._member or observed.status != "stopped" or not observed.ended:
+            # Most are down because somebody wanted it; that is told without looking at their keys.
+            is_down = observed.status == "stopped" and observed.ended not in ("", revival.ASKED)
+            if instance.member != self._member or not is_down:
                 continue
             with contextlib.suppress(PodiumError):
                 policy = revival.policy(self._host.expanded(instance).config)
