@@ -78,7 +78,9 @@ def unmount_below(state: Path) -> None:
 def remove_networks(state: Path) -> None:
     folder = state / "networks"
     for path in folder.iterdir() if folder.exists() else ():
-        if not re.fullmatch(r"[-_A-Za-z0-9.]{2,15}", path.name):
+        if path.is_file() and re.fullmatch(r"nic_[-_A-Za-z0-9.]{2,15}", path.name):
+            _run("nft", "delete", "table", "bridge", table_name(path.name))
+        if not path.is_dir() or not re.fullmatch(r"[-_A-Za-z0-9.]{2,15}", path.name):
             continue
         _run("ip", "link", "delete", path.name)
         for family in TABLE_FAMILIES:

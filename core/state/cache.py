@@ -39,6 +39,7 @@ class Cache(Generic[T]):
         self._prefix = prefix
         self._leave_out = leave_out
         self._entries: dict[str, Entry[T]] = {}
+        self._folders: dict[str, set[str]] = {}
         self._gone: dict[str, int] = {}
         self._callbacks: list[Callback[T]] = []
         self._moved = asyncio.Condition()
@@ -65,6 +66,10 @@ class Cache(Generic[T]):
         items = [(key, entry) for key, entry in self._entries.items() if key.startswith(prefix)]
         return [entry for _, entry in sorted(items, key=itemgetter(0))]
 
+    def below(self, folder: str) -> list[Entry[T]]:
+        """Return the entries right in *folder*, sorted by key, without a look at all others."""
+        return [self._entries[key] for key in sorted(self._folders.get(folder, ()))]
+
     def items(self) -> list[tuple[str, Entry[T]]]:
         return sorted(self._entries.items())
 
@@ -78,7 +83,7 @@ class Cache(Generic[T]):
 
     def forget(self, key: str) -> None:
         """Drop an entry that will not change again from memory; nobody is told, etcd still has it."""
-        if entry := self._entries.pop(key, None):
+        if entry := self._pop(key):
             self._remember_gone(key, entry.revision)
 
     async def wait_for(self, revision: int, *, timeout_s: float | None = None) -> None:
@@ -131,17 +136,30 @@ class Cache(Generic[T]):
         if revision <= max(old.revision if old else 0, self._gone.get(key, 0)):
             return
         if entry is None:
-            if self._entries.pop(key, None) is None:
+            if self._pop(key) is None:
                 return
             self._remember_gone(key, revision)
         else:
             self._gone.pop(key, None)
             self._entries[key] = entry
+            self._folders.setdefault(_folder(key), set()).add(key)
         for callback in self._callbacks:
             callback(key, entry)
+
+    def _pop(self, key: str) -> Entry[T] | None:
+        if key in self._entries:
+            keys = self._folders[_folder(key)]
+            keys.discard(key)
+            if not keys:
+                del self._folders[_folder(key)]
+        return self._entries.pop(key, None)
 
     def _remember_gone(self, key: str, revision: int) -> None:
         # Bounded: only the newest deletions can still be overtaken by an older put in flight.
         self._gone[key] = revision
         while len(self._gone) > 1024:
             self._gone.pop(next(iter(self._gone)))
+
+
+def _folder(key: str) -> str:
+    return key[: key.rfind("/") + 1]

@@ -31,7 +31,7 @@ class NetworkStore:
         return self.networks, self.nics, self.addresses, self.profiles, self.instances
 
     def nics_of(self, instance_id: str) -> list[NicReservation]:
-        return [entry.record for entry in self.nics.entries(keys.nics(instance_id))]
+        return [entry.record for entry in self.nics.below(keys.nics(instance_id))]
 
     def nics_on(self, network: str) -> list[NicReservation]:
         return [e.record for e in self.nics.entries() if e.record.network == network]

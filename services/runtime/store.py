@@ -167,7 +167,7 @@ class RuntimeStore:
         return {entry.record.name: entry.record.type for entry in self.networks.entries()}
 
     def nics_of(self, instance_id: str) -> builtins.list[NicReservation]:
-        return [entry.record for entry in self.nics.entries(keys.nics(instance_id))]
+        return [entry.record for entry in self.nics.below(keys.nics(instance_id))]
 
     def home_of(self, project: str, feature: str) -> str:
         """Return the project whose profiles or images *project* uses. Raises: NotFound."""

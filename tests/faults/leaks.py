@@ -46,10 +46,12 @@ class Owned:
     ids: frozenset[str] = frozenset()
     links: frozenset[str] = frozenset()
     bridges: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
 
     @property
     def tables(self) -> frozenset[str]:
-        return frozenset(table_name(bridge) for bridge in self.bridges)
+        nics = {f"nic_{link}" for link in self.links}
+        return frozenset(table_name(name) for name in self.bridges | nics)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def take(scope: Scope) -> Snapshot:
             "mount": frozenset(mount_points(Path("/proc/self/mountinfo").read_text(), state)),
             "link": frozenset(_links(owned)) | frozenset(_shapers(state)),
             "cgroup": frozenset(_cgroups(scope.cgroup_parents, owned.ids)),
+            "neighbour": frozenset(_neighbours(owned.addresses)),
             "nft table": frozenset(_tables(owned.tables)),
             "loop device": frozenset(_loops(state)),
             "dnsmasq": frozenset(_processes(state, "dnsmasq")),
@@ -110,16 +113,19 @@ def lasting_keys(keys: Iterable[str], prefix: str) -> Iterator[str]:
 
 def owned_by(records: Iterable[tuple[str, bytes]], prefix: str) -> Owned:
     """Read ids, links and bridges off (key, value) pairs of records."""
-    ids, links, bridges = set[str](), set[str](), set[str]()
+    ids, links, bridges, addresses = set[str](), set[str](), set[str](), set[str]()
     for key, value in records:
         branch, _, rest = key.removeprefix(prefix).partition("/")
         if branch == "observed":
             ids.add(rest)
         elif branch == "nics" and value:
-            links.add(json.loads(value).get("host_name", ""))
+            nic = json.loads(value)
+            # What an instance is given is the host's own, and there before and after.
+            links |= {nic.get("host_name", "")} if nic.get("nictype") != "physical" else set()
+            addresses |= set(nic.get("options", {}).get("ipv4.address", "").split(","))
         elif branch == "networks":
             bridges.add(unquote(rest))
-    return Owned(frozenset(ids), frozenset(links), frozenset(bridges))
+    return Owned(frozenset(ids), frozenset(links), frozenset(bridges), frozenset(addresses - {""}))
 
 
 def _links(owned: Owned) -> Iterator[str]:
@@ -154,6 +160,14 @@ def _cgroups(
 
 def _folders(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+
+
+def _neighbours(addresses: frozenset[str]) -> Iterator[str]:
+    """Addresses of guests that this host answers for on some interface."""
+    shown = run(["ip", "-j", "neigh", "show", "proxy"], capture_output=True, check=True, timeout=30)
+    for entry in json.loads(shown.stdout or b"[]"):
+        if entry["dst"] in addresses:
+            yield f"{entry['dst']} on {entry['dev']}"
 
 
 def _tables(names: frozenset[str]) -> Iterator[str]:

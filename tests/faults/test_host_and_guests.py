@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -84,6 +85,40 @@ def test_a_guest_whose_monitor_was_killed_is_not_left_without_an_owner(victim: V
     os.kill(monitor, signal.SIGKILL)
     wait_for(lambda: state(victim, "m") == ("Stopped", 0) and ended(pid), 30, "the end of the guest")
     victim.side.lxc("start", f"{PREFIX}m")
+
+
+def test_nics_of_a_guest_that_ended_unseen_leave_nothing_and_give_back_what_they_took(
+    victim: Victim,
+) -> None:
+    """Its monitor too, while neither of the services that look after NICs lives."""
+    word = secrets.token_hex(3)
+    parent, wire, bridge = f"pf{word}a", f"pf{word}b", f"pf{word}r"
+    subprocess.run(["ip", "link", "add", parent, "type", "veth", "peer", "name", wire], check=True)
+    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    subprocess.run(["ip", "link", "set", wire, "up"], check=True)
+    before = Path(f"/sys/class/net/{parent}/address").read_text()
+    try:
+        launch(victim, "n")
+        for options in (
+            ("p", "nictype=physical", f"parent={parent}", "hwaddr=00:16:3e:66:00:01", "name=lan0"),
+            ("r", "nictype=routed", f"parent={wire}", "ipv4.address=192.0.2.66"),
+            ("b", "nictype=bridged", f"parent={bridge}", "security.mac_filtering=true"),
+        ):
+            victim.side.lxc("config", "device", "add", f"{PREFIX}n", options[0], "nic", *options[1:])
+        pid = state(victim, "n")[1]
+        monitor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        with without(victim, "runtime"), without(victim, "network"):
+            os.kill(monitor, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: ended(pid), 30, "the end of the guest")
+        victim.wait_until_it_answers()
+        wait_for(lambda: Path(f"/sys/class/net/{parent}/address").exists(), 30, "the interface")
+        wait_for(lambda: state(victim, "n") == ("Stopped", 0), 30, "the end of the instance")
+        assert Path(f"/sys/class/net/{parent}/address").read_text() == before
+        victim.side.lxc("delete", f"{PREFIX}n")
+    finally:
+        for name in (wire, bridge):
+            subprocess.run(["ip", "link", "delete", name], check=False)
 
 
 def test_a_new_supervisor_takes_over_from_a_killed_one(victim: Victim) -> None:

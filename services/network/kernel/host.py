@@ -136,7 +136,7 @@ class LinuxHost:
             await probe.refuse_used(nic)
             await asyncio.to_thread(sysctls.ensure_routed, nic.parent, nic.options)
         if not nic.network and has_filters(nic):
-            await asyncio.to_thread(self._nft.run, render.nic_rules(nic))
+            await asyncio.to_thread(self._filter, nic)
         made = await self._netlink(lambda links: links.plugs.ensure(nic, pid))
         if nic.nictype == ROUTED:
             await asyncio.to_thread(sysctls.ensure_routed, nic.host_name, nic.options)
@@ -158,8 +158,19 @@ class LinuxHost:
 
     async def unplug_side(self, nic: NicReservation) -> None:
         await self._netlink(lambda links: links.plugs.remove_side(nic))
-        if not nic.network and has_filters(nic):
-            await asyncio.to_thread(self._nft.run, render.nft_remove(render.nic_table(nic)))
+        if not nic.network:
+            await asyncio.to_thread(self._unfilter, nic)
+
+    def _filter(self, nic: NicReservation) -> None:
+        # The mark first: it tells whoever cleans up after us that there is a table.
+        (self._folder / render.nic_table(nic)).touch()
+        self._nft.run(render.nic_rules(nic))
+
+    def _unfilter(self, nic: NicReservation) -> None:
+        mark = self._folder / render.nic_table(nic)
+        if mark.exists():
+            self._nft.run(render.nft_remove(render.nic_table(nic)))
+            mark.unlink(missing_ok=True)
 
     # --- conflicts -------------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ class Nics:
 
     async def unplug(self, instance_id: str) -> None:
         """Take back what the NICs of an instance that ended left on the host. Repeatable."""
-        for entry in self._store.nics.entries(keys.nics(instance_id)):
+        for entry in self._store.nics.below(keys.nics(instance_id)):
             nic = entry.record
             if not nic.host_side:
                 continue
@@ -199,7 +199,7 @@ class Nics:
         links: dict[str, Link],
     ) -> Change:
         """Return the change; nothing is awaited here, so two plans never choose the same address."""
-        have = {e.record.device: e for e in self._store.nics.entries(keys.nics(owner.instance_id))}
+        have = {e.record.device: e for e in self._store.nics.below(keys.nics(owner.instance_id))}
         asked = {w.device for w in wanted}
         change = Change(gone=[e.record for e in have.values() if e.record.device not in asked])
         names = {w.options.get("name") or _name_of(have.get(w.device)) for w in wanted} - {""}

@@ -120,7 +120,7 @@ class HealthChecks:
 
     def _address(self, instance: Instance) -> str:
         """Return the address that was decided for its first NIC; the loopback of nobody when it has none."""
-        nics = [entry.record for entry in self._host.store.nics.entries(keys.nics(instance.id))]
+        nics = [entry.record for entry in self._host.store.nics.below(keys.nics(instance.id))]
         return next((nic.ipv4 or nic.ipv6 for nic in nics if nic.ipv4 or nic.ipv6), "")
 
     async def _end(self, instance: Instance) -> None:

@@ -9,6 +9,23 @@ from core.state.memory import MemoryStore
 from core.state.store import Txn
 
 
+async def test_a_folder_is_found_without_a_look_at_the_others() -> None:
+    """What is deleted, or only forgotten, is not in it any more."""
+    store = MemoryStore()
+    for project, name in (("a", "2"), ("a", "1"), ("ab", "3")):
+        await store.commit(Txn().put(keys.profile(project, name), Profile(project, name)))
+    cache = Cache(store, Profile, keys.PROFILES)
+    await cache.start()
+
+    assert [entry.record.name for entry in cache.below(keys.profiles("a"))] == ["1", "2"]
+
+    await cache.wait_for(await store.commit(Txn().delete(keys.profile("a", "2"))), timeout_s=5)
+    cache.forget(keys.profile("ab", "3"))
+    assert [entry.record.name for entry in cache.below(keys.profiles("a"))] == ["1"]
+    assert cache.below(keys.profiles("ab")) == []
+    await cache.stop()
+
+
 async def test_what_is_left_out_of_a_listing_is_not_held() -> None:
     """A gateway that starts need not hold days of ended operations."""
     store = MemoryStore()

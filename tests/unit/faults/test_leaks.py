@@ -71,7 +71,7 @@ def test_what_a_podium_owns_is_read_off_every_record_it_ever_had() -> None:
     ]
     owned = owned_by(records, "/p/")
     assert owned == Owned(frozenset({"id-1"}), frozenset({"veth1"}), frozenset({"my-br"}))
-    assert owned.tables == {"podium_my_2dbr"}
+    assert owned.tables == {"podium_my_2dbr", "podium_nic_5fveth1"}
 
 
 def test_a_lease_is_a_leak_when_no_guest_holds_its_address() -> None:
