@@ -73,6 +73,14 @@ _COPY = (
     Flag("refresh", "", "", "Bring a copy that is there up to date"),
     *_MOVE,
 )
+_COMPRESSION = Flag("compression", "", "NAME", "none, gzip, zstd, xz, bzip2 or lz4, with -LEVEL if you like")
+_PUBLISH = (
+    Flag("alias", "", "ALIAS", "Alias of the image; may be repeated"),
+    Flag("expire", "", "TIME", "When the image goes, as 2030-01-31T12:00:00Z"),
+    Flag("force", "f", "", "Stop it first, and start it after"),
+    Flag("public", "", "", "Let anybody use it"),
+    _COMPRESSION,
+)
 _EXEC = (
     Flag("cwd", "", "FOLDER", "Folder to run it in (default: the user's home)"),
     Flag("disable-stdin", "n", "", "Give it no input"),
@@ -112,6 +120,9 @@ _INSTANCES = (
     Verb("rename", "copying:rename", "INSTANCE NAME", "Rename an instance, or INSTANCE/SNAPSHOT"),
     Verb("move", "copying:move", "INSTANCE [NAME]", "Rename an instance, or move it to another pool or project", _MOVE, ("mv",)),
     Verb("rebuild", "copying:rebuild", "[IMAGE] INSTANCE", "Give an instance an empty root over an image", (Flag("empty", "", "", "Over no image"), Flag("force", "f", "", "Stop it first, and start it after"))),
+    Verb("publish", "backups:publish", "INSTANCE [KEY=VALUE...]", "Make an image of an instance, or of INSTANCE/SNAPSHOT", _PUBLISH),
+    Verb("export", "backups:export_instance", "INSTANCE [FILE]", "Write an instance to a file", (_ONLY, Flag("optimized-storage", "", "", "Accepted; archives are of one form"), _COMPRESSION)),
+    Verb("import", "backups:import_instance", "FILE [NAME]", "Make an instance of such a file", (_POOL,)),
     Verb("list", "listing:instances", "[FILTER...]", "List instances", (_COLUMNS, _FORMAT, Flag("fast", "", "", "Show only what needs no look inside (-c nsacPt)"), Flag("all-projects", "", "", "Of all projects"), Flag("watch", "w", "", "Go on showing them as they change")), ("ls",), _LIST_HELP),
     Verb("explain", "explain:explain", "INSTANCE", "Say what an instance does, and where each of its values comes from", (Flag("all", "a", "", "Also keys that Podium sets"),)),
     Verb("undo", "undo:undo", "INSTANCE", "Take back the last change of an instance's configuration or name", (Flag("dry-run", "", "", "Only show what would change"),)),

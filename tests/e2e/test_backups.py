@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import yaml
 
 from tests.e2e.conftest import Podium
 from tests.faults.harness import wait_for
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_export_holds_what_lxd_s_hold(podium: Podium, tmp_path: Path) -> None:
@@ -61,3 +64,25 @@ def test_backups_are_kept_renamed_and_expire(podium: Podium) -> None:
         assert said in done.stderr.decode(), (url, done)
     podium.lxc("delete", "-f", "kept")
     wait_for(lambda: not list(folder.iterdir()), 5, "the file to go")
+
+
+def test_podium_s_own_command_publishes_exports_and_imports(podium: Podium, tmp_path: Path) -> None:
+    """The verbs and flags of the stock client; a file is whole or absent."""
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        environment = {**podium.environment, "PODIUM_CONF": str(tmp_path)}
+        argv = [str(ROOT / "bin" / "podium"), *args]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+    podium.lxc("launch", "debian/12", "own")
+    refused = run("publish", "own")
+    assert refused.returncode == 1
+    assert "Try: podium publish --force own" in refused.stderr
+    assert "fingerprint" in run("publish", "own", "--force", "--alias", "of-own", "a=b").stdout
+    file = tmp_path / "own.tar.zst"
+    assert run("export", "own", str(file), "--compression", "zstd", "--instance-only").returncode == 0
+    assert run("import", str(file), "own2", "-s", "default").returncode == 0
+    assert podium.lxc("list", "-f", "csv", "-c", "ns", "own2") == "own2,STOPPED\n"
+    assert [path.name for path in tmp_path.iterdir() if "own" in path.name] == ["own.tar.zst"]
+    podium.lxc("delete", "-f", "own", "own2")
+    podium.lxc("image", "delete", "of-own")
