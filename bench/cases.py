@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import copying, lifecycle, listing, memory, transfer
+from bench import archives, copying, lifecycle, listing, memory, transfer
 from bench.client import Side
 from bench.plan import Plan
 
@@ -82,6 +82,18 @@ CASES: tuple[Case, ...] = (
         ),
         copying.one_copy,
         copying.make_source,
+    ),
+    Case(
+        "archives",
+        (
+            Row("publish", "publish", "ms", ratio=0.5),
+            Row("backup_export", "backup and export", "ms", ratio=1.0),
+            Row("backup_rate", "backup and export", "MB/s"),
+            Row("backup_import", "import of a backup", "ms"),
+        ),
+        archives.one_round,
+        archives.make_source,
+        most_rounds=3,
     ),
     Case("rps", (Row("rps", "GET /1.0, one connection", "requests/s"),), listing.requests_per_second),
     Case(

@@ -16,6 +16,8 @@ def test_a_published_instance_can_be_launched_and_exported(podium: Podium, tmp_p
 
     podium.lxc("publish", "pub", "--alias", "published")
 
+    again = podium.run("publish", "pub")
+    assert "The image already exists: " in again.stderr.decode()
     assert "os: Debian" in podium.lxc("image", "show", "published")
     podium.lxc("launch", "published", "pub2")
     said = podium.lxc(

@@ -36,6 +36,8 @@ class Header:
     properties: dict[str, str] = field(default_factory=dict)
     expected: str = ""
     aliases: tuple[str, ...] = ()
+    created_at: float = 0.0
+    """When the image was made; 0.0 where metadata.yaml tells."""
     is_ours: bool = False
     """Its rootfs is a squashfs that Podium made this moment: the kernel may mount it as it is."""
     auto_update: bool = False
@@ -78,6 +80,7 @@ class Imports:
                     "properties": header.properties,
                     "expected": header.expected,
                     "aliases": list(header.aliases),
+                    "created_at": header.created_at,
                     "is_ours": header.is_ours,
                     "auto_update": header.auto_update,
                     "cached": header.cached,
@@ -201,7 +204,7 @@ class Imports:
             cached=given.get("cached", False),
             profiles=tuple(given.get("profiles", ("default",))),
             origin=given.get("origin", {}),
-            created_at=float(metadata["creation_date"]),
+            created_at=given.get("created_at") or float(metadata["creation_date"]),
             expires_at=float(metadata["expiry_date"]),
             uploaded_at=time.time(),
             metadata=metadata,

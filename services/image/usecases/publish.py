@@ -122,6 +122,7 @@ def _header(wanted: Wanted) -> Header:
         wanted.project,
         public=wanted.public,
         aliases=tuple(wanted.aliases),
+        created_at=time.time(),
         is_ours=(wanted.compression or _SPLIT) == _SPLIT,
     )
 
@@ -136,7 +137,8 @@ def _files(about: About, source: Instance, wanted: Wanted) -> dict[str, bytes]:
     """Return metadata.yaml and the templates of the image-to-be, by path."""
     metadata: dict[str, Any] = {
         "architecture": source.architecture,
-        "creation_date": int(time.time()),
+        # That of its base, as LXD has it: what did not change since it was published is the same image.
+        "creation_date": about.metadata.get("creation_date") or int(source.created_at) or 1,
         "properties": about.metadata.get("properties", {}),
         "templates": about.metadata.get("templates", {}),
     }
@@ -158,6 +160,6 @@ def _tar(files: dict[str, bytes]) -> bytes:
             tar.addfile(folder)
         for name, content in files.items():
             about = tarfile.TarInfo(name)
-            about.size, about.mode, about.mtime = len(content), 0o644, int(time.time())
+            about.size, about.mode = len(content), 0o644
             tar.addfile(about, io.BytesIO(content))
     return buffer.getvalue()
