@@ -42,6 +42,7 @@ from protos.podium.runtime.v1 import (
     storage_pb2_grpc,
     transfer_pb2_grpc,
     volume_pb2_grpc,
+    volumebackup_pb2_grpc,
 )
 
 _KEEP_FINAL_S = 60.0
@@ -85,6 +86,7 @@ class Backend:
         self.host_power: Any = power_pb2_grpc.HostPowerServiceStub(lines["runtime"])
         self.storage: Any = storage_pb2_grpc.StorageServiceStub(lines["runtime"])
         self.volumes: Any = volume_pb2_grpc.VolumeServiceStub(lines["runtime"])
+        self.volume_backups: Any = volumebackup_pb2_grpc.VolumeBackupServiceStub(lines["runtime"])
         self.recover: Any = recover_pb2_grpc.RecoverServiceStub(lines["runtime"])
         self.operation_services: dict[str, Any] = {
             name: common.OperationServiceStub(line) for name, line in lines.items()

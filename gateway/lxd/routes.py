@@ -29,6 +29,7 @@ from gateway.lxd.handlers import (
     sftp,
     snapshots,
     storage,
+    volumebackups,
     volumes,
     volumesnapshots,
     warnings,
@@ -83,6 +84,7 @@ _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
 
 _VOLUMES = "/1.0/storage-pools/{name}/volumes"
 _VOLUME = f"{_VOLUMES}/{{type}}/{{volume}}"
+_VOLUME_BACKUP = f"{_VOLUME}/backups/{{backup}}"
 _VOLUME_SNAPSHOT = f"{_VOLUME}/snapshots/{{snapshot}}"
 _BUCKETS, _EVERY = "/1.0/storage-pools/{name}/buckets", ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
@@ -160,14 +162,19 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", f"{_VOLUMES}", "project", volumes.list_volumes),
     ("POST", f"{_VOLUMES}", "project", volumes.post_volume),
     ("GET", f"{_VOLUMES}/{{type}}", "project", volumes.list_volumes),
-    ("POST", f"{_VOLUMES}/{{type}}", "project", volumes.post_volume),
+    ("POST", f"{_VOLUMES}/{{type}}", "project", volumebackups.post_volume),
     ("GET", f"{_VOLUME}", "project", volumes.get_volume),
     ("PUT", f"{_VOLUME}", "project", volumes.put_volume),
     ("PATCH", f"{_VOLUME}", "project", volumes.put_volume),
     ("POST", f"{_VOLUME}", "project", volumes.move_volume),
     ("DELETE", f"{_VOLUME}", "project", volumes.delete_volume),
     ("GET", f"{_VOLUME}/state", "project", volumes.volume_state),
-    ("GET", f"{_VOLUME}/backups", "project", volumesnapshots.list_backups),
+    ("GET", f"{_VOLUME}/backups", "project", volumebackups.list_backups),
+    ("POST", f"{_VOLUME}/backups", "project", volumebackups.post_backup),
+    ("GET", _VOLUME_BACKUP, "project", volumebackups.get_backup),
+    ("POST", _VOLUME_BACKUP, "project", volumebackups.rename_backup),
+    ("DELETE", _VOLUME_BACKUP, "project", volumebackups.delete_backup),
+    ("GET", f"{_VOLUME_BACKUP}/export", "project", volumebackups.export_backup),
     ("GET", f"{_VOLUME}/snapshots", "project", volumesnapshots.list_snapshots),
     ("POST", f"{_VOLUME}/snapshots", "project", volumesnapshots.post_snapshot),
     ("GET", _VOLUME_SNAPSHOT, "project", volumesnapshots.get_snapshot),

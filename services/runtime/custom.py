@@ -6,18 +6,28 @@ from pathlib import Path
 
 from core.operations.runner import Runner
 from core.service import Servicers
-from protos.podium.runtime.v1 import recover_pb2_grpc, storage_pb2_grpc, volume_pb2_grpc
+from protos.podium.runtime.v1 import (
+    recover_pb2_grpc,
+    storage_pb2_grpc,
+    volume_pb2_grpc,
+    volumebackup_pb2_grpc,
+)
 from services.runtime.servicer.recover import RecoverServicer
 from services.runtime.servicer.storage import StorageServicer
+from services.runtime.servicer.volumebackups import VolumeBackupServicer
 from services.runtime.servicer.volumes import VolumeServicer
+from services.runtime.usecases.backups import Backups
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.notes import Notes
+from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.recover import Recover
 from services.runtime.usecases.schedules import Schedules
+from services.runtime.usecases.volumebackups import VolumeBackups
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumecopies import VolumeCopies
+from services.runtime.usecases.volumeimports import VolumeImports
 from services.runtime.usecases.volumes import Volumes
 from services.runtime.usecases.volumeschedules import VolumeSchedules
 from services.runtime.usecases.volumesnapshots import VolumeSnapshots
@@ -29,6 +39,7 @@ class Custom:
     ) -> None:
         self._host = host
         self._pools = pools
+        self._policy = policy
         self._claims = VolumeClaims(host.store, runner)
         self._volumes = Volumes(host, policy, self._claims)
         self._snapshots = VolumeSnapshots(host, policy, self._claims, self._volumes)
@@ -36,6 +47,12 @@ class Custom:
         self._member = member
         self._recover = Recover(host, policy, state_dir, member)
         self.notes = Notes(host, member)
+
+    def back_up_with(self, packs: Packs, backups: Backups) -> None:
+        """Keep backups of volumes with those of instances. To be called before the runner starts."""
+        own = VolumeBackups(self._host, self._policy, self._claims, self._volumes, packs, backups)
+        imports = VolumeImports(self._host, self._claims, self._volumes)
+        self._backups = VolumeBackupServicer(own, imports, self._claims.runner)
 
     def keep_with(self, schedules: Schedules) -> None:
         """Have the schedules of volumes kept whenever those of instances are."""
@@ -45,6 +62,7 @@ class Custom:
     def serve(self, servicers: Servicers) -> None:
         servicer = VolumeServicer(self._host, self._claims, self._volumes, self._snapshots, self._copies)
         servicers.add(volume_pb2_grpc.add_VolumeServiceServicer_to_server, servicer)
+        servicers.add(volumebackup_pb2_grpc.add_VolumeBackupServiceServicer_to_server, self._backups)
         found = RecoverServicer(self._recover)
         servicers.add(recover_pb2_grpc.add_RecoverServiceServicer_to_server, found)
         pools = StorageServicer(self._pools, self._host)

@@ -279,7 +279,14 @@ class StorageDriver(Protocol):
     async def delete_volume(self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS) -> None: ...
 
     async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
-        """Return bytes used by volumes; those that only a walk could tell are left out."""
+        """Return bytes used by volumes; those that only a walk could tell are left out.
+
+        As of the last time that the pool wrote all to its disk.
+        """
+        ...
+
+    async def settle(self, pool: str) -> None:
+        """Have all written that was, so that usage tells of it."""
         ...
 
     async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]: ...

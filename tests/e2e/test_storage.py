@@ -79,6 +79,26 @@ def test_a_snapshot_brings_back_what_was_there(podium: Podium, guest: str, volum
     podium.lxc("storage", "volume", "delete", "default", "copied")
 
 
+def test_a_volume_is_exported_and_comes_back_with_owners_and_snapshots(
+    podium: Podium, guest: str, volume: str, tmp_path: Path
+) -> None:
+    """The archive goes through the image service, which converts it outside root."""
+    podium.lxc("storage", "volume", "attach", "default", volume, guest, "/srv/data")
+    inside(podium, "echo old >/srv/data/f; chown 1000:7 /srv/data/f; ln -s f /srv/data/l")
+    podium.lxc("storage", "volume", "snapshot", "default", volume)
+    inside(podium, "echo new >/srv/data/f")
+    podium.lxc("storage", "volume", "export", "default", volume, str(tmp_path / "v.tar.gz"))
+    podium.lxc("storage", "volume", "import", "default", str(tmp_path / "v.tar.gz"), "back")
+    podium.lxc("storage", "volume", "attach", "default", "back", guest, "/srv/back")
+    assert inside(podium, "stat -c %u:%g /srv/back/f; cat /srv/back/l").split() == ["1000:7", "new"]
+    podium.lxc("storage", "volume", "detach", "default", "back", guest)
+    podium.lxc("storage", "volume", "restore", "default", "back", "snap0")
+    podium.lxc("storage", "volume", "attach", "default", "back", guest, "/srv/back")
+    assert inside(podium, "cat /srv/back/f") == "old"
+    podium.lxc("storage", "volume", "detach", "default", "back", guest)
+    podium.lxc("storage", "volume", "delete", "default", "back")
+
+
 def test_a_folder_of_the_host_can_be_shifted_bounded_and_lost(
     podium: Podium, guest: str, tmp_path: Path
 ) -> None:

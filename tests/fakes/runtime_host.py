@@ -216,6 +216,9 @@ class FakeDriver:
     ) -> dict[str, int]:
         return {}
 
+    async def settle(self, pool: str) -> None:
+        return None
+
     async def volumes(self, pool: str, *, kind: VolumeKind = VolumeKind.CONTAINERS) -> list[str]:
         folder = self.volume(pool, "x", kind).parent
         return sorted(path.name for path in self.content if path.parent == folder)

@@ -13,12 +13,18 @@ from pathlib import Path
 import pytest
 
 from core import failpoints
-from tests.faults import downloads, snapshots, transfers
+from tests.faults import downloads, snapshots, transfers, volumes
 from tests.faults.harness import Victim, wait_for
 from tests.faults.leaks import leaked, take
 from tests.faults.stories import ABSENT, SCENARIOS, Points, Scenario, settled
 
-EVERY = (*SCENARIOS, *snapshots.SCENARIOS, *transfers.SCENARIOS, *downloads.SCENARIOS)
+EVERY = (
+    *SCENARIOS,
+    *snapshots.SCENARIOS,
+    *transfers.SCENARIOS,
+    *downloads.SCENARIOS,
+    *volumes.SCENARIOS,
+)
 WITNESS = "fault-witness"
 UNDO = ".undo"
 

@@ -37,12 +37,6 @@ async def _of_system_volume(request: web.Request) -> web.Response:
     return envelope.sync([f"{request.path}/{quote(name.partition('/')[2])}" for name in names])
 
 
-async def list_backups(request: web.Request) -> web.Response:
-    """None exist yet; the volume must."""
-    await volumes.custom(request)
-    return envelope.sync([])
-
-
 async def get_snapshot(request: web.Request) -> web.Response:
     if volumes.kind_of(request) != volumes.CUSTOM:
         name = req.name(request, "snapshot")

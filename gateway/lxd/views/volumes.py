@@ -38,6 +38,16 @@ def _volume(
     }
 
 
+def backup_json(b: Any) -> dict[str, Any]:
+    return {
+        "name": b.name,
+        "created_at": stamp_text(b, "created_at"),
+        "expires_at": stamp_text(b, "expires_at", NEVER),
+        "volume_only": b.instance_only,
+        "optimized_storage": False,
+    }
+
+
 def snapshot_json(s: Any) -> dict[str, Any]:
     return {
         "description": s.description,

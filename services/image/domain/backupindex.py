@@ -21,7 +21,7 @@ MAX_BYTES = 1 << 20
 _MAX_EVENTS = 200_000
 _MAX_SNAPSHOTS = 1000
 _MAX_SHIFT = (1 << 32) - (1 << 17)
-_IDMAP = "volatile.last_state.idmap"
+_IDMAP, _VOLUME_IDMAP = "volatile.last_state.idmap", "volatile.idmap.last"
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
+    """kind: "container", or "custom" for a volume, whose entries have a name, text, keys and a folder."""
+
     pool: str
     instance: Entry
     snapshots: tuple[Entry, ...] = ()
+    kind: str = "container"
 
 
 def bad(why: str) -> Invalid:
@@ -59,7 +62,8 @@ def parse(text: bytes) -> Index:
     if len(text) > MAX_BYTES:
         raise bad("it is larger than 1 MiB")
     raw = _map(load(text, yaml.CBaseLoader, most_events=_MAX_EVENTS, bad=bad), "it")
-    if _text(raw, "type") not in ("", "container"):
+    kind = _text(raw, "type") or "container"
+    if kind not in ("container", "custom"):
         raise Unsupported("NO_VMS", "Only backups of containers can be imported")
     if _text(raw, "optimized") == "true":
         raise Unsupported(
@@ -68,12 +72,12 @@ def parse(text: bytes) -> Index:
             "export it again without --optimized-storage",
         )
     config = _map(raw.get("config"), "config")
+    if kind == "custom":
+        return _volume(raw, config)
     instance = _map(config.get("container") or config.get("instance"), "config.container")
     shift = _shift(instance)
     wanted, described = _texts(raw, "snapshots"), _list(config, "snapshots")
-    found = {_text(_map(entry, "a snapshot"), "name"): entry for entry in described}
-    if len(wanted) > _MAX_SNAPSHOTS or len(set(wanted)) != len(wanted) or not set(wanted) <= set(found):
-        raise bad("it does not describe each of its snapshots once")
+    found = _described(wanted, described)
     return Index(
         _text(raw, "pool"),
         _entry(instance, _text(raw, "name"), "backup/container/rootfs", shift),
@@ -81,11 +85,31 @@ def parse(text: bytes) -> Index:
     )
 
 
-def _snapshot(raw: dict[str, Any], name: str, shift: int) -> Entry:
+def _described(wanted: list[str], described: list[Any]) -> dict[str, dict[str, Any]]:
+    """Return what is said of each snapshot by name."""
+    found = {_text(_map(entry, "a snapshot"), "name"): entry for entry in described}
+    if len(wanted) > _MAX_SNAPSHOTS or len(set(wanted)) != len(wanted) or not set(wanted) <= set(found):
+        raise bad("it does not describe each of its snapshots once")
+    return found
+
+
+def _volume(raw: dict[str, Any], config: dict[str, Any]) -> Index:
+    volume = _map(config.get("volume"), "config.volume")
+    if _text(volume, "content_type") not in ("", "filesystem"):
+        raise Unsupported("NO_BLOCK", "Block volumes are disks of virtual machines, which Podium has not")
+    wanted, shift = _texts(raw, "snapshots"), _shift(volume, _VOLUME_IDMAP)
+    found = _described(wanted, _list(config, "volume_snapshots"))
+    folder = "backup/volume-snapshots"
+    snapshots = (_snapshot(found[name], name, shift, folder=f"{folder}/{name}") for name in wanted)
+    entry = _entry(volume, _text(raw, "name"), "backup/volume", shift)
+    return Index(_text(raw, "pool"), entry, tuple(snapshots), "custom")
+
+
+def _snapshot(raw: dict[str, Any], name: str, shift: int, *, folder: str = "") -> Entry:
     if not name or "/" in name or name in (".", "..") or not name.isprintable() or len(name) > 255:
         raise bad(f"{name[:40]!r} is no name of a snapshot")
     own = _shift(raw)
-    return _entry(raw, name, f"backup/snapshots/{name}/rootfs", own if own >= 0 else shift)
+    return _entry(raw, name, folder or f"backup/snapshots/{name}/rootfs", own if own >= 0 else shift)
 
 
 def _entry(raw: dict[str, Any], name: str, base_dir: str, shift: int) -> Entry:
@@ -161,9 +185,9 @@ def _time(raw: dict[str, Any], field: str) -> float:
     return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
 
 
-def _shift(raw: dict[str, Any]) -> int:
+def _shift(raw: dict[str, Any], key: str = _IDMAP) -> int:
     """Return what LXD added to each id on its disk; -1 where nothing is said."""
-    text = _text_map(raw.get("config"), "config").get(_IDMAP, "")
+    text = _text_map(raw.get("config"), "config").get(key, "")
     if not text:
         return -1
     try:

@@ -32,6 +32,7 @@ class BaseServicer(rpc.BaseServiceServicer):
             pool=base.index.pool,
             instance=_entry(base.index.instance),
             snapshots=[_entry(snapshot) for snapshot in base.index.snapshots],
+            kind=base.index.kind,
         )
 
 

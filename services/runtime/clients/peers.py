@@ -95,7 +95,7 @@ class ImageClient:
     async def take(self, project: str, ticket: str) -> Arrived:
         answer = await self._bases.TakeBackup(base.TakeBackupRequest(project=project, ticket=ticket))
         snapshots = tuple(_entry(snapshot) for snapshot in answer.snapshots)
-        return Arrived(answer.fingerprint, answer.pool, _entry(answer.instance), snapshots)
+        return Arrived(answer.fingerprint, answer.pool, _entry(answer.instance), snapshots, answer.kind)
 
     async def bring(self, project: str, image: RemoteImage, tell: Tell) -> str:
         source = source_pb2.RemoteSource(**asdict(image))

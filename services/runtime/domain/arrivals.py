@@ -49,6 +49,7 @@ class Arrived:
     pool: str
     instance: ArrivedEntry
     snapshots: tuple[ArrivedEntry, ...] = ()
+    kind: str = "container"
 
 
 def without_volatile(config: Mapping[str, str]) -> dict[str, str]:

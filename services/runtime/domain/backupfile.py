@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
-from core.records import Instance, Pool, Profile
+from core.records import Instance, Pool, Profile, Volume, VolumeSnapshot
 from services.runtime.domain.expand import Expanded
 
 INDEX = "backup/index.yaml"
 CONTAINER = "backup/container"
 SNAPSHOTS = "backup/snapshots"
+VOLUME, VOLUME_SNAPSHOTS = "backup/volume", "backup/volume-snapshots"
 _NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -63,6 +64,41 @@ def files(
     for snapshot in snapshots:
         found[f"{SNAPSHOTS}/{snapshot.name}/backup.yaml"] = found[f"{CONTAINER}/backup.yaml"]
     return found
+
+
+def volume_files(volume: Volume, snapshots: Sequence[VolumeSnapshot], pool: Pool) -> dict[str, bytes]:
+    """Return index.yaml of the archive of a custom volume, by path."""
+    index: dict[str, Any] = {"name": volume.name, "backend": pool.driver, "pool": pool.name}
+    if snapshots:
+        index["snapshots"] = [snapshot.name for snapshot in snapshots]
+    config: dict[str, Any] = {
+        "volume": {
+            "config": volume.config,
+            "description": volume.description,
+            "name": volume.name,
+            "type": "custom",
+            "used_by": [],
+            "location": "none",
+            "content_type": volume.content_type,
+            "project": volume.project,
+            "created_at": _Time(_NEVER),
+        }
+    }
+    if snapshots:
+        config["volume_snapshots"] = [_volume_snapshot(snapshot) for snapshot in snapshots]
+    index |= {"optimized": False, "optimized_header": False, "type": "custom", "config": config}
+    return {INDEX: _yaml(index)}
+
+
+def _volume_snapshot(snapshot: VolumeSnapshot) -> dict[str, Any]:
+    return {
+        "description": snapshot.description,
+        "expires_at": _time(snapshot.expires_at),
+        "name": snapshot.name,
+        "config": snapshot.config,
+        "content_type": "filesystem",
+        "created_at": _time(snapshot.created_at),
+    }
 
 
 def metadata(instance: Instance, came: Mapping[str, Any]) -> bytes:

@@ -124,11 +124,11 @@ class TransferServicer(rpc.TransferServiceServicer):
 
     async def GetBackup(self, request: pb.GetBackupRequest, context: Any) -> pb.GetBackupResponse:
         _, found = self._backups.find(request.instance.project, request.instance.name, request.name)
-        return pb.GetBackupResponse(backup=_backup(found.record))
+        return pb.GetBackupResponse(backup=backup_message(found.record))
 
     async def ListBackups(self, request: pb.ListBackupsRequest, context: Any) -> pb.ListBackupsResponse:
         found = self._backups.list(request.instance.project, request.instance.name)
-        return pb.ListBackupsResponse(backups=[_backup(backup) for backup in found])
+        return pb.ListBackupsResponse(backups=[backup_message(backup) for backup in found])
 
     async def RenameBackup(self, request: pb.RenameBackupRequest, context: Any) -> pb.RenameBackupResponse:
         operation = await self._backups.rename(
@@ -167,7 +167,8 @@ def _files(given: Any) -> dict[str, bytes]:
     return files
 
 
-def _backup(record: Backup) -> pb.Backup:
+def backup_message(record: Backup) -> pb.Backup:
+    """Return a backup as a message; those of volumes are alike."""
     message = pb.Backup(
         name=record.name,
         instance_only=record.instance_only,

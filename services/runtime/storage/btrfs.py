@@ -144,6 +144,9 @@ class BtrfsDriver:
     async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
         return await asyncio.to_thread(self._usage, pool, {id: self.volume(pool, id, kind) for id in ids})
 
+    async def settle(self, pool: str) -> None:
+        await asyncio.to_thread(sync, self.folder(pool))
+
     async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]:
         return folders.volumes_in(self.folder(pool), kind)
 

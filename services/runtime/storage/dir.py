@@ -118,6 +118,9 @@ class DirDriver:
     async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
         return {}
 
+    async def settle(self, pool: str) -> None:
+        return None
+
     async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]:
         return folders.volumes_in(self.folder(pool), kind)
 

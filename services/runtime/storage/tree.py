@@ -36,7 +36,7 @@ def copy_tree(source: Path, target: Path) -> None:
     A file is the same when its size, time, mode, owner and attributes are. Raises: OSError, WrongState.
     """
     target.mkdir(mode=0o700, exist_ok=True)
-    read = os.open(source, _FOLDER)
+    read = os.open(source, _FOLDER & ~os.O_NOFOLLOW)  # ours, and perhaps one by descriptor
     try:
         write = os.open(target, _FOLDER)
     except OSError:
@@ -265,7 +265,12 @@ def _settle(level: _Level, name: str) -> None:
 
 def _attributes(folder: int, name: str) -> dict[str, bytes]:
     place = _place(folder, name)
-    keys = os.listxattr(place, follow_symlinks=False)
+    try:
+        keys = os.listxattr(place, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno == errno.EOPNOTSUPP:  # a squashfs without any
+            return {}
+        raise
     return {key: os.getxattr(place, key, follow_symlinks=False) for key in keys}
 
 

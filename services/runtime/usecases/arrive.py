@@ -10,7 +10,7 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 
-from core.errors import AlreadyExists, NotFound
+from core.errors import AlreadyExists, NotFound, Unsupported
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance
@@ -79,6 +79,8 @@ class Arrivals:
     async def accept(self, wanted: WantedArrival) -> Operation:
         """Raises: Invalid, NotFound, AlreadyExists, Forbidden."""
         arrived = await self._host.images.take(wanted.project, wanted.ticket)
+        if arrived.kind != "container":
+            raise Unsupported("NO_INSTANCE", "The backup is of a custom volume; import it as one")
         name = instance_name(wanted.name or arrived.instance.name)
         if wanted.refresh and self._renewals.is_possible(wanted.project, name):
             only = wanted.instance_only

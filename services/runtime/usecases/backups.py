@@ -12,7 +12,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from services.runtime.usecases.host import Host
 
 log = get_logger(__name__)
 _CREATE, _DELETE, _RENAME = "backup.create", "backup.delete", "backup.rename"
+_MAKING = (_CREATE, _DELETE, "volumebackup.create", "volumebackup.delete")
 _ATTEMPTS = 8
 _CHUNK = 1 << 20
 _TELL_EVERY_S = 0.5
@@ -66,6 +67,8 @@ class Backups:
         self._runner = runner
         self._folder = folder
         self._ids: dict[str, str] = {}
+        # For those of volumes, which have the same records and files.
+        self.expire_others: Callable[[Backup], Awaitable[None]] = _nothing
         self._task: asyncio.Task[None] | None = None
         self._store.backups.on_change(self._follow)
         runner.register(
@@ -118,7 +121,7 @@ class Backups:
         return Backup(
             id=str(uuid.uuid4()),
             instance_id=instance.id,
-            name=backup_name(wanted.name or _next(taken)),
+            name=backup_name(wanted.name or next_name(taken)),
             created_at=time.time(),
             expires_at=wanted.expires_at,
             instance_only=wanted.instance_only,
@@ -163,7 +166,7 @@ class Backups:
     async def read(self, backup: Backup) -> AsyncGenerator[bytes, None]:
         """Yield the archive. Raises: NotFound."""
         try:
-            file = self._path(backup.id).open("rb", buffering=0)
+            file = self.path(backup.id).open("rb", buffering=0)
         except FileNotFoundError:
             raise NotFound(
                 "NO_FILE", "The file of the backup is gone; delete it", about=backup.name
@@ -199,7 +202,7 @@ class Backups:
 
     async def _pack(self, ctx: Context) -> None:
         instance, backup = self._of(ctx)
-        partial = self._path(f"{backup.id}.partial")
+        partial = self.path(f"{backup.id}.partial")
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             compression = parse_compression(backup.compression or "gzip")
@@ -217,7 +220,7 @@ class Backups:
             size = os.fstat(file).st_size
         finally:
             os.close(file)
-        partial.rename(self._path(backup.id))
+        partial.rename(self.path(backup.id))
         key = keys.backup(backup.instance_id, backup.name)
         # Not without the instance: it took the records of its backups with it.
         ctx.txn.exists(keys.instance(instance.project, instance.name)).exists(key)
@@ -226,7 +229,7 @@ class Backups:
 
     async def _unpack(self, ctx: Context) -> None:
         for name in (ctx.input["id"], f"{ctx.input['id']}.partial"):
-            self._path(name).unlink(missing_ok=True)
+            self.path(name).unlink(missing_ok=True)
 
     async def _forget(self, ctx: Context) -> None:
         ctx.undo_txn.delete(keys.backup(ctx.input["instance_id"], ctx.input["name"]))
@@ -246,7 +249,8 @@ class Backups:
 
     # --- files follow records --------------------------------------------------------------------------
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """Return where the file of a backup lies, by its id."""
         return self._folder / name
 
     def _follow(self, key: str, entry: Entry[Backup] | None) -> None:
@@ -259,7 +263,7 @@ class Backups:
 
     def _remove_stray(self, id: str) -> None:
         if id not in self._ids.values():
-            self._path(id).unlink(missing_ok=True)
+            self.path(id).unlink(missing_ok=True)
 
     async def _expire(self) -> None:
         while True:
@@ -278,15 +282,21 @@ class Backups:
         for entry in self._store.instances.entries():
             if entry.record.id == backup.instance_id:
                 await self.delete(entry.record.project, entry.record.name, backup.name)
+                return
+        await self.expire_others(backup)
 
     async def _tidy(self, key: str, entry: Entry[Backup]) -> None:
         """Forget a half-made one whose operation is over: its instance was renamed or deleted meanwhile."""
-        live = [*self._runner.live_of(_CREATE), *self._runner.live_of(_DELETE)]
+        live = [id for kind in _MAKING for id in self._runner.live_of(kind)]
         if all(self._runner.get(id).input["id"] != entry.record.id for id in live):
             await self._store.commit(Txn().unchanged(key, entry.revision).delete(key))
 
 
-def _next(taken: set[str]) -> str:
+async def _nothing(backup: Backup) -> None:
+    return None
+
+
+def next_name(taken: set[str]) -> str:
     numbers = [int(found[1]) for name in taken if (found := _NUMBERED.fullmatch(name))]
     return f"backup{max(numbers, default=-1) + 1}"
 

@@ -169,7 +169,9 @@ class Changes:
         """Raises: WrongState when the root would become smaller than what is in it."""
         size = self._host.root_size(new)
         if size and size != self._host.root_size(old):
-            used = await self._host.driver_of(new.pool).usage(new.pool, [new.id])
+            driver = self._host.driver_of(new.pool)
+            await driver.settle(new.pool)
+            used = await driver.usage(new.pool, [new.id])
             if used.get(new.id, 0) > size:
                 raise WrongState("TOO_SMALL", f"The root disk holds {used[new.id]} bytes, more than {size}")
 

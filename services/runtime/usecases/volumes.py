@@ -248,6 +248,8 @@ class Volumes:
     def _drop(self, txn: Txn, volume: Volume) -> None:
         for entry in self._store.snapshots_of_volume(volume):
             txn.delete(keys.volume_snapshot(volume.id, entry.record.name))
+        for backup in self._store.backups.entries(keys.backups(volume.id)):
+            txn.delete(keys.backup(volume.id, backup.record.name))
         txn.delete(key_of(volume))
 
     async def _remove(self, ctx: Context) -> None:
@@ -272,8 +274,12 @@ class Volumes:
 
     async def _check_bound(self, new: Volume, old: Volume) -> None:
         """Raises: WrongState when the volume would become smaller than what is in it."""
-        used, size = await self.usage(new)
-        if size and size != bound_of(old) and (used or 0) > size:
+        size = bound_of(new)
+        if not size or size == bound_of(old):
+            return
+        await self._host.driver_of(new.pool).settle(new.pool)
+        used, _ = await self.usage(new)
+        if (used or 0) > size:
             why = f"The storage volume holds {used} bytes, more than {size}"
             raise WrongState("TOO_SMALL", why, about=new.name)
 

@@ -109,3 +109,34 @@ def test_any_truncation_is_refused_or_read() -> None:
             parse(_LXD[:size])
         except PodiumError:
             continue
+
+
+_VOLUME = b"""\
+name: data
+pool: default
+snapshots: [s0]
+type: custom
+config:
+  volume:
+    config:
+      size: 10MiB
+      volatile.idmap.last: '[{"Isuid":true,"Isgid":false,"Hostid":1000000,"Nsid":0,"Maprange":65536}]'
+    description: d
+    content_type: filesystem
+  volume_snapshots:
+  - {name: s0, config: {}, expires_at: 2030-01-01T00:00:00Z}
+"""
+
+
+def test_the_index_of_a_volume_names_its_folders() -> None:
+    """LXD shifts what it attaches: its archive of a volume holds ids of the host."""
+    index = parse(_VOLUME)
+
+    assert (index.kind, index.instance.name, index.instance.description) == ("custom", "data", "d")
+    assert (index.instance.base_dir, index.instance.shift) == ("backup/volume", 1000000)
+    assert [s.base_dir for s in index.snapshots] == ["backup/volume-snapshots/s0"]
+
+
+def test_a_block_volume_is_refused() -> None:
+    with pytest.raises(Unsupported, match="virtual machines"):
+        parse(_VOLUME.replace(b"content_type: filesystem", b"content_type: block"))

@@ -1,0 +1,75 @@
+"""Backups of custom volumes that can be broken at each failpoint; see stories.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.archives import tarball
+from tests.faults.harness import Victim
+from tests.faults.stories import ABSENT, CREATED, CUSTOM, Custom, Scenario, call, state_at
+from tests.faults.stories import _ask as ask
+
+_FOLDER = f"{CUSTOM.folder}/{CUSTOM.names[0]}/backups"
+_NEW = {"name": "b0", "compression_algorithm": "none"}
+
+
+class Kept(Custom):
+    """A backup of a custom volume."""
+
+    def state(self, victim: Victim) -> str:
+        found = state_at(victim, f"{_FOLDER}/b0", field="name")
+        return ABSENT if found == ABSENT else CREATED
+
+    def reach(self, victim: Victim, state: str) -> None:
+        super().reach(victim, CREATED)
+        if state != ABSENT:
+            call(victim, "POST", _FOLDER, _NEW)
+
+
+def volume_archive(name: str, snapshots: tuple[str, ...] = (), **changes: Any) -> bytes:
+    """The archive of a volume as LXD makes it."""
+    about = {
+        "name": name,
+        "backend": "dir",
+        "pool": "default",
+        "type": "custom",
+        "snapshots": list(snapshots),
+        "config": {
+            "volume": {"name": name, "config": {}, "content_type": "filesystem", **changes},
+            "volume_snapshots": [{"name": snapshot, "config": {}} for snapshot in snapshots],
+        },
+    }
+    entries: dict[str, bytes | str | None] = {
+        "backup": None,
+        "backup/index.yaml": json.dumps(about).encode(),
+        "backup/volume": None,
+        "backup/volume/f": b"content",
+    }
+    for snapshot in snapshots:
+        entries[f"backup/volume-snapshots/{snapshot}"] = None
+    return tarball(entries)
+
+
+def bring(victim: Victim) -> dict[str, Any]:
+    """Import a volume with a snapshot."""
+    connection = victim.side.connect()
+    try:
+        headers = {"Content-Type": "application/octet-stream"}
+        connection.request("POST", CUSTOM.folder, volume_archive(CUSTOM.names[0], ("s0",)), headers)
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    if answer["type"] == "async":
+        answer = victim.side.request("GET", f"{answer['operation']}/wait?timeout=30")
+    error = answer.get("error") or (answer.get("metadata") or {}).get("err")
+    assert not error, error
+    return answer
+
+
+KEPT = Kept()
+SCENARIOS = (
+    Scenario("volumebackup.create", KEPT, ABSENT, (ABSENT, CREATED), ask("POST", _FOLDER, _NEW)),
+    Scenario("volumebackup.delete", KEPT, CREATED, (ABSENT, CREATED), ask("DELETE", f"{_FOLDER}/b0")),
+    Scenario("volume.import", CUSTOM, ABSENT, (ABSENT, CREATED), bring),
+)
