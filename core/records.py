@@ -63,6 +63,8 @@ class InstanceObserved:
     """How often it was started again in a row."""
     health: str = ""
     """starting, healthy or unhealthy; empty without a check."""
+    cloud_init: str = ""
+    """Digest of what cloud-init inside works by; another one means another instance to it."""
     volatile: Config = field(default_factory=dict)
     schema: int = 1
 

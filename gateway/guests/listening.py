@@ -16,6 +16,7 @@ from gateway.backend import Backend
 from gateway.sockets import pinged
 from protos.podium.runtime.v1 import guest_pb2 as pb
 
+# What LXD's listeners know; "hook" is told to those that ask for it.
 _TYPES = ("config", "device")
 _MOST_FRAME = 1024
 
@@ -48,6 +49,8 @@ def _line(kind: str, change: Any) -> str:
     if kind == "config":
         c = change.config
         body["metadata"] = {"key": c.key, "old_value": c.old_value, "value": c.value}
+    elif kind == "hook":
+        body["metadata"] = {"action": change.hook.action}
     else:
         d = change.device
         body["metadata"] = {"action": d.action, "config": dict(d.options), "name": d.name}

@@ -29,8 +29,6 @@ container_protection_delete container_protection_shift container_syscall_filteri
 seccomp_allow_deny_syntax cloud_init container_last_used_at metadata_configuration
 """
 # What Podium adds; docs/extensions.md tells of each.
-_OWN = (
-    "podium_events_since podium_idempotency_key podium_instance_previous podium_instance_fields podium_pages "
-)
-_OWN += "podium_restart_policy podium_health_checks"
+_OWN = "podium_events_since podium_idempotency_key podium_instance_previous podium_guest_hooks "
+_OWN += "podium_instance_fields podium_pages podium_restart_policy podium_health_checks"
 NAMES = tuple(_TEXT.split() + _OWN.split())

@@ -143,3 +143,16 @@ def test_the_socket_comes_back_when_the_gateway_does(guest: Podium) -> None:
         time.sleep(0.1)
 
     assert asked(guest, "/1.0/config/user.foo") == (200, "bar")
+
+
+def test_a_guest_hears_of_its_stop(guest: Podium) -> None:
+    """Only who asks for hooks is told, and before init is."""
+    environment = {**guest.environment, "LXD_DIR": str(guest.state_dir), "LXD_CONF": str(guest.conf)}
+    argv = ["lxc", "exec", "gst", "--", "perl", "/usr/local/bin/ask", "GET", "/1.0/events?type=hook"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE) as listening:
+        assert listening.stdout
+        while listening.stdout.readline() != b"\r\n":
+            pass
+        guest.lxc("stop", "gst")
+        told = listening.stdout.read()
+    assert b'{"action":"stopping"}' in told

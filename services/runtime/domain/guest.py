@@ -31,7 +31,14 @@ class DeviceChange:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-Change = ConfigChange | DeviceChange
+@dataclass(frozen=True)
+class Hook:
+    """What is about to happen, told before it does. action: stopping."""
+
+    action: str
+
+
+Change = ConfigChange | DeviceChange | Hook
 
 
 def changes(before: Expanded, after: Expanded) -> list[Change]:

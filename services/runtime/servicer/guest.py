@@ -9,7 +9,7 @@ from core.errors import Invalid
 from protos.podium.runtime.v1 import guest_pb2 as pb
 from protos.podium.runtime.v1 import guest_pb2_grpc as rpc
 from services.runtime.domain import idmaps
-from services.runtime.domain.guest import Change, ConfigChange
+from services.runtime.domain.guest import Change, ConfigChange, DeviceChange, Hook
 from services.runtime.usecases.guest import Guests
 
 _STATES = {"true": pb.GUEST_STATE_READY, "false": pb.GUEST_STATE_STARTED}
@@ -54,12 +54,13 @@ class GuestServicer(rpc.GuestServiceServicer):
 def _shown(change: Change) -> pb.WatchGuestResponse:
     message = pb.WatchGuestResponse()
     message.at.GetCurrentTime()
-    if isinstance(change, ConfigChange):
-        message.config.CopyFrom(
-            pb.ConfigChange(key=change.key, old_value=change.old_value, value=change.value)
-        )
-    else:
-        message.device.CopyFrom(
-            pb.DeviceChange(action=change.action, name=change.name, options=dict(change.options))
-        )
+    match change:
+        case ConfigChange():
+            told = pb.ConfigChange(key=change.key, old_value=change.old_value, value=change.value)
+            message.config.CopyFrom(told)
+        case DeviceChange():
+            options = dict(change.options)
+            message.device.CopyFrom(pb.DeviceChange(action=change.action, name=change.name, options=options))
+        case Hook():
+            message.hook.CopyFrom(pb.HookCall(action=change.action))
     return message

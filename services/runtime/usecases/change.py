@@ -158,9 +158,7 @@ class Changes:
         instance, observed = self._claims.of(ctx)
         await self._check_size(_old(ctx), instance)
         _remember(ctx, instance)
-        told = await self._tell(instance, observed)
-        if cloudinit.is_new(self._host.expanded(_old(ctx)), self._host.expanded(instance)):
-            told = replace(told, volatile={**told.volatile, INSTANCE_ID: str(uuid.uuid4())})
+        told = cloudinit.followed(await self._tell(instance, observed), self._host.expanded(instance))
         told = replace(told, volatile={**told.volatile, **ctx.input.get("volatile", {})})
         self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))

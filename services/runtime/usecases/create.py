@@ -24,7 +24,7 @@ from core.rpc.once import new_operation_id
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
-from services.runtime.domain import expand, idmaps
+from services.runtime.domain import cloudinit, expand, idmaps
 from services.runtime.domain.cloudinit import INSTANCE_ID
 from services.runtime.domain.words import two_words
 from services.runtime.usecases import ids
@@ -248,7 +248,13 @@ class Create:
         }
         volatile = {key: value for key, value in volatile.items() if value or key not in birth.volatile}
         observed = InstanceObserved(
-            instance.id, instance.project, instance.name, "creating", operation=id, volatile=volatile
+            instance.id,
+            instance.project,
+            instance.name,
+            "creating",
+            operation=id,
+            cloud_init=cloudinit.told(self._host.expanded(instance)),
+            volatile=volatile,
         )
         txn.absent(key)
         ids.claim(txn, self._member, instance)

@@ -22,8 +22,8 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain.cloudinit import INSTANCE_ID
-from services.runtime.domain.guest import Change, changes
-from services.runtime.domain.lifecycle import UP
+from services.runtime.domain.guest import Change, Hook, changes
+from services.runtime.domain.lifecycle import STOPPING, UP
 from services.runtime.usecases.host import Host, has_guest_api
 from services.runtime.usecases.volatile import READY
 
@@ -112,11 +112,16 @@ class Guests:
                 del self._listeners[id]
 
     def _observed(self, key: str, entry: Entry[InstanceObserved] | None) -> None:
-        """An operation ended: what changed is in force now, and is told."""
+        """An operation ended, and what changed is in force now; or it begins to stop the guest."""
         id = key.rsplit("/", 1)[-1]
         listeners = self._listeners.get(id)
-        if not listeners or (entry and entry.record.operation):
+        if not listeners:
             return
+        if entry:
+            for listener in listeners:
+                listener.see(entry.record.status)
+            if entry.record.operation:
+                return
         try:
             expanded = self._host.expanded(self._instance(id)) if entry else None
         except PodiumError:
@@ -141,10 +146,17 @@ class Listener:
     def __init__(self, seen: Expanded) -> None:
         self._queue: asyncio.Queue[Change | None] = asyncio.Queue(_MOST_WAITING)
         self._seen = seen
+        self._status = ""
 
     async def __aiter__(self) -> AsyncIterator[Change]:
         while (change := await self._queue.get()) is not None:
             yield change
+
+    def see(self, status: str) -> None:
+        """Tell of a stop once, as soon as it was asked for: init hears of it after that."""
+        if status == STOPPING != self._status and not self._queue.full():
+            self._queue.put_nowait(Hook(STOPPING))
+        self._status = status
 
     def tell(self, now: Expanded | None) -> None:
         """Queue what is new; who does not read is cut off, since a gap would be worse."""

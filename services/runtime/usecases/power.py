@@ -16,7 +16,7 @@ from core.records import Instance, InstanceObserved
 from core.state import keys
 from core.state.store import Txn
 from core.units import parse_bool
-from services.runtime.domain import idmaps, revival
+from services.runtime.domain import cloudinit, idmaps, revival
 from services.runtime.domain.lifecycle import STOPPED
 from services.runtime.ports import ExitRecord
 from services.runtime.store import RuntimeStore
@@ -154,6 +154,7 @@ class Power:
         nics, rootfs = await asyncio.gather(
             self._host.reserve(instance, observed, at_rest=False), self._host.mount(instance)
         )
+        observed = cloudinit.followed(observed, self._host.expanded(instance))
         if not self._host.engine.pid(instance.id):
             await self._templates.apply(instance, observed.volatile, rootfs)
         pid = await self._host.start(instance, rootfs, nics)

@@ -10,7 +10,7 @@ import pytest
 from core.errors import WrongState
 from core.policy.expansion import Expanded
 from core.state import keys
-from services.runtime.domain.guest import ConfigChange, DeviceChange, changes
+from services.runtime.domain.guest import ConfigChange, DeviceChange, Hook, changes
 from services.runtime.usecases.change import Update
 from services.runtime.usecases.guest import Guests
 
@@ -107,3 +107,20 @@ async def test_the_door_is_open_while_it_runs(world: Any) -> None:
 
     assert world.host.doors.known() == set()
     assert world.host.store.observed.get(keys.observed(instance.id)).record.status == "stopped"
+
+
+async def test_a_guest_hears_of_its_stop_before_it_happens(world: Any) -> None:
+    """So that what runs inside can give work away; once, however often the record is written."""
+    await world.made()
+    await world.changed("start")
+    guests = Guests(world.host)
+    id = world.host.store.instance("default", "web").record.id
+
+    with guests.listening(id) as listener:
+        await world.changed("stop", force=True)
+        change = await asyncio.wait_for(anext(aiter(listener)), 1)
+        await world.done(await world.changes.delete("default", "web"))
+        rest = [change async for change in listener]
+
+    assert change == Hook("stopping")
+    assert rest == []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from core.errors import Invalid, LimitReached, NotFound
+from core.state import keys
+from core.state.store import Txn
 from services.runtime.domain import cloudinit
 from services.runtime.domain.expand import Expanded
 from services.runtime.usecases.abouts import AboutInstances
@@ -132,7 +135,7 @@ def test_cloud_init_runs_again_for_what_it_works_by(
     config: dict[str, str], devices: dict[str, dict[str, str]], is_new: bool
 ) -> None:
     """The same changes as LXD's."""
-    assert cloudinit.is_new(Expanded({}, {}), Expanded(config, devices)) == is_new
+    assert (cloudinit.told(Expanded({}, {})) != cloudinit.told(Expanded(config, devices))) == is_new
 
 
 async def test_a_new_name_or_new_data_make_a_new_cloud_init_id(world: Any) -> None:
@@ -148,3 +151,19 @@ async def test_a_new_name_or_new_data_make_a_new_cloud_init_id(world: Any) -> No
         seen.append(world.host.store.observed_of(instance_of(world)).record.volatile[cloudinit.INSTANCE_ID])
 
     assert seen[0] != seen[1] == seen[2]
+
+
+async def test_a_profiles_user_data_counts_at_the_next_start(world: Any) -> None:
+    """A stopped instance is not told of its profiles; cloud-init must hear of them all the same."""
+    await world.made()
+    before = world.host.store.observed_of(instance_of(world)).record.volatile[cloudinit.INSTANCE_ID]
+    key = keys.profile("default", "default")
+    profile = world.host.store.profiles.get(key).record
+    changed = replace(profile, config={**profile.config, "cloud-init.user-data": "x"})
+    revision = await world.host.store.commit(Txn().put(key, changed))
+    await world.host.store.profiles.wait_for(revision, timeout_s=2)
+
+    await world.changed("start")
+
+    after = world.host.store.observed_of(instance_of(world)).record.volatile[cloudinit.INSTANCE_ID]
+    assert after != before
