@@ -122,6 +122,11 @@ class _Rooms:
             *_keepers(self.host, self.power, self.member),
         ]
 
+    async def _settled(self, project: str, name: str) -> Target:
+        """Return an instance as it is once an outcome that clients may have read already is known here."""
+        await self.claims.caught_up(project, name)
+        return self.locate(project, name)
+
     def servicers(self) -> Servicers:
         found = Servicers("podium.runtime.v1")
         instances = InstanceServicer(
@@ -130,12 +135,14 @@ class _Rooms:
         found.add(instance_pb2_grpc.add_InstanceServiceServicer_to_server, instances)
         remote = RemoteCreateServicer(self.remote, self.runner)
         found.add(remote_pb2_grpc.add_RemoteCreateServiceServicer_to_server, remote)
-        commands = ExecServicer(self.execs, self.locate, self.runner, self.lending.lines)
+        commands = ExecServicer(
+            self.execs, self.locate, self.runner, self.lending.lines, self.claims.caught_up
+        )
         found.add(exec_pb2_grpc.add_ExecServiceServicer_to_server, commands)
-        files = FileServicer(self.inside.roots, self.locate, self.lending.lines)
+        files = FileServicer(self.inside.roots, self._settled, self.lending.lines)
         found.add(files_pb2_grpc.add_FileServiceServicer_to_server, files)
         self.copying.serve(found)
-        self.inside.serve(found, self.locate)
+        self.inside.serve(found, self._settled)
         self.transfers.serve(found)
         self.custom.serve(found)
         shutdown = HostShutdown(self.host, self.power, self.boots, self.member)

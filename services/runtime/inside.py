@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from core.service import Servicers
@@ -21,7 +21,7 @@ from services.runtime.usecases.host import Host
 from services.runtime.usecases.sftp import SftpSessions
 from services.runtime.usecases.templates import Templates
 
-Find = Callable[[str, str], Target]
+Find = Callable[[str, str], Awaitable[Target]]
 
 
 @dataclass(frozen=True)

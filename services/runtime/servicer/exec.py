@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ _CHUNK = 1 << 20
 _ENGINE_LOGS = ("lxc.conf", "lxc.log")
 _RECORDED = "exec_"
 Requests = AsyncIterator[pb.ConnectChannelRequest]
+Settle = Callable[[str, str], Awaitable[None]]
 
 
 class ExecServicer(rpc.ExecServiceServicer):
@@ -33,8 +34,13 @@ class ExecServicer(rpc.ExecServiceServicer):
         find: Callable[[str, str], Target],
         runner: Runner,
         lines: Mapping[str, Borrower] = MappingProxyType({}),
+        settle: Settle = lambda project, name: asyncio.sleep(0),
     ) -> None:
-        """*lines*: who takes the ends of pipes, by name."""
+        """*lines*: who takes the ends of pipes, by name.
+
+        *settle* returns when an outcome about an instance that a client may have read already is known here.
+        """
+        self._settle = settle
         self._execs = execs
         self._lines = lines
         self._find = find
@@ -54,10 +60,12 @@ class ExecServicer(rpc.ExecServiceServicer):
             channels=request.wait_for_channels,
         )
         borrower = self._lines.get(request.line)
+        await self._settle(request.project, request.name)
         operation = await self._execs.start(request.project, request.name, command, borrower)
         return pb.StartExecResponse(operation=answer(self._runner, operation))
 
     async def StartConsole(self, request: pb.StartConsoleRequest, context: Any) -> pb.StartConsoleResponse:
+        await self._settle(request.project, request.name)
         operation = await self._execs.console(request.project, request.name, request.width, request.height)
         return pb.StartConsoleResponse(operation=answer(self._runner, operation))
 

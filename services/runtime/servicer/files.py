@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ _NUMBERS = {
 
 class FileServicer(rpc.FileServiceServicer):
     def __init__(
-        self, roots: files.Roots, find: Callable[[str, str], Target], lines: Mapping[str, Line]
+        self, roots: files.Roots, find: Callable[[str, str], Awaitable[Target]], lines: Mapping[str, Line]
     ) -> None:
         """*lines*: those to gateways of this host, which take pipes."""
         self._roots = roots
@@ -39,13 +39,13 @@ class FileServicer(rpc.FileServiceServicer):
         self._patience = Patience()
 
     async def StatFile(self, request: pb.StatFileRequest, context: Any) -> pb.StatFileResponse:
-        target = self._find(request.file.project, request.file.name)
+        target = await self._find(request.file.project, request.file.name)
         async with self._roots.open(target) as root:
             info = await self._patience.call(target.id, root.use, files.stat_path, target, request.file.path)
         return pb.StatFileResponse(info=_shown(info))
 
     async def ReadFile(self, request: pb.ReadFileRequest, context: Any) -> AsyncIterator[pb.ReadFileResponse]:
-        target, path = self._find(request.file.project, request.file.name), request.file.path
+        target, path = await self._find(request.file.project, request.file.name), request.file.path
         call = partial(self._patience.call, target.id)
         async with self._roots.open(target) as root:
             info, file = await call(
@@ -71,7 +71,7 @@ class FileServicer(rpc.FileServiceServicer):
         if first is None or not first.HasField("header"):
             raise Invalid("NO_HEADER", "A write begins with its header")
         asked, path = first.header, first.header.file.path
-        target = self._find(asked.file.project, asked.file.name)
+        target = await self._find(asked.file.project, asked.file.name)
         call = partial(self._patience.call, target.id)
         async with self._roots.open(target) as root:
             file = await call(root.use, files.create, target, path, _header(asked), undo=_closed)
@@ -91,7 +91,7 @@ class FileServicer(rpc.FileServiceServicer):
         return self._lines[name]
 
     async def DeleteFile(self, request: pb.DeleteFileRequest, context: Any) -> pb.DeleteFileResponse:
-        target = self._find(request.file.project, request.file.name)
+        target = await self._find(request.file.project, request.file.name)
         async with self._roots.open(target) as root:
             await self._patience.call(target.id, root.use, files.delete, request.file.path)
         return pb.DeleteFileResponse()

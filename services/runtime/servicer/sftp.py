@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from core.errors import Invalid
@@ -15,7 +15,7 @@ from services.runtime.usecases.sftp import Session, SftpSessions
 
 
 class SftpServicer(rpc.SftpServiceServicer):
-    def __init__(self, sessions: SftpSessions, find: Callable[[str, str], Target]) -> None:
+    def __init__(self, sessions: SftpSessions, find: Callable[[str, str], Awaitable[Target]]) -> None:
         self._sessions = sessions
         self._find = find
 
@@ -26,7 +26,7 @@ class SftpServicer(rpc.SftpServiceServicer):
         first = await anext(requests, None)
         if first is None or not first.HasField("target"):
             raise Invalid("NO_TARGET", "A session begins with its target")
-        target = self._find(first.target.project, first.target.name)
+        target = await self._find(first.target.project, first.target.name)
         async with self._sessions.open(target) as session:
             yield pb.OpenSftpResponse(opened=pb.SftpOpened())
             feed = asyncio.create_task(_feed(session, requests))
