@@ -529,8 +529,12 @@ class HostEvents(Protocol):
         """Hear of *path* too. Repeatable."""
         ...
 
-    async def changed(self) -> None:
-        """Return when a device may have come or gone since this was last called."""
+    def tell(self, id: str) -> None:
+        """Have the instance *id* looked at."""
+        ...
+
+    async def changed(self) -> set[str]:
+        """Return when a device may have come or gone, or was told of; with the instances that were told."""
         ...
 
 

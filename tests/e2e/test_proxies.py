@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import stat
 import threading
@@ -267,6 +268,23 @@ def test_a_forwarder_has_no_privilege_and_lives_as_long_as_its_instance(guest: P
         guest.lxc("start", NAME)
         assert len(_forwarders(guest)) == 1
     assert not _forwarders(guest)
+
+
+def test_a_forwarder_that_was_killed_comes_back(guest: Podium) -> None:
+    """Also one that an earlier service started."""
+    _echo_inside(guest, "tcp", 85)
+    with _proxy(guest, f"listen=tcp:127.0.0.1:{(port := _free_port())}", "connect=tcp:127.0.0.1:85"):
+        for service_dies in (False, True):
+            (old,) = _forwarders(guest)
+            if service_dies:
+                runtime = guest.processes()["runtime"]
+                os.kill(runtime, signal.SIGKILL)
+                assert _until(lambda: guest.processes().get("runtime", runtime) != runtime, 20)  # noqa: B023
+                assert _until(lambda: guest.run("list").returncode == 0, 20)
+                assert _forwarders(guest) == [old]
+            os.kill(int(old.name), signal.SIGKILL)
+            assert _until(lambda: len(_forwarders(guest)) == 1 and _forwarders(guest) != [old], 20)  # noqa: B023
+            assert _ask(socket.AF_INET, ("127.0.0.1", port), b"x") == b"guest:x"
 
 
 def test_translation_needs_no_process_and_a_fixed_address(guest: Podium) -> None:

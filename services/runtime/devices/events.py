@@ -32,6 +32,7 @@ class HostEvents:
         self._uevents.bind((0, _KERNEL_GROUP))
         self._names: dict[int, set[bytes]] = {}
         self._watched: set[str] = set()
+        self._told: set[str] = set()
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -58,10 +59,15 @@ class HostEvents:
         if Path(path).parent.is_dir():
             self._watched.add(path)
 
-    async def changed(self) -> None:
-        """Return when a device may have come or gone since this was last called."""
+    def tell(self, id: str) -> None:
+        self._told.add(id)
+        self._event.set()
+
+    async def changed(self) -> set[str]:
         await self._event.wait()
         self._event.clear()
+        told, self._told = self._told, set()
+        return told
 
     def _on_uevent(self) -> None:
         with contextlib.suppress(OSError):  # an overrun too is a reason to look

@@ -73,21 +73,38 @@ def stop(forward: Forward, folder: Path, guest: int) -> None:
 
 def end(folder: Path) -> None:
     """End the process that was noted in *folder*, and wait for it. Repeatable."""
+    if (process := open_process(folder)) is None:
+        return
+    try:
+        signal.pidfd_send_signal(process.fd, signal.SIGKILL)
+        select.select([process.fd], [], [], _END_S)
+    finally:
+        os.close(process.fd)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process.key[0], os.WNOHANG)  # ours, unless an earlier service started it
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A running process: key tells it from all others of this boot, fd becomes readable at its end."""
+
+    key: tuple[int, int]
+    fd: int
+
+
+def open_process(folder: Path) -> Handle | None:
+    """Return the process that was noted in *folder*; None when it does not run."""
     noted = _noted(folder)
     if not noted.pid:
-        return
+        return None
     try:
-        process = os.pidfd_open(noted.pid)
+        fd = os.pidfd_open(noted.pid)
     except OSError:
-        return
-    try:
-        if _started(noted.pid) == noted.started:
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-            select.select([process], [], [], _END_S)
-    finally:
-        os.close(process)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(noted.pid, os.WNOHANG)  # ours, unless an earlier service started it
+        return None
+    if _started(noted.pid) != noted.started:
+        os.close(fd)
+        return None
+    return Handle((noted.pid, noted.started), fd)
 
 
 def is_alive(folder: Path) -> bool:

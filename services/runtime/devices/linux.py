@@ -37,12 +37,34 @@ class LinuxDevices:
         self._rules = DeviceRules(self._instances)
         self._namespaces = mountapi.UserNamespaces()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._heard: set[tuple[int, int]] = set()
         declare(*_POINTS)
 
     async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
         for path in (path for plan in plans for path in plan.watched):
             self._events.watch(path)
         await asyncio.to_thread(self._ensure, guest, plans, starting)
+        for plan in plans:
+            if plan.forward and not starting:
+                self._hear_of_end(guest.id, plan.device)
+
+    def _hear_of_end(self, id: str, device: str) -> None:
+        """Tell of it when the process of a proxy ends, whoever ended it."""
+        process = forwards.open_process(Ledger(self._instances / id / "devices").folder(device))
+        if process is None or process.key in self._heard:
+            if process:
+                os.close(process.fd)
+            return
+        self._heard.add(process.key)
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(process.fd)
+            os.close(process.fd)
+            self._heard.discard(process.key)
+            self._events.tell(id)
+
+        loop.add_reader(process.fd, ended)
 
     def held(self, id: str) -> asyncio.Lock:
         return self._locks.setdefault(id, asyncio.Lock())
@@ -57,9 +79,10 @@ class LinuxDevices:
 
     def _ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], starting: bool) -> None:
         ledger = Ledger(self._instances / guest.id / "devices")
-        has = {device: plan for device, plan in ledger.whole().items() if _lives(ledger, plan)}
+        noted = ledger.whole()
+        has = {device: plan for device, plan in noted.items() if _lives(ledger, plan)}
         wanted = {plan.device: plan for plan in plans}
-        gone = [plan for plan in ledger.whole().values() if wanted.get(plan.device) != has.get(plan.device)]
+        gone = [plan for device, plan in noted.items() if device not in has or wanted.get(device) != plan]
         gone += ledger.half().values()
         missing = [plan for plan in plans if has.get(plan.device) != plan]
         if not gone and not missing:

@@ -16,6 +16,7 @@ from services.runtime.usecases.host import Host
 log = get_logger(__name__)
 # A device of several nodes comes as several events.
 _SETTLE_S = 0.1
+_PAUSE_S = 1.0
 
 
 class Hotplug:
@@ -39,19 +40,24 @@ class Hotplug:
         await self._events.stop()
 
     async def _run(self) -> None:
-        await self.look(every=True)
+        await self.look(None)
         while True:
-            await self._events.changed()
+            told = await self._events.changed()
             await asyncio.sleep(_SETTLE_S)
-            await self.look(every=False)
+            await self.look(told)
+            # What ends at once must not be started again and again.
+            await asyncio.sleep(_PAUSE_S if told else 0)
 
-    async def look(self, *, every: bool) -> None:
-        """Compare devices with the host: of *every* running instance, or of those that follow it."""
+    async def look(self, told: set[str] | None) -> None:
+        """Compare devices with the host: of those that follow it and of *told*, or of all if that is None."""
         for entry in self._host.store.instances.entries():
             if entry.record.member == self._member:
                 with contextlib.suppress(PodiumError):
-                    if every or follows_host(self._host.expanded(entry.record).devices):
+                    if told is None or entry.record.id in told or self._follows(entry.record):
                         await self._look_at(entry.record)
+
+    def _follows(self, instance: Instance) -> bool:
+        return follows_host(self._host.expanded(instance).devices)
 
     async def _look_at(self, instance: Instance) -> None:
         observed = self._host.store.observed_of(instance).record
