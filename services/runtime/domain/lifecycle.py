@@ -20,6 +20,7 @@ _TABLE = {
     (FROZEN, "exit"): STOPPING,
     (RUNNING, "freeze"): RUNNING,
     (FROZEN, "unfreeze"): FROZEN,
+    (STOPPED, "give-up"): STOPPING,
     (STOPPED, "delete"): DELETING,
     (ERROR, "delete"): DELETING,
     (STOPPED, "rename"): STOPPED,

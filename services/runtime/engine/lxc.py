@@ -267,4 +267,6 @@ def _start_failed(folder: Path) -> WrongState:
     hint = ""
     if "inotify" in why:
         hint = "; raise fs.inotify.max_user_instances"
+    if "newuidmap" in why or "newgidmap" in why:
+        hint = "; let root map these ids in /etc/subuid and /etc/subgid"
     return WrongState("START_FAILED", f"The instance did not start: {why[:300]}{hint}")

@@ -81,7 +81,14 @@ class Power:
             self._refuse_protected(project, name)
             await self._before_start(project, name)
         input = {"timeout_s": timeout_s, "force": force}
-        return await self._claims.accept(f"instance.{action}", action, project, name, input=input)
+        event = "give-up" if action == "stop" and self._comes_back(project, name) else action
+        return await self._claims.accept(f"instance.{action}", event, project, name, input=input)
+
+    def _comes_back(self, project: str, name: str) -> bool:
+        """Say whether it is down and would be started again: then a stop means that it shall not."""
+        instance = self._host.store.instance(project, name).record
+        policy = revival.policy(self._host.expanded(instance).config)
+        return revival.due(policy, self._host.store.observed_of(instance).record) is not None
 
     async def _before_start(self, project: str, name: str) -> None:
         instance = self._host.store.instance(project, name).record

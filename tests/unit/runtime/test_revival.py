@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from core.errors import WrongState
 from core.records import InstanceObserved
 from services.runtime.domain import health
 from services.runtime.domain.health import Check, Health, check_of
@@ -196,6 +197,20 @@ async def test_a_crashed_init_comes_back(reviving: World) -> None:
     await world.changed("stop")
     await asyncio.sleep(0.2)
     assert world.status() == "stopped"
+
+
+async def test_one_that_waits_for_its_next_start_can_be_stopped(reviving: World) -> None:
+    """A crash loop ends when somebody says stop, not when it happens to run."""
+    world = reviving
+    await world.made()
+    await configure(world, restart__policy="always", restart__backoff__initial="60")
+    await world.changed("start")
+    world.engine.end(world.host.store.instance("default", "web").record.id)
+    assert (await until(world, "stopped")).ended == FAILED
+    await world.changed("stop")
+    assert (await until(world, "stopped")).ended == ASKED
+    with pytest.raises(WrongState, match="already stopped"):
+        await world.changed("stop")
 
 
 async def test_a_start_that_fails_is_tried_again_later(reviving: World) -> None:
