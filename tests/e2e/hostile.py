@@ -26,6 +26,7 @@ METADATA = {
     "architecture": "x86_64", "creation_date": 1, "expiry_date": 0, "properties": {"a": "b"},
     "templates": {"/a": {"when": ["start"], "create_only": False, "template": "a", "properties": {"a": "b"}}},
 }  # fmt: skip
+TIME = "2030-01-01T00:00:00Z"
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/instances"): {
         "name": "hostile",
@@ -77,7 +78,11 @@ WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/instances/{name}/files"): {},
     ("POST", "/1.0/instances/{name}/metadata/templates"): {},
     ("PUT", "/1.0/instances/{name}/metadata/templates"): {},
-    ("POST", "/1.0/instances/{name}/snapshots"): {},
+    ("POST", "/1.0/instances/{name}/snapshots"): {"name": "s", "stateful": False, "expires_at": TIME},
+    ("PUT", "/1.0/instances/{name}/snapshots/{snapshot}"): {"expires_at": TIME},
+    ("PATCH", "/1.0/instances/{name}/snapshots/{snapshot}"): {"expires_at": TIME},
+    ("POST", "/1.0/instances/{name}/snapshots/{snapshot}"): {"name": "t", "migration": False},
+    ("POST", "/1.0/instances/{name}/rebuild"): {"source": {"type": "image", "alias": "none"}},
     ("POST", "/1.0/instances/{name}/backups"): {},
     ("POST", "/1.0/images/{name}/refresh"): {},
     ("POST", "/1.0/storage-pools/{name}/volumes"): {},

@@ -24,7 +24,7 @@ from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.power import forget
+from services.runtime.usecases.power import forget, tell_deleted
 from services.runtime.usecases.volatile import awaiting
 
 
@@ -94,7 +94,7 @@ class Changes:
             raise Stale("STALE", "The instance was changed meanwhile; read it again", about=name)
         observed = self._host.store.observed_of(entry.record).record
         self._policy.check_volatile(entry.record, wanted.config, observed.volatile)
-        volatile = self._policy.volatile(wanted.config, observed.volatile, merge=wanted.merge)
+        volatile = self._policy.volatile(entry.record, wanted.config, observed.volatile, merge=wanted.merge)
         new = _changed(entry.record, wanted)
         return await self._claims.accept(
             "instance.update",
@@ -134,7 +134,7 @@ class Changes:
         instance, _ = self._claims.of(ctx)
         await self._host.remove(instance)
         forget(ctx.txn, self._host.store, instance, self._member)
-        ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
+        tell_deleted(ctx, ctx.txn, self._host.store, instance)
 
     async def _broken(self, ctx: Context) -> None:
         _, observed = self._claims.of(ctx)

@@ -165,4 +165,6 @@ class Copies:
         for entry in self._store.instance_snapshots(instance):
             snapshot = replace(entry.record, status="Created")
             ctx.txn.put(keys.snapshot(instance.id, snapshot.name), snapshot)
+            name = f"{instance.name}/snapshots/{snapshot.name}"
+            ctx.txn.emit(ctx.event("instance-snapshot-created", "instances", name))
         await self._create.seal(ctx)

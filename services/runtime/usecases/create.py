@@ -262,7 +262,8 @@ class Create:
         txn.put(key, instance)
         txn.put(keys.observed(instance.id), observed)
         who = birth.requestor or current_identity().as_dict()
-        txn.emit(Event("instance-created", "instances", instance.project, instance.name, who))
+        told = {"type": "container", "storage-pool": instance.pool}
+        txn.emit(Event("instance-created", "instances", instance.project, instance.name, who, told))
         birth.also(txn, instance)
         return await self._claims.runner.accept(
             birth.kind,

@@ -100,10 +100,23 @@ class Policy:
         project = self._project(instance.project).record
         restrictions.check_volatile(project, instance.name, wanted, now)
 
-    def volatile(self, wanted: Mapping[str, str], now: Mapping[str, str], *, merge: bool) -> dict[str, str]:
-        """Return the volatile keys that a request may set and does. Raises: Invalid."""
+    def volatile(
+        self, instance: Instance, wanted: Mapping[str, str], now: Mapping[str, str], *, merge: bool
+    ) -> dict[str, str]:
+        """Return the volatile keys that a request may set and does. Raises: Invalid.
+
+        What tells another instance from all others stays with that: after `copy --refresh` the stock
+        client sends all keys of the source to the copy.
+        """
         with _words(_UPDATE):
-            return asked(wanted, now, merge=merge)
+            found = asked(wanted, now, merge=merge)
+        return {key: v for key, v in found.items() if not self._is_of_another(instance, key, v)}
+
+    def _is_of_another(self, instance: Instance, key: str, value: str) -> bool:
+        if not (key.endswith(".hwaddr") or key == "volatile.uuid") or not value:
+            return False
+        others = (e.record for e in self._store.observed.entries() if e.record.id != instance.id)
+        return any(value in other.volatile.values() for other in others)
 
     @contextlib.asynccontextmanager
     async def turn(self, project: str) -> AsyncIterator[None]:

@@ -256,7 +256,7 @@ class Power:
         if instance.ephemeral:
             await self._host.remove(instance)
             forget(ctx.txn, self._host.store, instance, self._member)
-            ctx.txn.emit(ctx.event("instance-deleted", "instances", instance.name))
+            tell_deleted(ctx, ctx.txn, self._host.store, instance)
             return
         self._claims.settle(ctx, ctx.txn, down)
 
@@ -344,3 +344,11 @@ def forget(txn: Txn, store: RuntimeStore, instance: Instance, member: str) -> No
     txn.delete(keys.instance(instance.project, instance.name)).delete(keys.observed(instance.id))
     txn.delete(keys.previous(instance.id))
     ids.give_back(txn, member, instance)
+
+
+def tell_deleted(ctx: Context, txn: Txn, store: RuntimeStore, instance: Instance) -> None:
+    """Tell in *txn* that *instance* goes, and its snapshots with it."""
+    for snapshot in store.whole_snapshots(instance):
+        name = f"{instance.name}/snapshots/{snapshot.name}"
+        txn.emit(ctx.event("instance-snapshot-deleted", "instances", name))
+    txn.emit(ctx.event("instance-deleted", "instances", instance.name))

@@ -107,7 +107,8 @@ class Restore:
         if ctx.input["before"] in UP:
             observed = await self._power.bring_up(new, observed)
         self._claims.settle(ctx, ctx.txn, observed)
-        ctx.txn.emit(ctx.event("instance-restored", "instances", new.name, snapshot=ctx.input["snapshot"]))
+        snapshot = f"{new.name}/{ctx.input['snapshot']}"
+        ctx.txn.emit(ctx.event("instance-restored", "instances", new.name, snapshot=snapshot))
 
     def _snapshot(self, ctx: Context) -> Snapshot:
         instance, _ = self._claims.of(ctx)

@@ -209,7 +209,7 @@ class Snapshots:
         self._settle(ctx, self._of(ctx), "instance-snapshot-updated")
 
     async def _settle_rename(self, ctx: Context) -> None:
-        old_name = ctx.input["old_name"]
+        old_name = f"{ctx.input['name']}/{ctx.input['old_name']}"
         self._settle(ctx, self._of(ctx), "instance-snapshot-renamed", old_name=old_name)
 
     async def _remove(self, ctx: Context) -> None:

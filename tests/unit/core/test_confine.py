@@ -13,14 +13,17 @@ from protos.podium.cluster.v1 import cluster_pb2 as cluster
 from protos.podium.common.v1 import common_pb2 as common
 from protos.podium.image.v1 import image_pb2 as image
 from protos.podium.network.v1 import network_pb2 as network
+from protos.podium.runtime.v1 import copy_pb2 as copy
 from protos.podium.runtime.v1 import files_pb2 as files
 from protos.podium.runtime.v1 import instance_pb2 as instance
+from protos.podium.runtime.v1 import snapshot_pb2 as snapshot
 from protos.podium.runtime.v1 import storage_pb2 as storage
 
 CONFINED = Identity("aa", "tls", "", ("web", "shop"))
 IMAGE, PROFILE = "podium.image.v1.ImageService", "podium.cluster.v1.ProfileService"
 NETWORK, STORAGE = "podium.network.v1.NetworkService", "podium.runtime.v1.StorageService"
 INSTANCE, FILE = "podium.runtime.v1.InstanceService", "podium.runtime.v1.FileService"
+COPY, SNAPSHOT = "podium.runtime.v1.CopyService", "podium.runtime.v1.SnapshotService"
 SERVER, PROJECT = "podium.cluster.v1.ServerService", "podium.cluster.v1.ProjectService"
 TRUST, OPERATION = "podium.cluster.v1.TrustService", "podium.common.v1.OperationService"
 
@@ -46,8 +49,20 @@ ALLOWED = [
     (STORAGE, "ListVolumes", storage.ListVolumesRequest(pool="p", project="web")),
     (PROJECT, "GetProject", cluster.GetProjectRequest(name="web")),
     (OPERATION, "GetOperation", common.GetOperationRequest(id="x")),
+    (COPY, "CopyInstance", copy.CopyInstanceRequest(project="web", source=copy.CopySource(project="shop"))),
+    (COPY, "MoveInstance", copy.MoveInstanceRequest(project="web", to=copy.MoveTarget(project="shop"))),
+    (SNAPSHOT, "ListSnapshots", snapshot.ListSnapshotsRequest(project="web")),
 ]
 REFUSED = [
+    (
+        COPY,
+        "CopyInstance",
+        copy.CopyInstanceRequest(project="web", source=copy.CopySource(project="default")),
+    ),
+    (COPY, "CopyInstance", copy.CopyInstanceRequest(project="other", source=copy.CopySource(project="web"))),
+    (COPY, "MoveInstance", copy.MoveInstanceRequest(project="web", to=copy.MoveTarget(project="default"))),
+    (SNAPSHOT, "ListSnapshots", snapshot.ListSnapshotsRequest(project="web", all_projects=True)),
+    (SNAPSHOT, "RestoreSnapshot", snapshot.RestoreSnapshotRequest(project="default")),
     (INSTANCE, "CreateInstance", instance.CreateInstanceRequest(project="default")),
     (INSTANCE, "CreateInstance", instance.CreateInstanceRequest()),
     (INSTANCE, "ListInstances", instance.ListInstancesRequest(project="web", all_projects=True)),

@@ -12,6 +12,7 @@ from core.records import Instance, Pool, Profile, Project
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.copying import Copying
+from services.runtime.usecases.change import Update
 from services.runtime.usecases.copy import Origin, WantedCopy
 from services.runtime.usecases.create import Source
 from services.runtime.usecases.move import Destination
@@ -172,6 +173,23 @@ async def test_a_refresh_takes_over_content_and_snapshots(desk: Desk) -> None:
     volumes = {i.id for i in (desk.of("web"), desk.of("two"))}
     volumes |= {e.record.id for e in desk.world.host.store.snapshots.entries()}
     assert desk.world.driver.made == volumes
+
+
+async def test_a_copy_never_takes_over_the_address_of_its_source(desk: Desk) -> None:
+    """After a refresh the stock client sends the copy all that its source has, MAC address and all."""
+    await desk.copy("web", "two")
+    store = desk.world.host.store
+    theirs = {"volatile.eth0.hwaddr": "00:16:3e:00:00:99", "volatile.uuid": desk.of("web").id}
+    web = store.observed_of(desk.of("web")).record
+    await store.commit(Txn().put(keys.observed(web.id), replace(web, volatile={**web.volatile, **theirs})))
+    before = store.observed_of(desk.of("two")).record.volatile
+
+    sent = Update(config=theirs, merge=True)
+    operation = await desk.world.changes.update("default", "two", sent, expected_revision=0)
+    assert (await desk.done(operation)).error_message == ""
+
+    after = store.observed_of(desk.of("two")).record.volatile
+    assert {key: after[key] for key in theirs} == {key: before[key] for key in theirs}
 
 
 async def test_a_running_copy_is_not_refreshed(desk: Desk) -> None:
