@@ -43,7 +43,7 @@ class Transfers:
     ) -> Transfers:
         packs = Packs(host, settings.state_dir)
         archives = Archives(host, packs, abouts)
-        backups = Backups(host, archives, claims.runner, settings.state_dir / "backups")
+        backups = Backups(host, policy, archives, claims.runner, settings.state_dir / "backups")
         arrivals = Arrivals(host, policy, claims, create, settings.member)
         voyages = Voyages(host, archives, arrivals, claims.runner)
         return cls(claims.runner, packs, backups, arrivals, voyages)

@@ -29,6 +29,7 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.usecases.archive import Archives
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 
 log = get_logger(__name__)
 _CREATE, _DELETE, _RENAME = "backup.create", "backup.delete", "backup.rename"
@@ -61,7 +62,8 @@ def backup_name(name: str) -> str:
 
 
 class Backups:
-    def __init__(self, host: Host, archives: Archives, runner: Runner, folder: Path) -> None:
+    def __init__(self, host: Host, policy: Policy, archives: Archives, runner: Runner, folder: Path) -> None:
+        self._policy = policy
         self._store = host.store
         self._archives = archives
         self._runner = runner
@@ -100,11 +102,12 @@ class Backups:
     # --- what is asked for -------------------------------------------------------------------------
 
     async def create(self, project: str, name: str, wanted: WantedBackup) -> Operation:
-        """Raises: NotFound, Invalid, AlreadyExists."""
+        """Raises: NotFound, Invalid, AlreadyExists, Forbidden."""
         try:
             parse_compression(wanted.compression or "gzip").argv()
         except Invalid as exc:
             raise Invalid(exc.reason, f"Create instance backup: {exc.message}", about=exc.about) from None
+        self._policy.check_backups(project)
         for _ in range(_ATTEMPTS):
             entry = self._store.instance(project, name)
             backup = self._decided(entry.record, wanted)
