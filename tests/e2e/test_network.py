@@ -205,7 +205,8 @@ def test_the_network_commands_of_the_client(podium: Podium, pair: tuple[str, str
 def test_a_killed_dns_server_is_back_within_seconds(podium: Podium) -> None:
     before = _dnsmasq(podium)
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: _dnsmasq(podium) != before, 10)
+    pid_file = podium.state_dir / "networks" / podium.settings.bridge / "dnsmasq.pid"
+    wait_for(lambda: pid_file.exists() and _dnsmasq(podium) != before, 10)
 
 
 def test_a_bridge_deleted_by_hand_returns_and_running_containers_with_it(

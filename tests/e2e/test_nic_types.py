@@ -70,6 +70,7 @@ def test_nics_are_plugged_at_the_start_and_while_running(
     assert state["m0"]["host_name"] == parents[0]
     assert state["p0"]["host_name"] == podium.lxc("config", "get", name, "volatile.p.host_name").strip()
     assert (state["r0"]["hwaddr"], state["r0"]["state"]) == (hot["r0"], "up")
+    assert "192.0.2.99 (r0)" in podium.lxc("list", name, "-c4", "--format=csv")
     for device, inside in (("p", "p0"), ("m", "m0"), ("r", "r0")):
         podium.lxc("config", "device", "remove", name, device)
         assert inside not in _inside(podium, name)

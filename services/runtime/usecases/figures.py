@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from core.configkeys.devices import disk
+from core.configkeys.nic import ROUTED, items
 from core.errors import NotFound, Unsupported
 from core.records import Instance, InstanceObserved, NicReservation
 from services.runtime.domain.lifecycle import UP
@@ -48,7 +49,19 @@ def read(
     nics = {nic.name: nic for nic in host.store.nics_of(instance.id)}
     if time.time() - observed.last_used_at < _FRESH_S:
         interfaces = [_with_decided(found, nics.get(found.name)) for found in interfaces]
+    interfaces = [_with_fixed(found, nics.get(found.name)) for found in interfaces]
     return Figures(instance, observed, usage, tuple(interfaces), nics)
+
+
+def _with_fixed(found: GuestInterface, nic: NicReservation | None) -> GuestInterface:
+    """Add what a routed NIC was given: addresses without a subnet, which /proc places on no interface."""
+    if nic is None or nic.nictype != ROUTED or not nic.options.get("ipv4.address"):
+        return found
+    has = {a.address for a in found.addresses}
+    given = [a for a in items(nic.options["ipv4.address"]) if a not in has]
+    return replace(
+        found, addresses=(*(GuestAddress("inet", a, 32, "global") for a in given), *found.addresses)
+    )
 
 
 def _with_decided(found: GuestInterface, nic: NicReservation | None) -> GuestInterface:
