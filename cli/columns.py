@@ -99,6 +99,7 @@ COLUMNS: dict[str, Column] = {
     "e": Column("PROJECT", lambda i: str(i.get("project") or "default")),
     "f": Column("BASE IMAGE", lambda i: _base(i)[:12]),
     "F": Column("BASE IMAGE", _base),
+    "h": Column("HEALTH", lambda i: str(i["config"].get("volatile.health", "")).upper()),
     "l": Column("LAST USED AT", lambda i: short_time(i["last_used_at"])),
     "L": Column("LOCATION", lambda i: str(i.get("location", ""))),
     "m": Column("MEMORY USAGE", _memory, True),
@@ -107,6 +108,7 @@ COLUMNS: dict[str, Column] = {
     "N": Column("PROCESSES", _processes, True),
     "p": Column("PID", _pid, True),
     "P": Column("PROFILES", lambda i: "\n".join(i["profiles"] or [])),
+    "r": Column("RESTARTS", lambda i: str(i["config"].get("volatile.restarts", ""))),
     "s": Column("STATE", lambda i: str(i["status"]).upper()),
     "S": Column("SNAPSHOTS", lambda i: str(len(i.get("snapshots") or [])), True),
     "t": Column("TYPE", _kind),
@@ -117,6 +119,7 @@ NAMES = {
     "description": "d", "disk": "D", "project": "e", "image": "f", "fingerprint": "F", "used": "l",
     "location": "L", "memory": "m", "memory%": "M", "name": "n", "processes": "N", "pid": "p",
     "profiles": "P", "state": "s", "status": "s", "snapshots": "S", "type": "t", "cpu": "u",
+    "health": "h", "restarts": "r",
 }  # fmt: skip
 
 

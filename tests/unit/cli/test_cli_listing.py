@@ -128,3 +128,11 @@ def test_all_filters_must_fit():
 def test_keys_are_shortened_part_by_part():
     assert is_short_for("s.pr", "security.privileged")
     assert not is_short_for("s", "security.privileged")
+
+
+def test_health_and_restarts_can_be_shown() -> None:
+    """What Podium adds to LXD's columns; empty for what has neither."""
+    shown = parse("name,health,restarts")
+    config = {"volatile.health": "healthy", "volatile.restarts": "3"}
+    assert [c.fill({"name": "web", "config": config}) for c in shown] == ["web", "HEALTHY", "3"]
+    assert [c.fill({"name": "web", "config": {}}) for c in shown] == ["web", "", ""]
