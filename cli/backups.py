@@ -61,38 +61,32 @@ def _switch(call: Call, instance: str, action: str) -> None:
 
 def export_instance(call: Call) -> None:
     instance = call.words[0]
-    target = call.word(1, f"{instance}.tar{_ending(call.text('compression'))}")
+    target = call.word(1, f"{instance}.tar{ending(call.text('compression'))}")
     if os.path.exists(target) and not os.path.isfile(target):
         raise CliError(f"{target} cannot be written", "it is no file", "name another target")
-    backup = _made(call, instance)
+    body = {"instance_only": call.on("instance-only"), "optimized_storage": call.on("optimized-storage")}
+    backup = made(call, url("instances", instance, "backups"), instance, body)
     try:
-        _save(call, url("instances", instance, "backups", backup, "export"), target)
+        save(call, url("instances", instance, "backups", backup, "export"), target)
     finally:
         call.server.send("DELETE", url("instances", instance, "backups", backup))
     call.say("Backup exported successfully!")
 
 
-def _ending(compression: str) -> str:
+def ending(compression: str) -> str:
     known = {"none": "", "bzip2": ".bz2", "zstd": ".zst", "xz": ".xz", "lzma": ".lzma", "lz4": ".lz4"}
     return known.get(compression.partition(" ")[0], ".gz")
 
 
-def _made(call: Call, instance: str) -> str:
-    """Make a backup on the server and return its name."""
+def made(call: Call, place: str, name: str, wanted: dict[str, Any]) -> str:
+    """Make a backup of *name* on the server and return what it is called."""
     goes = datetime.fromtimestamp(time.time() + _KEPT_S, UTC).isoformat()
-    body = {
-        "name": "",
-        "expires_at": goes,
-        "instance_only": call.on("instance-only"),
-        "optimized_storage": call.on("optimized-storage"),
-        "compression_algorithm": call.text("compression"),
-    }
-    place = url("instances", instance, "backups")
-    done = call.server.send("POST", place, body, doing=f"Backing up {instance}")
+    body = {"name": "", "expires_at": goes, "compression_algorithm": call.text("compression"), **wanted}
+    done = call.server.send("POST", place, body, doing=f"Backing up {name}")
     return str(done["resources"]["backups"][0].partition("?")[0].rpartition("/")[2])
 
 
-def _save(call: Call, source: str, target: str) -> None:
+def save(call: Call, source: str, target: str) -> None:
     """Write what the server sends; a file that is not whole does not stay."""
     partial = f"{target}.partial"
     try:
@@ -114,14 +108,20 @@ def _save(call: Call, source: str, target: str) -> None:
 
 def import_instance(call: Call) -> None:
     path, name = call.words[0], call.word(1)
+    headers = {"X-LXD-name": name} if name else {}
+    headers |= {"X-LXD-pool": call.text("storage")} if call.text("storage") else {}
+    bring(call, path, url("instances"), headers, doing="Importing instance")
+
+
+def bring(call: Call, path: str, place: str, headers: dict[str, str], *, doing: str) -> None:
+    """Send a file that becomes something at *place*."""
     if not os.path.isfile(path):
         raise CliError(f"{path} cannot be imported", "it is not there", "podium export makes such files")
-    headers = {"Content-Type": "application/octet-stream"}
-    headers |= {"X-LXD-name": name} if name else {}
-    headers |= {"X-LXD-pool": call.text("storage")} if call.text("storage") else {}
     total = os.path.getsize(path)
-    with open(path, "rb") as file, Meter("Importing instance", total, quiet=call.is_quiet) as meter:
+    with open(path, "rb") as file, Meter(doing, total, quiet=call.is_quiet) as meter:
         metered: Any = Metered(file, meter)
         body = Upload(metered, total)
-        reply = call.server.begin("POST", url("instances"), body, headers=headers)
-    call.server.wait(reply["metadata"], doing="Importing instance")
+        reply = call.server.begin(
+            "POST", place, body, headers={"Content-Type": "application/octet-stream", **headers}
+        )
+    call.server.wait(reply["metadata"], doing=doing)

@@ -6,6 +6,7 @@ The parser, the help and the completion are read from it. Importing it imports n
 from __future__ import annotations
 
 from cli.arguments import Flag, Verb
+from cli.volumeverbs import VOLUMES
 
 GROUPS = {
     "": "System containers behind LXD's API",
@@ -19,6 +20,7 @@ GROUPS = {
     "image alias": "Manage image aliases",
     "network": "Manage networks",
     "storage": "Manage storage pools",
+    "storage volume": "Manage storage volumes",
     "profile": "Manage profiles",
     "profile device": "Manage devices of profiles",
     "project": "Manage projects",
@@ -272,5 +274,6 @@ VERBS = (
     _OVERRIDE,
     *_IMAGES,
     *_OBJECTS,
+    *VOLUMES,
     *_SERVER,
 )
