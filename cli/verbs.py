@@ -137,6 +137,7 @@ _INSTANCES = (
     Verb("console", "console:attach", "INSTANCE", "Attach to the console (leave with ctrl-a q)", (Flag("show-log", "", "", "Show what it has printed so far"), Flag("type", "t", "TYPE", "console"))),
     Verb("file push", "files:push", "FILE... INSTANCE/PATH", "Copy files into an instance", _PUSH),
     Verb("file pull", "files:pull", "INSTANCE/PATH... FILE", "Copy files out of an instance", (_PARENTS, _RECURSIVE)),
+    Verb("file mount", "mounting:mount", "INSTANCE/PATH FOLDER", "Mount a folder of an instance on this machine"),
     Verb("file delete", "files:delete", "INSTANCE/PATH...", "Delete files in an instance", (), ("rm",)),
     Verb("file edit", "files:edit", "INSTANCE/PATH", "Edit a file of an instance"),
 )  # fmt: skip

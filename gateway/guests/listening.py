@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -28,12 +28,13 @@ async def events(request: web.BaseRequest, backend: Backend, id: str) -> web.Str
     async with aclosing(stream):
         await anext(stream)  # it listens: what changes from now on is told
         made = web.WebSocketResponse(max_msg_size=_MOST_FRAME, compress=False)
-        if made.can_prepare(request).ok:
-            return await _to_socket(request, made, _lines(stream, wanted))
-        return await _to_body(request, _lines(stream, wanted))
+        async with aclosing(_lines(stream, wanted)) as lines:
+            if made.can_prepare(request).ok:
+                return await _to_socket(request, made, lines)
+            return await _to_body(request, lines)
 
 
-async def _lines(stream: Any, wanted: tuple[str, ...]) -> AsyncIterator[str]:
+async def _lines(stream: Any, wanted: tuple[str, ...]) -> AsyncGenerator[str, None]:
     try:
         async for change in stream:
             kind = change.WhichOneof("change")

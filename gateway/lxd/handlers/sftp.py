@@ -19,25 +19,30 @@ async def get_sftp(request: web.Request) -> web.StreamResponse:
     if request.headers.get("Upgrade", "").lower() != "sftp":
         raise Invalid("NO_UPGRADE", "Missing or invalid upgrade header")
     target = pb.SftpTarget(project=req.project(request), name=req.name(request))
-    begun: asyncio.Future[RawConnection] = asyncio.get_running_loop().create_future()
+    begun: asyncio.Future[RawConnection | None] = asyncio.get_running_loop().create_future()
     stream = req.backend(request).sftp.OpenSftp(_requests(target, begun))
-    async with aclosing(stream):
-        await anext(stream)  # what is refused is refused in HTTP
-        transport = request.transport
-        with suppress(ConnectionError, PodiumError):
-            connection = upgraded(request, "sftp")
-            begun.set_result(connection)
-            await _answer(stream, connection)
+    try:
+        async with aclosing(stream):
+            await anext(stream)  # what is refused is refused in HTTP
+            transport = request.transport
+            with suppress(ConnectionError, PodiumError):
+                connection = upgraded(request, "sftp")
+                begun.set_result(connection)
+                await _answer(stream, connection)
+    finally:
+        if not begun.done():
+            begun.set_result(None)
     finished(request, transport)
     raise AssertionError
 
 
 async def _requests(
-    target: pb.SftpTarget, begun: asyncio.Future[RawConnection]
+    target: pb.SftpTarget, begun: asyncio.Future[RawConnection | None]
 ) -> AsyncIterator[pb.OpenSftpRequest]:
     yield pb.OpenSftpRequest(target=target)
-    async for data in await begun:
-        yield pb.OpenSftpRequest(data=data)
+    if connection := await begun:
+        async for data in connection:
+            yield pb.OpenSftpRequest(data=data)
 
 
 async def _answer(stream: Any, connection: RawConnection) -> None:
