@@ -19,11 +19,13 @@ from services.runtime.devices.rules import DeviceRules
 from services.runtime.domain.devices.plan import Bind, DevicePlan, Forward, Node, cannot_start
 from services.runtime.kernel import mountapi
 from services.runtime.kernel.beneath import open_beneath
+from services.runtime.kernel.patience import Patience
 from services.runtime.kernel.processes import open_guest
 from services.runtime.ports import Guest, HostEvents
 
 log = get_logger(__name__)
 _POINTS = ("devices.plug.begun", "devices.plug.made", "devices.plug.taken")
+_DEADLINE_S = 20.0
 _NO_GUEST = -1
 _TYPES = {"c": stat.S_IFCHR, "b": stat.S_IFBLK}
 
@@ -37,13 +39,16 @@ class LinuxDevices:
         self._rules = DeviceRules(self._instances)
         self._namespaces = mountapi.UserNamespaces()
         self._locks: dict[str, asyncio.Lock] = {}
+        # One at a time, also while one does not come to an end: two would step on each other's notes.
+        self._patience = Patience(deadline_s=_DEADLINE_S, most=1)
         self._heard: set[tuple[int, int]] = set()
         declare(*_POINTS)
 
     async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
         for path in (path for plan in plans for path in plan.watched):
             self._events.watch(path)
-        await asyncio.to_thread(self._ensure, guest, plans, starting)
+        # The guest may have made a file system there whose answers come from a program of its own.
+        await self._patience.call(guest.id, self._ensure, guest, plans, starting)
         for plan in plans:
             if plan.forward and not starting:
                 self._hear_of_end(guest.id, plan.device)
