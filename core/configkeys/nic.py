@@ -6,8 +6,9 @@ Source of the tables and sentences: what LXD 5.0.2 answers. Which type a NIC is 
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
@@ -280,12 +281,25 @@ def check(options: Options, networks: Mapping[str, str] | None) -> None:
         elif key not in table.options:
             raise ValueError(f'Invalid device option "{key[:64]}"')
         elif value:
-            _parse(key, value, table.options[key])
+            with _words_of_subnet(key, value, options, kind):
+                _parse(key, value, table.options[key])
     for key in table.needs:
         if not options.get(key) and not options.get("network"):
             raise ValueError(f'Invalid value for device option "{key}": Required value')
     if networks is not None:
         _check_together(options, kind, networks)
+
+
+@contextlib.contextmanager
+def _words_of_subnet(key: str, value: str, options: Options, kind: str) -> Iterator[None]:
+    """On a managed bridge LXD only looks whether an address is in the subnet, which no nonsense is."""
+    try:
+        yield
+    except ValueError:
+        if kind != BRIDGED or not key.endswith(".address") or not options.get("network"):
+            raise
+        where = f'within network "{options["network"][:64]}" subnet'
+        raise ValueError(f'Device IP address "{value[:64]}" not {where}') from None
 
 
 def _check_twice(options: Options) -> None:

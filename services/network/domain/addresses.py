@@ -187,7 +187,9 @@ def checked_static(bridge: IPv4Interface | IPv6Interface | None, address: str, n
         )
     if ip == bridge.ip:
         raise Invalid(
-            "GATEWAY", f'IP address "{address}" is assigned to parent managed network device', about=address
+            "GATEWAY",
+            f'IP address "{address}" is assigned to parent managed network device ""',
+            about=address,
         )
     return str(ip)
 

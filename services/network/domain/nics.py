@@ -198,8 +198,8 @@ def _no_dhcp(key: str, network: Network) -> Invalid:
     more = ' or "ipv6.dhcp.stateful" are' if version == "ipv6" else " is"
     return Invalid(
         "NO_DHCP",
-        f'Cannot specify "{key}" when DHCP{more} disabled on network "{network.name}" '
-        f"(unless using security.{version}_filtering)",
+        f'Cannot specify "{key}" when DHCP{more} disabled (unless using security.{version}_filtering) '
+        f'on network "{network.name}"',
         about=key,
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from ipaddress import ip_interface
 from pathlib import Path
@@ -16,6 +17,7 @@ from core.configkeys import nic as keys
 from core.errors import WrongState
 from core.logs import get_logger
 from core.records import NicReservation
+from core.units import parse_bool
 from services.network.domain import hostside, parents
 from services.network.domain.hostside import HostSide, Route
 from services.network.kernel.netlink import NetlinkError
@@ -29,6 +31,8 @@ _VETHS = (keys.BRIDGED, keys.P2P, keys.ROUTED)
 _BOOT, _LINK_SCOPE, _MAIN = 3, 253, 254
 # Source: include/uapi/linux/if_bridge.h, BRIDGE_VLAN_INFO_PVID and BRIDGE_VLAN_INFO_UNTAGGED.
 _UNTAGGED = 2 | 4
+# Source: include/uapi/linux/if_vlan.h, VLAN_FLAG_GVRP.
+_GVRP = {"flags": 2, "mask": 2}
 _SYS = Path("/sys/class/net")
 
 
@@ -157,7 +161,9 @@ class Plugs:
                 self._ip.link("set", index=index, mtu=nic.mtu)
             self._ip.link("set", index=index, net_ns_pid=pid, ifname=nic.name)
         except NetlinkError as exc:
-            raise not_plugged(nic, exc) from exc
+            # A bridge, for example, belongs to its namespace for ever.
+            why = f"Failed to attach interface: {nic.parent} to {nic.name}: {os.strerror(exc.code)}"
+            raise parents.not_started(nic, why) from exc
         return True
 
     def _restore(self, nic: NicReservation, link: Link) -> None:
@@ -190,10 +196,11 @@ class Plugs:
             return
         try:
             parent = _index(nic.parent)
-            self._ip.link("add", ifname=name, kind="vlan", link=parent, vlan_id=nic.vlan, state="up")
+            more = {"vlan_flags": _GVRP} if parse_bool(nic.options.get("gvrp") or "false") else {}
+            self._ip.link("add", ifname=name, kind="vlan", link=parent, vlan_id=nic.vlan, state="up", **more)
             self._ip.link("set", index=_index(name), ifalias=self._owner)
         except NetlinkError as exc:
-            why = str(exc)
+            why = os.strerror(exc.code)
             if exc.code == errno.EOPNOTSUPP:
                 why = "this kernel has no 802.1Q (CONFIG_VLAN_8021Q)"
             text = f'Failed to create VLAN interface "{name}" on "{nic.parent}": {why}'
@@ -264,7 +271,9 @@ class Plugs:
             self._ip.route("add", **what)
         except NetlinkError as exc:
             if exc.code != errno.EEXIST or not self._has_route(what):
-                raise parents.not_started(nic, f"Failed to add route {route.net}: {exc}") from exc
+                raise parents.not_started(
+                    nic, f"Failed to add route {route.net}: {os.strerror(exc.code)}"
+                ) from exc
 
     def _has_route(self, what: dict[str, Any]) -> bool:
         """Return whether the route that is there is ours: another one to the same net would win."""
@@ -296,7 +305,7 @@ class Plugs:
 
 
 def not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
-    why = str(exc)
+    why = os.strerror(exc.code)
     if exc.code == errno.EEXIST:
         why = f"the instance has an interface {nic.name!r} already; set another name"
     elif exc.code == errno.ESRCH:

@@ -58,6 +58,11 @@ class Networks:
             raise NotFound("NO_NETWORK", "Network not found", about=name)
         return entry
 
+    def _loaded(self, name: str) -> Network:
+        if entry := self.find(name):
+            return entry.record
+        raise NotFound("NO_NETWORK", "Failed loading network: Network not found", about=name)
+
     def entries(self) -> list[Entry[Network]]:
         return self._store.networks.entries()
 
@@ -138,7 +143,7 @@ class Networks:
     async def _rename(self, name: str, new_name: str) -> Entry[Network]:
         network_name(new_name)
         self._refuse_used(name)
-        old = self.get(name).record
+        old = self._loaded(name)
         if self.find(new_name):
             raise AlreadyExists("EXISTS", "The network already exists", about=new_name)
         new = replace(old, name=new_name)
@@ -163,7 +168,7 @@ class Networks:
 
     async def _delete(self, name: str) -> None:
         """Record that it goes, take it down, forget it: so a crash in between leaves a name to finish by."""
-        old = self.get(name).record
+        old = self._loaded(name)
         self._refuse_used(name)
         seen = self._store.nics.revision
         key, going = keys.network(name), replace(old, status="Deleting")

@@ -216,7 +216,20 @@ class Nics:
                 change.made.append((old, nic))
             change.result.append(nic)
         _refuse_twice(change.result)
+        self._refuse_taken_mac(change)
         return change
+
+    def _refuse_taken_mac(self, change: Change) -> None:
+        """Raises: Invalid when another NIC of a network has the MAC that is asked for."""
+        for old, nic in change.made:
+            asked = nic.options.get("hwaddr", "").lower()
+            if not asked or not nic.network:
+                continue
+            for other in self._store.nics_on(nic.network):
+                is_other = (other.instance_id, other.device) != (nic.instance_id, nic.device)
+                if is_other and other.hwaddr == asked:
+                    why = f'MAC address "{asked}" already defined on another NIC'
+                    raise _taken(old, nic, why, asked)
 
     def _decide(
         self,
@@ -301,14 +314,13 @@ class Nics:
 
     def _refuse_taken(self, change: Change) -> None:
         """Raises: Invalid when the transaction failed for a static address that somebody else has."""
-        for _, nic in change.made:
+        for old, nic in change.made:
             for version, address in (("ipv4", nic.ipv4), ("ipv6", nic.ipv6)):
                 entry = self._store.addresses.get(keys.address(nic.network, address)) if address else None
                 is_ours = entry and (entry.record.instance_id == nic.instance_id)
                 if entry and not is_ours and nic.options.get(f"{version}.address"):
-                    raise Invalid(
-                        "ADDRESS_TAKEN", f"Address {address} is in use on {nic.network}", about=address
-                    )
+                    why = f'IP address "{address}" already defined on another NIC'
+                    raise _taken(old, nic, why, address)
 
     # --- the host --------------------------------------------------------------------------------
 
@@ -338,6 +350,12 @@ class Nics:
     def _bridge(self, name: str) -> Network | None:
         found = self._find(name)
         return found if found and found.type == "bridge" else None
+
+
+def _taken(old: Entry[NicReservation] | None, nic: NicReservation, why: str, about: str) -> Invalid:
+    """Return the refusal; LXD tells a NIC that is changed from one that is put in anew."""
+    verb = "update" if old and plan.is_same_plug(old.record, nic) else "add"
+    return Invalid("TAKEN", f'Failed {verb} validation for device "{nic.device}": {why}', about=about)
 
 
 def _name_of(entry: Entry[NicReservation] | None) -> str:

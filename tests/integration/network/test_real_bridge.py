@@ -318,7 +318,7 @@ async def test_a_static_address_that_is_taken_is_refused_and_free_again_after_re
     wanted = [Wanted("eth0", {"network": bench.name, "ipv4.address": static})]
     [nic] = await bench.nics.reserve(Owner("i1", "default", "c1"), wanted)
     assert (nic.ipv4, nic.is_static) == (static, True)
-    with pytest.raises(Invalid, match="in use"):
+    with pytest.raises(Invalid, match="already defined on another NIC"):
         await bench.nics.reserve(Owner("i2", "default", "c2"), wanted)
     await bench.nics.release("i1")
     assert (await bench.nics.reserve(Owner("i2", "default", "c2"), wanted))[0].ipv4 == static
@@ -424,3 +424,14 @@ def _ask(query: bytes, server: str) -> bytes:
         sock.settimeout(3)
         sock.sendto(query, (server, 53))
         return sock.recv(512)
+
+
+async def test_a_mac_that_another_nic_of_the_network_has_is_refused(bench: Bench) -> None:
+    """Two of them would take each other's frames and address."""
+    await bench.create(**{"ipv4.address": _unused_subnet()})
+    wanted = [Wanted("eth0", {"network": bench.name, "hwaddr": "00:16:3e:77:00:02"})]
+    await bench.nics.reserve(Owner("i1", "default", "c1"), wanted)
+    with pytest.raises(Invalid, match='Failed add validation for device "eth0": MAC address'):
+        await bench.nics.reserve(Owner("i2", "default", "c2"), wanted)
+    await bench.nics.release("i1")
+    await bench.nics.reserve(Owner("i2", "default", "c2"), wanted)
