@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from core.configkeys.schema import ConfigKey, Schema, lines, one_of, text
+from core.configkeys.schema import ConfigKey, Schema, Sentences, lines, one_of, text
 from core.units import parse_bool, parse_expiry, parse_int
 
+_BAD = "cannot set '{name}' to '{value}'"
 SERVER = Schema(
     "server",
     (
@@ -18,5 +19,6 @@ SERVER = Schema(
         ConfigKey("images.compression_algorithm", one_of("gzip", "zstd", "xz", "bzip2", "none"), "", "gzip"),
     ),
     {"user.": lines},
+    sentences=Sentences(f"{_BAD}: {{why}}", f"{_BAD}: unknown key"),
 )
 SECRETS = frozenset({"core.trust_password"})

@@ -76,7 +76,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Sentences:
-    """How refusals are worded: with {what}, {name} and, for a bad value, {why}."""
+    """How refusals are worded: with {what}, {name}, {value} and, for a bad one, {why}."""
 
     bad_value: str = "Invalid value for {name}: {why}"
     unknown: str = "Unknown configuration key: {name!r} ({what})"
@@ -125,7 +125,7 @@ class Schema:
     def _check_one(self, name: str, value: str) -> None:
         key = self.find(name)
         if key is None:
-            raise self._unknown(name)
+            raise self._unknown(name, value)
         if key.refused:
             raise Invalid("KEY_REFUSED", f"{name} is not supported: {key.refused}", about=name)
         if len(value) > _MAX_VALUE:
@@ -134,12 +134,12 @@ class Schema:
             _check_name(name)
             key.parse(value)
         except ValueError as exc:
-            said = self._sentences.bad_value.format(what=self.what, name=name, why=exc)
+            said = self._sentences.bad_value.format(what=self.what, name=name, value=value[:64], why=exc)
             raise Invalid("BAD_VALUE", said, about=name) from None
 
-    def _unknown(self, name: str) -> Invalid:
+    def _unknown(self, name: str, value: str) -> Invalid:
         shown = "".join(c if c.isprintable() else "?" for c in name[:80])
-        said = self._sentences.unknown.format(what=self.what, name=shown)
+        said = self._sentences.unknown.format(what=self.what, name=shown, value=value[:64])
         return Invalid("UNKNOWN_KEY", said, about=shown)
 
     def get(self, config: Mapping[str, str], name: str) -> str:

@@ -89,6 +89,11 @@ class Runner:
     def find_live(self, id: str) -> Operation | None:
         return self._live.get(id)
 
+    @property
+    def ending(self) -> frozenset[str]:
+        """The operations whose outcome is being recorded: who watches them may know it before we do."""
+        return frozenset(self._ending)
+
     def is_ending(self, id: str) -> bool:
         """Say whether the outcome is being recorded: others may read it before this process knows."""
         return id in self._ending

@@ -49,7 +49,9 @@ def _clauses(words: list[str]) -> list[Clause]:
     while rest:
         negated = rest[0] == "not"
         rest = rest[1:] if negated else rest
-        if len(rest) < 3 or rest[1] not in ("eq", "ne"):
+        if len(rest) < 3:
+            raise _bad(f"clause has no {('field', 'operator', 'value')[len(rest)]}")
+        if rest[1] not in ("eq", "ne"):
             raise _bad("a clause needs FIELD eq|ne VALUE")
         found.append(Clause(joined, negated, rest[0], rest[1], rest[2]))
         rest = rest[3:]

@@ -17,7 +17,7 @@ def limits_of(text: str) -> dict[str, str]:
         if not (found := _PART.fullmatch(part)):
             raise Invalid(
                 "BAD_INSTANCE_TYPE",
-                f"Instance type {text[:40]!r} does not exist; say CPUs and GiB of memory, as c2-m4",
+                f"Provided instance type doesn't exist: {text[:40]}",
                 about="instance_type",
             )
         sizes[found[1]] = float(found[2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.configkeys.devices import others, unix
-from core.configkeys.devices.disk import DISK
+from core.configkeys.devices.disk import DISK, place
 from core.configkeys.devices.gpu import GPU
 from core.configkeys.devices.nic import nic_type
 from core.configkeys.devices.proxy import PROXY
@@ -38,16 +38,32 @@ def check_devices(devices: Mapping[str, Options], networks: Mapping[str, str] | 
 
     *networks*: managed ones by name, with their type; None where they are not known.
     """
+    _check_each(devices, networks)
+    check_places(devices)
+
+
+def _check_each(devices: Mapping[str, Options], networks: Mapping[str, str] | None) -> None:
     types = {**TYPES, "nic": nic_type(networks)}
     for name, options in devices.items():
         device_name(name)
         _check(name, options, types)
 
 
+def check_places(devices: Mapping[str, Options]) -> None:
+    """Raises: Invalid when two disks have the same path."""
+    taken = set[str]()
+    for name, options in devices.items():
+        path = place(options) if options.get("type") == "disk" else ""
+        if path in taken:
+            why = f'More than one disk device uses the same path "{options["path"]}"'
+            raise Invalid("SAME_PATH", f'Device validation failed for "{name}": {why}', about=name)
+        taken |= {path} - {""}
+
+
 def check_instance_devices(devices: Mapping[str, Options], networks: Mapping[str, str] | None = None) -> None:
     """The same for those of an instance after its profiles, in LXD's words."""
     try:
-        check_devices(devices, networks)
+        _check_each(devices, networks)
     except Invalid as exc:
         raise Invalid(exc.reason, f"Invalid devices: {exc.message}", about=exc.about) from None
 

@@ -32,9 +32,20 @@ def check(expanded: Expanded) -> None:
 
 def root_of(devices: Devices) -> Root:
     """Return the root disk. Raises: Invalid when there is none or more than one."""
+    root = find_root(devices)
+    if root is None:
+        raise Invalid("NO_ROOT", "No root device could be found")
+    return root
+
+
+def find_root(devices: Devices) -> Root | None:
+    """Return the root disk; an instance that was given no profile any more has none and cannot start.
+
+    Raises: Invalid when there is more than one.
+    """
     found = [d for d in devices.values() if d.get("type") == "disk" and d.get("path") == "/"]
     if not found:
-        raise Invalid("NO_ROOT", "No root device could be found; add a disk with path=/ and a pool")
+        return None
     if len(found) > 1:
         why = "Failed detecting root disk device: More than one root device found"
         raise Invalid("TWO_ROOTS", f"Invalid expanded devices: {why}")

@@ -71,6 +71,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         return pb.GetInstanceResponse(instance=message)
 
     async def ListInstances(self, request: pb.ListInstancesRequest, context: Any) -> pb.ListInstancesResponse:
+        await self._claims.all_caught_up()
         store = self._host.store
         prefix = keys.instances("" if request.all_projects else request.project)
         entries, next_place = _page(store.instances.entries(prefix), request.after, request.limit)

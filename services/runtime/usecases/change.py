@@ -121,8 +121,8 @@ class Changes:
     def _admitted(self, old: Entry[Instance], new: Instance) -> Txn:
         key = keys.instance(new.project, new.name)
         txn = Txn().unchanged(key, old.revision).put(key, new)
-        root = expand.root_of(self._policy.admit(txn, new, replaces=old.record).devices)
-        if root.pool != old.record.pool:
+        root = expand.find_root(self._policy.admit(txn, new, replaces=old.record).devices)
+        if root and root.pool != old.record.pool:
             raise Invalid(
                 "POOL_FIXED", f'Cannot update root disk device pool name to "{root.pool}"', about=new.name
             )

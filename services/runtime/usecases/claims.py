@@ -87,6 +87,13 @@ class Claims:
         if entry := self.store.instances.get(keys.instance(project, name)):
             await self._ends_just_now(self.store.observed_of(entry.record).record)
 
+    async def all_caught_up(self) -> None:
+        """Return when no outcome is being recorded that was begun before: see caught_up()."""
+        if ending := self.runner.ending:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ENDING_S):
+                    await asyncio.gather(*(self.runner.wait(id) for id in ending))
+
     async def _ends_just_now(self, observed: InstanceObserved) -> bool:
         """Wait for an owner whose outcome is being recorded: a client may have read it before we know."""
         if not observed.operation or not self.runner.is_ending(observed.operation):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from core.configkeys.devices import disk
+from core.configkeys.devices import disk, registry
 from core.errors import Invalid, NotFound
 from core.records import Instance, Volume
 from core.state import keys
@@ -111,17 +111,10 @@ def check_disks(
 
 def check_places(instance: Instance) -> None:
     """Raises: Invalid when two disks of the instance itself have the same path."""
-    taken = set[str]()
-    for device, options in instance.devices.items():
-        path = disk.place(options) if options.get("type") == "disk" else ""
-        if path in taken:
-            raise Invalid(
-                "SAME_PATH",
-                f'Invalid devices: Device validation failed for "{device}": '
-                f'More than one disk device uses the same path "{options["path"]}"',
-                about=device,
-            )
-        taken |= {path} - {""}
+    try:
+        registry.check_places(instance.devices)
+    except Invalid as exc:
+        raise Invalid(exc.reason, f"Invalid devices: {exc.message}", about=exc.about) from None
 
 
 def _needed(store: RuntimeStore, facts: Facts, project: str, device: str, options: Options) -> Iterator[str]:

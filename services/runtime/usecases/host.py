@@ -19,7 +19,7 @@ from core.units import parse_bool, parse_bytes
 from services.runtime.domain import idmaps, seccomp
 from services.runtime.domain.devices.disk import limits as disk_limits
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
-from services.runtime.domain.expand import nics_of, root_of
+from services.runtime.domain.expand import find_root, nics_of
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import (
     GUEST_FOLDER,
@@ -100,8 +100,10 @@ class Host:
 
     def root_size(self, instance: Instance) -> int:
         """Return the bound of its root in bytes: its own, else what its pool gives to all; 0 for none."""
-        own = root_of(self.expanded(instance).devices).size
-        return own or parse_bytes(self.store.pool(instance.pool).record.config.get("volume.size") or "0")
+        root = find_root(self.expanded(instance).devices)
+        return (root.size if root else 0) or parse_bytes(
+            self.store.pool(instance.pool).record.config.get("volume.size") or "0"
+        )
 
     async def seed(self, instance: Instance, lower: Path | None = None) -> None:
         """Write the files that must carry the instance's own name. Only while it is stopped."""

@@ -56,7 +56,9 @@ class Policy:
             INSTANCE.check(instance.config)
             check_expanded(expanded.config)
         check_instance_devices(expanded.devices, self._store.network_types())
-        expand.root_of(expanded.devices)
+        with _words(f"{_CREATE}Failed initialising instance: Failed getting root disk: ", only="NO_ROOT"):
+            find = expand.find_root if replaces else expand.root_of
+            find(expanded.devices)
         with _words(_UPDATE_IDS if replaces else _CREATE_IDS, only="BAD_IDMAP"):
             self._host.check(expanded.config)
         self._check_disks(txn, instance, expanded, replaces)

@@ -17,6 +17,7 @@ from core.state import keys
 from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain import cloudinit, idmaps, revival
+from services.runtime.domain.expand import root_of
 from services.runtime.domain.lifecycle import STOPPED
 from services.runtime.ports import ExitRecord
 from services.runtime.store import RuntimeStore
@@ -93,6 +94,7 @@ class Power:
     async def _before_start(self, project: str, name: str) -> None:
         instance = self._host.store.instance(project, name).record
         if self._host.store.observed_of(instance).record.status == STOPPED:
+            root_of(self._host.expanded(instance).devices)
             await self.before_start(instance)
 
     def _refuse_closing(self) -> None:
