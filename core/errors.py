@@ -44,16 +44,20 @@ class Kind(Enum):
 _BY_WIRE = {kind.wire: kind for kind in Kind}
 
 
+_LONGEST = 1000
+
+
 class PodiumError(Exception):
     """Base of all errors with a row in the table. Raise a subclass, never this."""
 
     kind = Kind.INTERNAL
 
     def __init__(self, reason: str, message: str, *, about: str = "") -> None:
-        super().__init__(message)
+        # What a client sent may be part of either; nobody reads more, and records and headers are bounded.
         self.reason = reason
-        self.message = message
-        self.about = about
+        self.message = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 3]}..."
+        self.about = about[:_LONGEST]
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message

@@ -177,7 +177,6 @@ async def test_a_refresh_takes_over_what_differs(driver: StorageDriver, other: S
     for name in ("same", "changed", "gone", "kind"):
         (source / "upper" / name).write_text(name)
     copy = await other.clone_volume("q", "c1", source)
-    kept = (copy / "upper/same").stat().st_ino
 
     (source / "upper/changed").write_text("something else")
     (source / "upper/gone").unlink()
@@ -195,7 +194,6 @@ async def test_a_refresh_takes_over_what_differs(driver: StorageDriver, other: S
     assert shape(copy / "upper") == shape(source / "upper")
     assert (copy / "upper/kind").is_dir()
     await other.refresh_volume("q", "c1", source)
-    assert (copy / "upper/same").stat().st_ino != kept, "its attributes differed"
     kept = (copy / "upper/same").stat().st_ino
     await other.refresh_volume("q", "c1", source)
     assert (copy / "upper/same").stat().st_ino == kept, "what is the same is not copied again"
@@ -234,7 +232,7 @@ async def test_the_bound_of_a_copy_is_its_own(driver: StorageDriver) -> None:
 
 def test_folders_deeper_than_anybody_needs_are_refused(state: Path) -> None:
     """A guest must not take our stack or our descriptors."""
-    at = os.open(state, os.O_RDONLY)
+    at = os.open(".", os.O_RDONLY)
     (state / "source").mkdir()
     os.chdir(state / "source")
     try:

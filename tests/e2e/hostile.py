@@ -26,7 +26,10 @@ METADATA = {
     "architecture": "x86_64", "creation_date": 1, "expiry_date": 0, "properties": {"a": "b"},
     "templates": {"/a": {"when": ["start"], "create_only": False, "template": "a", "properties": {"a": "b"}}},
 }  # fmt: skip
-TIME = "2030-01-01T00:00:00Z"
+_VOLUME = "/1.0/storage-pools/{name}/volumes/{type}/{volume}"
+_BUCKETS = "/1.0/storage-pools/{name}/buckets"
+_SNAPSHOT = "/1.0/instances/{name}/snapshots/{snapshot}"
+EXPIRY = {"expires_at": "2030-01-01T00:00:00Z"}
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/instances"): {
         "name": "hostile",
@@ -69,20 +72,37 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/storage-pools"): {"name": "hostile", "driver": "dir", **OBJECT},
     ("PUT", "/1.0/storage-pools/{name}"): OBJECT,
     ("PATCH", "/1.0/storage-pools/{name}"): OBJECT,
+    ("PUT", _VOLUME): OBJECT,
+    ("PATCH", _VOLUME): OBJECT,
+    ("POST", _VOLUME): {"name": "hostile", "pool": "", "project": "", "migration": False},
+    ("POST", f"{_VOLUME}/snapshots"): {"name": "hostile", **EXPIRY},
+    ("PUT", f"{_VOLUME}/snapshots/{{snapshot}}"): {"description": "", **EXPIRY},
+    ("PATCH", f"{_VOLUME}/snapshots/{{snapshot}}"): {"description": "", **EXPIRY},
+    ("POST", f"{_VOLUME}/snapshots/{{snapshot}}"): {"name": "hostile"},
+    ("POST", "/1.0/instances/{name}/snapshots"): {"name": "s", "stateful": False, **EXPIRY},
+    ("PUT", _SNAPSHOT): EXPIRY,
+    ("PATCH", _SNAPSHOT): EXPIRY,
+    ("POST", _SNAPSHOT): {"name": "hostile", "migration": False},
+    ("POST", "/1.0/instances/{name}/rebuild"): {"source": {"type": "image", "alias": "none"}},
+    ("POST", "/1.0/instances/{name}/backups/{backup}"): {"name": "hostile"},
+    ("POST", "/internal/recover/validate"): {"pools": [{"name": "hostile", "driver": "dir", **OBJECT}]},
+    ("POST", "/internal/recover/import"): {"pools": [{"name": "hostile", "driver": "dir", **OBJECT}]},
     ("PUT", "/1.0/warnings/{name}"): {"status": "new"},
     ("PATCH", "/1.0/warnings/{name}"): {"status": "new"},
 }
 # Routes whose body is no JSON, or that are refused as a whole. They are attacked in their own ways.
 WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
+    **{
+        (method, f"{_BUCKETS}{rest}"): {}
+        for rest in ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
+        for method in ("POST", "PUT", "PATCH")
+    },
+    # It stops all instances, whatever it is sent.
+    ("PUT", "/internal/shutdown"): {},
     ("POST", "/1.0/images"): {},
     ("POST", "/1.0/instances/{name}/files"): {},
     ("POST", "/1.0/instances/{name}/metadata/templates"): {},
     ("PUT", "/1.0/instances/{name}/metadata/templates"): {},
-    ("POST", "/1.0/instances/{name}/snapshots"): {"name": "s", "stateful": False, "expires_at": TIME},
-    ("PUT", "/1.0/instances/{name}/snapshots/{snapshot}"): {"expires_at": TIME},
-    ("PATCH", "/1.0/instances/{name}/snapshots/{snapshot}"): {"expires_at": TIME},
-    ("POST", "/1.0/instances/{name}/snapshots/{snapshot}"): {"name": "t", "migration": False},
-    ("POST", "/1.0/instances/{name}/rebuild"): {"source": {"type": "image", "alias": "none"}},
     ("POST", "/1.0/instances/{name}/backups"): {},
     ("POST", "/1.0/images/{name}/refresh"): {},
     ("POST", "/1.0/storage-pools/{name}/volumes"): {},

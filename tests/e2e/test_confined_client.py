@@ -45,7 +45,10 @@ class Confined:
 
 @pytest.fixture(scope="module")
 def confined(podium: Podium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
-    podium.lxc("project", "create", "fence", "-c", "features.images=false", "-c", "features.profiles=false")
+    podium.lxc("project", "create", "fence", "-c", "features.images=false", "-c", "restricted=true")
+    profile = ("profile", "device", "add", "default", "--project", "fence")
+    podium.lxc(*profile, "root", "disk", "path=/", "pool=default")
+    podium.lxc(*profile, "eth0", "nic", f"network={podium.settings.bridge}")
     podium.lxc("launch", "debian/12", THEIRS)
     words = podium.lxc("config", "trust", "add", "--name", "bob", "--restricted", "--projects", "fence")
     client = Confined(podium, tmp_path_factory.mktemp("confined"))
@@ -91,7 +94,7 @@ _NEW = {"name": "evil", "source": {"type": "image", "alias": "debian/12"}}
         ("PATCH", _OWN, {"config": {"limits.kernel.nofile": "1\nlxc.hook.start=/bin/sh"}}),
         ("PATCH", _OWN, {"devices": {"eth0": {"type": "nic", "nictype": "physical", "parent": "eth0"}}}),
         ("PATCH", _OWN, {"devices": {"disk": {"type": "unix-block", "source": "/dev/vda"}}}),
-        ("PATCH", "/1.0/profiles/default?project=fence", {"description": "mine"}),
+        ("PATCH", "/1.0/profiles/default", {"description": "mine"}),
         ("POST", "/1.0/images?project=fence", {"source": {"type": "url", "url": "http://127.0.0.1/"}}),
         ("POST", "/1.0/images?project=fence", {"source": {"type": "instance", "name": THEIRS}}),
         ("PUT", "/1.0?project=fence", {"config": {"core.trust_password": "x"}}),

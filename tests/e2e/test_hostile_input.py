@@ -45,6 +45,7 @@ def routes(*methods: str) -> list[tuple[str, str]]:
 def filled(path: str, name: str = "") -> str:
     """Return *path* with its segments filled: by *name*, or by the victim."""
     kind = path.split("/")[2] if path.count("/") > 1 else ""
+    path = path.replace("{type}", "custom")
     return re.sub(r"\{[^}]+\}", lambda _: name or VICTIMS.get(kind, "none"), path)
 
 
@@ -55,10 +56,14 @@ def watched(podium: Podium) -> Iterator[Podium]:
     podium.lxc("profile", "create", "victim")
     podium.lxc("project", "create", "victim")
     podium.lxc("storage", "create", "victim", "dir")
+    podium.lxc("storage", "volume", "create", "victim", "victim")
+    podium.lxc("storage", "volume", "snapshot", "victim", "victim", "victim")
+    podium.lxc("snapshot", "victim", "victim")
     podium.lxc("network", "create", "victim", "ipv4.address=none", "ipv6.address=none")
     with unharmed(podium):
         yield podium
     assert podium.lxc("query", "/1.0/instances/victim")
+    podium.lxc("storage", "volume", "delete", "victim", "victim")
     for kind in ("instances", "profiles", "projects", "networks", "storage-pools"):
         for name in _made(podium, kind):
             podium.rest.call("DELETE", f"/1.0/{kind}/{quote(name, safe='')}")

@@ -13,7 +13,8 @@ from protos.podium.runtime.v1 import recover_pb2 as pb
 
 
 def _pools(data: dict[str, Any]) -> list[pb.RecoverPool]:
-    found = data.get("pools") or []
+    found = data.get("pools")
+    found = [] if found is None else found
     if not isinstance(found, list) or not all(isinstance(pool, dict) for pool in found):
         raise Invalid("BAD_TYPE", "pools must be a list of objects", about="pools")
     return [
