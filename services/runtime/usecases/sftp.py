@@ -15,7 +15,7 @@ from services.runtime.domain.target import Target
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.files import Roots
 
-_MOST = 32
+_MOST, _MOST_IN_ALL = 32, 256
 
 
 class Session(Protocol):
@@ -45,11 +45,15 @@ class SftpSessions:
     @asynccontextmanager
     async def open(self, target: Target) -> AsyncIterator[Session]:
         """Raises: WrongState, LimitReached."""
-        own = self._open.setdefault(target.id, {})
-        if len(own) >= _MOST:
+        if len(self._open.get(target.id, ())) >= _MOST:
             raise LimitReached("SESSIONS", f"An instance may have {_MOST} SFTP sessions", about=target.name)
+        if sum(map(len, self._open.values())) >= _MOST_IN_ALL:
+            raise LimitReached(
+                "SESSIONS", f"This server keeps {_MOST_IN_ALL} SFTP sessions at most; try later"
+            )
         async with self._roots.open(target) as root:
             session = await root.use(lambda fd: self._start(fd, target.idmap))
+            own = self._open.setdefault(target.id, {})
             own[session] = target.status in UP
             try:
                 yield session
