@@ -160,3 +160,29 @@ def test_volumes_of_a_project_are_its_own(podium: Podium) -> None:
     assert "storing" in podium.lxc("storage", "volume", "list", "default", "--all-projects")
     podium.lxc("storage", "volume", "delete", "default", "mine", "--project", "storing")
     podium.lxc("project", "delete", "storing")
+
+
+def test_a_link_leads_nobody_out_of_the_folders_of_a_restricted_project(
+    podium: Podium, tmp_path: Path
+) -> None:
+    """Who may write there could else have any folder of the host shown to his instance."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "f").write_text("mine")
+    (tmp_path / "good").symlink_to("in")
+    (tmp_path / "evil").symlink_to("/etc")
+    own = ("--project", "tenant")
+    allowed = ("-c", "restricted.devices.disk=allow", "-c", f"restricted.devices.disk.paths={tmp_path}")
+    project = ("-c", "restricted=true", "-c", "features.images=false")
+    podium.lxc("project", "create", "tenant", *project, *allowed)
+    podium.lxc("profile", "device", "add", "default", "root", "disk", "path=/", "pool=default", *own)
+    podium.lxc("launch", "debian/12", "inside", *own)
+    disk = ("config", "device", "add", "inside")
+    podium.lxc(*disk, "good", "disk", f"source={tmp_path}/good", "path=/mnt/good", *own)
+    assert podium.lxc("exec", "inside", *own, "--", "cat", "/mnt/good/f").strip() == "mine"
+    refused = podium.run(*disk, "evil", "disk", f"source={tmp_path}/evil", "path=/mnt/evil", *own)
+    assert b"No such file or directory" in refused.stderr
+    refused = podium.run(*disk, "out", "disk", f"source={tmp_path}/../../etc", "path=/mnt/out", *own)
+    assert b"not allowed" in refused.stderr
+    podium.lxc("delete", "-f", "inside", *own)
+    podium.lxc("profile", "device", "remove", "default", "root", *own)
+    podium.lxc("project", "delete", "tenant")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.configkeys.devices.disk import is_volume
 from core.configkeys.schema import without_empty
 from core.configkeys.storage import check_volume, volume_defaults
 from core.errors import Invalid, Unsupported, WrongState
@@ -64,15 +65,15 @@ def check_change(old: Volume, new: Volume, users: Users) -> None:
         )
 
 
+def named(devices: Devices) -> set[tuple[str, str]]:
+    """Return pool and name of the custom volumes that *devices* show."""
+    return {(disk["pool"], disk["source"]) for disk in devices.values() if is_volume(disk)}
+
+
 def names(devices: Devices, pool: str, name: str) -> list[str]:
     """Return the devices that are disks of the custom volume *name*."""
     return [
-        device
-        for device, options in devices.items()
-        if options.get("type") == "disk"
-        and options.get("pool") == pool
-        and options.get("source") == name
-        and options.get("path") != "/"
+        d for d, disk in devices.items() if is_volume(disk) and (disk["pool"], disk["source"]) == (pool, name)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.operations.operation import Operation
@@ -12,11 +13,11 @@ from core.state.repository import Entry
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import volume_pb2 as pb
 from protos.podium.runtime.v1 import volume_pb2_grpc as rpc
-from services.runtime.domain.volumes import VolumeRef
+from services.runtime.domain.volumes import Users, VolumeRef
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumecopies import VolumeCopies, WantedCopy
-from services.runtime.usecases.volumes import NewVolume, Volumes
+from services.runtime.usecases.volumes import Name, NewVolume, Volumes
 from services.runtime.usecases.volumesnapshots import VolumeSnapshots
 
 
@@ -52,7 +53,7 @@ class VolumeServicer(rpc.VolumeServiceServicer):
     async def GetVolume(self, request: pb.GetVolumeRequest, context: Any) -> pb.GetVolumeResponse:
         ref = ref_of(request.volume)
         await self._claims.caught_up(self._volumes.find(ref))
-        return pb.GetVolumeResponse(volume=self._shown(self._volumes.find(ref)))
+        return pb.GetVolumeResponse(volume=self._shown(self._volumes.find(ref), self._volumes.all_users()))
 
     async def ListCustomVolumes(
         self, request: pb.ListCustomVolumesRequest, context: Any
@@ -61,8 +62,8 @@ class VolumeServicer(rpc.VolumeServiceServicer):
         home = "" if request.all_projects else self._store.home_of(request.project, "storage.volumes")
         prefix = keys.volumes(request.pool, home)
         await self._claims.caught_up(*self._store.volumes.entries(prefix))
-        entries = self._store.volumes.entries(prefix)
-        return pb.ListCustomVolumesResponse(volumes=[self._shown(entry) for entry in entries])
+        entries, users = self._store.volumes.entries(prefix), self._volumes.all_users()
+        return pb.ListCustomVolumesResponse(volumes=[self._shown(entry, users) for entry in entries])
 
     async def GetVolumeState(
         self, request: pb.GetVolumeStateRequest, context: Any
@@ -130,8 +131,9 @@ class VolumeServicer(rpc.VolumeServiceServicer):
         operation = await self._snapshots.delete(ref_of(request.volume))
         return pb.DeleteVolumeSnapshotResponse(operation=self._answer(operation))
 
-    def _shown(self, entry: Entry[Volume]) -> pb.CustomVolume:
+    def _shown(self, entry: Entry[Volume], users: Mapping[Name, Users]) -> pb.CustomVolume:
         volume = entry.record
+        name = volume.pool, volume.project, volume.name
         message = pb.CustomVolume(
             pool=volume.pool,
             project=volume.project,
@@ -139,7 +141,7 @@ class VolumeServicer(rpc.VolumeServiceServicer):
             description=volume.description,
             content_type=volume.content_type,
             config=volume.config,
-            used_by=self._volumes.users(volume).urls,
+            used_by=users.get(name, Users()).urls,
             revision=entry.revision,
             snapshots=[_snapshot(found) for found in self._store.snapshots_of_volume(volume)],
         )

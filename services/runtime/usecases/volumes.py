@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -26,6 +27,8 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.volumeclaims import VolumeClaims, event, key_of
 
 T = TypeVar("T")
+# Pool, project and name of a volume.
+Name = tuple[str, str, str]
 _ATTEMPTS = 8
 _PAUSE_S = 0.02
 _CUSTOM = VolumeKind.CUSTOM
@@ -176,29 +179,35 @@ class Volumes:
         return self._store.volume(ref.pool, ref.project, ref.name)
 
     def users(self, volume: Volume) -> Users:
-        urls, running = [], []
-        for entry in self._naming(volume):
-            urls.append(rules.url("instances", entry.record.name, entry.record.project))
-            if self._store.observed_of(entry.record).record.status not in (STOPPED, "error"):
-                running.append(entry.record.name)
+        return self.all_users().get(_name_of(volume), Users())
+
+    def all_users(self) -> dict[Name, Users]:
+        """Return who names which volume, in one pass over all instances and profiles."""
+        urls, running = defaultdict[Name, list[str]](list), defaultdict[Name, list[str]](list)
+        for entry in self._store.instances.entries():
+            record = entry.record
+            for name in self._named(record.project, self._host.expanded(record).devices):
+                urls[name].append(rules.url("instances", record.name, record.project))
+                if self._store.observed_of(record).record.status not in (STOPPED, "error"):
+                    running[name].append(record.name)
         for profile in self._store.profiles.entries():
-            record = profile.record
-            if self._home(record.project) == volume.project and rules.names(
-                record.devices, volume.pool, volume.name
-            ):
-                urls.append(rules.url("profiles", record.name, record.project))
-        return Users(tuple(urls), tuple(running))
+            for name in self._named(profile.record.project, profile.record.devices):
+                urls[name].append(rules.url("profiles", profile.record.name, profile.record.project))
+        return {name: Users(tuple(found), tuple(running[name])) for name, found in urls.items()}
+
+    def _named(self, project: str, devices: rules.Devices) -> set[Name]:
+        found = rules.named(devices)
+        home = self._home(project) if found else ""
+        return {(pool, home, name) for pool, name in found}
 
     def _naming(self, volume: Volume) -> list[Entry[Instance]]:
         """Return the instances that name the volume, by themselves or by a profile."""
-        found = []
-        for entry in self._store.instances.entries():
-            if self._home(entry.record.project) != volume.project:
-                continue
-            devices = self._host.expanded(entry.record).devices
-            if rules.names(devices, volume.pool, volume.name):
-                found.append(entry)
-        return found
+        return [
+            entry
+            for entry in self._store.instances.entries()
+            if _name_of(volume)
+            in self._named(entry.record.project, self._host.expanded(entry.record).devices)
+        ]
 
     def _home(self, project: str) -> str:
         try:
@@ -299,6 +308,10 @@ class Volumes:
             except Stale:
                 await asyncio.sleep(_PAUSE_S)
         raise Busy("BUSY", "Too much changes right now; try again")
+
+
+def _name_of(volume: Volume) -> Name:
+    return volume.pool, volume.project, volume.name
 
 
 def bound_of(volume: Volume) -> int:
