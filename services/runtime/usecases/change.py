@@ -27,6 +27,8 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import forget, tell_deleted
 from services.runtime.usecases.volatile import awaiting
 
+_MODULES = "linux.kernel_modules"
+
 
 @dataclass(frozen=True)
 class Update:
@@ -157,11 +159,19 @@ class Changes:
     async def _apply(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
         await self._check_size(_old(ctx), instance)
+        if observed.status in UP:
+            self._check_modules(_old(ctx), instance)
         _remember(ctx, instance)
         told = cloudinit.followed(await self._tell(instance, observed), self._host.expanded(instance))
         told = replace(told, volatile={**told.volatile, **ctx.input.get("volatile", {})})
         self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
+
+    def _check_modules(self, old: Instance, new: Instance) -> None:
+        """Raises: WrongState when the host lacks what a running one needs; others hear of it at their start."""
+        before, after = (self._host.expanded(one).config for one in (old, new))
+        if before.get(_MODULES) != after.get(_MODULES):
+            self._host.need_modules(after)
 
     async def _check_size(self, old: Instance, new: Instance) -> None:
         """Raises: WrongState when the root would become smaller than what is in it."""

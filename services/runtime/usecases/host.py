@@ -220,7 +220,7 @@ class Host:
         async def ready(pid: int) -> None:
             await self.devices.ensure(_guest(instance, pid), devices, starting=True)
 
-        self._need_modules(config)
+        self.need_modules(config)
         pid = await self.engine.start(plan, ready if devices else None)
         if any(key.startswith(_RATE) for d in expanded.devices.values() if d["type"] == "disk" for key in d):
             await self.limit_disks(instance)
@@ -243,7 +243,7 @@ class Host:
         if unknown := self.kernel.unknown_syscalls(seccomp.names(config)):
             raise Invalid("NO_SYSCALL", f"Unknown system call {unknown[0]!r}", about=unknown[0])
 
-    def _need_modules(self, config: dict[str, str]) -> None:
+    def need_modules(self, config: dict[str, str]) -> None:
         """Raises: WrongState in LXD's words."""
         if missing := self.kernel.missing_modules(parse_modules(config.get("linux.kernel_modules", ""))):
             why = "none is loaded for a guest; load it on the host"

@@ -54,6 +54,20 @@ async def test_an_unknown_profile_or_alias_is_refused_before_anything_is_recorde
     assert not world.host.store.instances.entries()
 
 
+async def test_a_module_that_is_not_loaded_is_told_at_once_to_what_runs(world: World) -> None:
+    """As LXD loads it at once. What is stopped is told when it starts."""
+    update = Update(config={"linux.kernel_modules": "nonsense"}, merge=True)
+    await world.made()
+    await world.changed("start")
+    said = await world.done(await world.changes.update("default", "web", update, expected_revision=0))
+    assert said.error_message.startswith("Failed to load kernel module 'nonsense'")
+    await world.changed("stop")
+    assert (
+        await world.done(await world.changes.update("default", "web", update, expected_revision=0))
+    ).state == "succeeded"
+    assert (await world.changed("start")).error_message.startswith("Failed to load kernel module 'nonsense'")
+
+
 async def test_start_freeze_thaw_stop_delete(world: World) -> None:
     await world.made()
     for action, status in (
