@@ -168,7 +168,7 @@ class Changes:
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
 
     def _check_modules(self, old: Instance, new: Instance) -> None:
-        """Raises: WrongState when the host lacks what a running one needs; others hear of it at their start."""
+        """Raises: WrongState when a running one needs what the host lacks; others hear it at their start."""
         before, after = (self._host.expanded(one).config for one in (old, new))
         if before.get(_MODULES) != after.get(_MODULES):
             self._host.need_modules(after)
