@@ -20,16 +20,26 @@ async def answer(
 
 
 async def send(
-    request: web.BaseRequest, chunks: AsyncGenerator[bytes, None], headers: dict[str, str] | None = None
+    request: web.BaseRequest,
+    chunks: AsyncGenerator[bytes, None],
+    headers: dict[str, str] | None = None,
+    *,
+    size: int = 0,
 ) -> web.StreamResponse:
-    """The same for bytes."""
+    """The same for bytes; *size* of them if that is known, and then not more, whatever grew meanwhile."""
     async with aclosing(chunks):
         first = await anext(chunks, None)
         response = web.StreamResponse(headers={"Content-Type": _BYTES, **(headers or {})})
+        if size:
+            response.content_length = size
         await response.prepare(request)
-        if first is not None:
-            await response.write(first)
-        async for chunk in chunks:
-            await response.write(chunk)
+        left = size
+        chunk = first
+        while chunk is not None and (left or not size):
+            await response.write(chunk[:left] if size else chunk)
+            left -= min(left, len(chunk))
+            chunk = await anext(chunks, None)
+        if left:
+            response.force_close()  # so that the client sees that something is missing
         await response.write_eof()
     return response

@@ -88,7 +88,7 @@ async def _file_answer(
         return web.Response(body=info.target, headers=headers, content_type="application/octet-stream")
     leaf = re.sub(r"[^A-Za-z0-9._-]", "_", request.query["path"].rsplit("/", 1)[-1])
     headers["Content-Disposition"] = f"inline;filename={leaf}"
-    return await streams.send(request, content, headers)
+    return await streams.send(request, content, headers, size=info.size_bytes)
 
 
 async def post_file(request: web.Request) -> web.Response:

@@ -31,6 +31,7 @@ __all__ = ["Nics", "Owner", "Wanted"]
 log = get_logger(__name__)
 _ATTEMPTS = 8
 _AT_ONCE = 16
+_LOOKS = 2
 _POINTS = ("nics.plug.recorded", "nics.plug.made")
 
 
@@ -57,6 +58,8 @@ class Nics:
         self._random = random.Random()  # noqa: S311 - addresses are no secret
         # Chosen here and not yet recorded: parallel launches must not choose the same and lose a round.
         self._choosing: set[tuple[str, str]] = set()
+        # Which instances are found stopped: at which revision of their record, and how often.
+        self._ended: dict[str, tuple[int, int]] = {}
         declare(*_POINTS)
 
     async def reserve(self, owner: Owner, wanted: list[Wanted]) -> list[NicReservation]:
@@ -125,12 +128,22 @@ class Nics:
                     await self._commit(change)
 
     async def unplug_ended(self) -> None:
-        """The same for all that ended while nobody could tell us."""
+        """The same for all that ended while nobody could tell us; once for each end, and at its second look.
+
+        So that who is just being started is not taken for one that ended.
+        """
         owners = {e.record.instance_id for e in self._store.nics.entries() if e.record.host_side}
+        before, self._ended = self._ended, {}
         for id in owners:
             kv = await self._store.store.get(keys.observed(id))
-            observed = codec.decode(InstanceObserved, kv.value) if kv else None
-            if observed is None or (observed.status == "stopped" and not observed.operation):
+            observed = codec.decode(InstanceObserved, kv.value) if kv else InstanceObserved(status="stopped")
+            if observed.status != "stopped" or observed.operation:
+                continue
+            revision, looks = kv.revision if kv else 0, 1
+            if id in before and before[id][0] == revision:
+                looks = before[id][1] + 1
+            self._ended[id] = (revision, looks)
+            if looks == _LOOKS:
                 await self.unplug(id)
 
     async def refresh(self) -> None:
