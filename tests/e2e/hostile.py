@@ -75,6 +75,13 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", _VOLUME): OBJECT,
     ("PATCH", _VOLUME): OBJECT,
     ("POST", _VOLUME): {"name": "hostile", "pool": "", "project": "", "migration": False},
+    ("POST", f"{_VOLUME}/backups"): {
+        "name": "hostile",
+        "volume_only": True,
+        "optimized_storage": False,
+        **EXPIRY,
+    },
+    ("POST", f"{_VOLUME}/backups/{{backup}}"): {"name": "hostile"},
     ("POST", f"{_VOLUME}/snapshots"): {"name": "hostile", **EXPIRY},
     ("PUT", f"{_VOLUME}/snapshots/{{snapshot}}"): {"description": "", **EXPIRY},
     ("PATCH", f"{_VOLUME}/snapshots/{{snapshot}}"): {"description": "", **EXPIRY},

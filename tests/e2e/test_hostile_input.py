@@ -63,7 +63,9 @@ def watched(podium: Podium) -> Iterator[Podium]:
     with unharmed(podium):
         yield podium
     assert podium.lxc("query", "/1.0/instances/victim")
-    podium.lxc("storage", "volume", "delete", "victim", "victim")
+    volumes = podium.rest.call("GET", "/1.0/storage-pools/victim/volumes/custom?recursion=1")
+    for name in {volume["name"].split("/")[0] for volume in volumes}:
+        podium.rest.call("DELETE", f"/1.0/storage-pools/victim/volumes/custom/{quote(name, safe='')}")
     for kind in ("instances", "profiles", "projects", "networks", "storage-pools"):
         for name in _made(podium, kind):
             podium.rest.call("DELETE", f"/1.0/{kind}/{quote(name, safe='')}")
