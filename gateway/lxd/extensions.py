@@ -27,6 +27,10 @@ instance_nic_bridged_port_isolation instance_nic_routed_neighbor_probe network_c
 id_map id_map_base id_map_current kernel_limits linux_sysctl limits_hugepages container_stop_priority
 container_protection_delete container_protection_shift container_syscall_filtering
 seccomp_allow_deny_syntax cloud_init container_last_used_at metadata_configuration
+unix_device_rename unix_device_hotplug unix_hotplug_devices usb_devices usb_optional_vendorid gpu_devices
+infiniband
+proxy proxy_unix proxy_udp proxy_tcp_udp_multi_port_handling proxy_unix_dac_properties unix_priv_drop
+proxy_haproxy_protocol proxy_nat
 """
 # What Podium adds; docs/extensions.md tells of each.
 _OWN = "podium_events_since podium_idempotency_key podium_instance_previous podium_guest_hooks "
