@@ -30,7 +30,8 @@ class RawConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._is_over = True
         self._has_more.set()
-        return True  # what is on its way to the client is still sent
+        # What is on its way to the client is still sent, where half a connection can be closed.
+        return self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.eof_received()

@@ -79,8 +79,8 @@ def test_a_session_ends_when_the_instance_starts(mounted: Podium) -> None:
     client = Sftp(line.sendall, line.recv)
     client.init()
     assert client.get(b"/root/stopped") == b"1"
-    client.put(b"/run/running", b"2")
-    assert mounted.lxc("exec", "sftp", "--", "cat", "/run/running") == "2"
+    client.put(b"/root/running", b"2")
+    assert mounted.lxc("exec", "sftp", "--", "cat", "/root/running") == "2"
     mounted.lxc("stop", "-f", "sftp")
     assert line.recv(1) == b""
     line.close()
