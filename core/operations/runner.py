@@ -98,6 +98,12 @@ class Runner:
         """Say whether the outcome is being recorded: others may read it before this process knows."""
         return id in self._ending
 
+    async def caught_up(self, within_s: float) -> None:
+        """Return when no outcome is being recorded that others may have read already, or *within_s*."""
+        ending = [self._tasks[id] for id in self._ending if id in self._tasks]
+        if ending:
+            await asyncio.wait(ending, timeout=within_s)
+
     def live_of(self, kind: str) -> list[str]:
         """Return the ids of the operations of *kind* that have not ended."""
         return [id for id, operation in self._live.items() if operation.kind == kind]

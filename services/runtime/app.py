@@ -92,7 +92,7 @@ class _Rooms:
         self.watch = Watch(host.store, host.engine)
         self.execs = Execs(self.locate, host.engine, runner)
         self.lending = Lending(settings.lending_socket, self.execs)
-        self.pools = Pools(host, member)
+        self.pools = Pools(host, runner, member)
         self.claims, self.boots = Claims(host.store, runner), BootMarker(settings.state_dir)
         self.inside = Inside.wired(host)
         self.power = Power(host, self.claims, self.watch, self.inside.templates, member)

@@ -13,6 +13,7 @@ from core.events import Event
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
 from core.names import pool_name
+from core.operations.runner import Runner
 from core.records import PASSING, Pool
 from core.rpc.identity import current_identity
 from core.state import keys
@@ -22,6 +23,7 @@ from services.runtime.domain.volumes import url
 from services.runtime.usecases.host import Host
 
 log = get_logger(__name__)
+_ENDING_S = 2.0
 _POINTS = ("pool.create.recorded", "pool.create.made", "pool.delete.recorded", "pool.delete.gone")
 
 
@@ -30,8 +32,9 @@ def _event(action: str, name: str) -> Event:
 
 
 class Pools:
-    def __init__(self, host: Host, member: str) -> None:
+    def __init__(self, host: Host, runner: Runner, member: str) -> None:
         self._host = host
+        self._runner = runner
         self._store = host.store
         self._member = member
         # Whatever is half-made while this is free was left by a crash.
@@ -129,6 +132,7 @@ class Pools:
     async def _delete(self, name: str) -> None:
         """Record that it goes, remove it, forget it: so a crash in between leaves a name to finish by."""
         old = self._store.pool(name).record
+        await self._runner.caught_up(_ENDING_S)  # who heard that the last user is gone may be faster than we
         if any(not user.startswith("images/") for user in self.users(name)):
             raise WrongState("POOL_IN_USE", "The storage pool is currently in use", about=name)
         key, seen = keys.pool(name), self._store.instances.revision
