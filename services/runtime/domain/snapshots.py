@@ -134,9 +134,8 @@ def is_root(device: Mapping[str, str]) -> bool:
     return device.get("type") == "disk" and device.get("path") == "/"
 
 
-def restored(instance: Instance, snapshot: Snapshot) -> Instance:
-    """Return *instance* with the specification that it had at its snapshot; what it is stays."""
-    was = snapshot.instance
+def restored(instance: Instance, was: Instance) -> Instance:
+    """Return *instance* with the specification that its snapshot kept; what it is stays."""
     return replace(
         instance,
         description=was.description,

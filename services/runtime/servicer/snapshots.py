@@ -9,7 +9,6 @@ from typing import Any
 from core.errors import NotFound
 from core.operations.operation import Operation
 from core.operations.servicer import answer
-from core.policy.expansion import Expanded
 from core.records import Instance, InstanceObserved, Snapshot
 from core.state import keys
 from core.state.repository import Entry
@@ -121,7 +120,8 @@ class SnapshotServicer(rpc.SnapshotServiceServicer):
         observed = InstanceObserved(
             volatile=record.volatile, status="stopped", last_used_at=record.last_used_at
         )
-        was = convert.instance(record.instance, observed, self._expanded(record.instance), entry.revision)
+        kept = self._store.with_profiles_of_now(record.instance)
+        was = convert.instance(kept, observed, self._host.expanded(kept), entry.revision)
         message = pb.Snapshot(
             name=record.name,
             instance_name=instance.name,
@@ -135,13 +135,6 @@ class SnapshotServicer(rpc.SnapshotServiceServicer):
         if record.expires_at:
             message.expires_at.FromNanoseconds(int(record.expires_at * 1e9))
         return message
-
-    def _expanded(self, was: Instance) -> Expanded:
-        """Profiles that are gone by now are left out."""
-        try:
-            return self._host.expanded(was)
-        except NotFound:
-            return Expanded(dict(was.config), {name: dict(d) for name, d in was.devices.items()})
 
 
 def _expiry(request: Any) -> float | None:

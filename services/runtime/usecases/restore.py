@@ -56,7 +56,7 @@ class Restore:
                 raise WrongState("BEING_DELETED", f"Snapshot {snapshot!r} is being deleted", about=snapshot)
             txn = Txn().unchanged(keys.instance(project, name), instance.revision)
             txn.unchanged(keys.snapshot(instance.record.id, snapshot), entry.revision)
-            self._policy.admit(txn, restored(instance.record, entry.record), replaces=instance.record)
+            self._policy.admit(txn, self._new(instance.record, entry.record), replaces=instance.record)
             return txn
 
         input = {"snapshot": found.name}
@@ -69,6 +69,9 @@ class Restore:
         except NotFound as exc:
             raise NotFound(exc.reason, f"Snapshot {name}/{snapshot} does not exist", about=snapshot) from None
 
+    def _new(self, instance: Instance, snapshot: Snapshot) -> Instance:
+        return restored(instance, self._store.with_profiles_of_now(snapshot.instance))
+
     # --- steps -----------------------------------------------------------------------------------
 
     async def _stop(self, ctx: Context) -> None:
@@ -80,7 +83,7 @@ class Restore:
     async def _replace(self, ctx: Context) -> None:
         instance, _ = self._claims.of(ctx)
         snapshot = self._snapshot(ctx)
-        new = restored(instance, snapshot)
+        new = self._new(instance, snapshot)
         size = self._host.root_size(new)
         source = self._host.volume_of(replace(instance, id=snapshot.id))
         await self._host.driver_of(instance.pool).replace_volume(

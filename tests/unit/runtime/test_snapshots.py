@@ -9,7 +9,9 @@ import pytest
 
 from core.errors import AlreadyExists, NotFound, WrongState
 from core.operations.operation import Operation
-from core.records import Instance, Snapshot
+from core.records import Instance, Profile, Snapshot
+from core.state import keys
+from core.state.store import Txn
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.restore import Restore
 from services.runtime.usecases.snapshots import Snapshots, WantedSnapshot
@@ -138,9 +140,6 @@ async def test_a_restore_puts_back_content_and_configuration(desk: Desk) -> None
     await desk.take("a")
     desk.write("new")
     store = desk.world.host.store
-    from core.state import keys
-    from core.state.store import Txn
-
     changed = replace(desk.instance, config={"user.x": "1"}, ephemeral=True)
     await store.commit(Txn().put(keys.instance("default", "web"), changed))
     await desk.world.done(await desk.restore.accept("default", "web", "a"))
@@ -148,6 +147,22 @@ async def test_a_restore_puts_back_content_and_configuration(desk: Desk) -> None
     assert "user.x" not in desk.instance.config
     assert not desk.instance.ephemeral
     assert desk.world.status() == "stopped"
+
+
+async def test_a_profile_that_is_gone_by_then_is_left_out(desk: Desk) -> None:
+    """LXD lets a profile go that only snapshots name, and restores them without it."""
+    store, key = desk.world.host.store, keys.profile("default", "extra")
+    await store.profiles.wait_for(await store.commit(Txn().put(key, Profile("default", "extra"))))
+    plain, own = desk.instance, keys.instance("default", "web")
+    await store.commit(Txn().put(own, replace(plain, profiles=("default", "extra"))))
+    await desk.take("a")
+    await store.commit(Txn().put(own, plain))
+    await store.profiles.wait_for(await store.commit(Txn().delete(key)))
+
+    operation = await desk.world.done(await desk.restore.accept("default", "web", "a"))
+
+    assert operation.error_message == ""
+    assert desk.instance.profiles == ("default",)
 
 
 async def test_a_running_one_runs_again_after_its_restore(desk: Desk) -> None:
