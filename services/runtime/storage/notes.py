@@ -56,9 +56,8 @@ def write(pool: Path, name: str, note: dict[str, Any]) -> None:
         new.unlink()
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
+        # Not synced: what a crash of the host cuts off is written again at the next start, of the records.
         file.write(orjson.dumps(note, option=orjson.OPT_INDENT_2))
-        file.flush()
-        os.fdatasync(file.fileno())
     new.rename(_path(pool, name))
 
 
