@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from core.policy.subjects import Held, Subject
 from core.records import Profile, Project
 from core.state import keys
 from core.state.store import Txn
+from services.runtime.usecases import policy
 from services.runtime.usecases.change import Update
 from services.runtime.usecases.create import Source, Wanted
 from tests.unit.runtime.conftest import World
@@ -148,3 +150,20 @@ def _check_all(world: World) -> None:
     subjects = tuple(Subject("container", i.name, e.config, e.devices) for i, e in found)
     restrictions.check(entry.record, subjects)
     limits.check(entry.record, Held(subjects), is_new=True)
+
+
+# Writers of records of instances that decide nothing which a project could forbid.
+_OTHERS = {
+    "ids.py": "gives ids",
+    "refresh.py": "changes the image below, and takes snapshots that restore checks",
+    "renew.py": "the same, from another server",
+    "volumes.py": "follows the new name of a volume",
+}
+
+
+def test_whoever_writes_an_instance_asks_policy() -> None:
+    """A new path that writes records of instances must pass the one door, or say here why not."""
+    folder = Path(policy.__file__).parent
+    writers = {p.name for p in folder.glob("*.py") if "put(keys.instance(" in p.read_text()}
+    admits = {p.name for p in folder.glob("*.py") if ".admit(" in p.read_text()}
+    assert writers - admits <= set(_OTHERS), "these write instances and ask nobody"
