@@ -89,7 +89,7 @@ async def _read(asked: Asked, parts: list[str]) -> web.StreamResponse:
         case ["1.0", "meta-data"]:
             return _bytes(_meta_data(asked.guest))
         case ["1.0", "devices"]:
-            return _json({name: dict(device.options) for name, device in asked.guest.devices.items()})
+            return _json(_devices(asked.guest))
         case ["1.0", "events"]:
             return await listening.events(asked.request, asked.backend, asked.id)
         case ["1.0", "images", fingerprint, "export"]:
@@ -104,6 +104,11 @@ def _about(guest: Any) -> dict[str, str]:
         "instance_type": "container",
         "location": "none",
     }
+
+
+def _devices(guest: Any) -> dict[str, dict[str, str]]:
+    """Return devices in order, as Go writes maps: two equal answers are the same text."""
+    return {name: dict(sorted(device.options.items())) for name, device in sorted(guest.devices.items())}
 
 
 def _key(guest: Any, key: str) -> web.Response:

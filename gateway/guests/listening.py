@@ -54,7 +54,7 @@ def _line(kind: str, change: Any) -> str:
         body["metadata"] = {"action": change.hook.action}
     else:
         d = change.device
-        body["metadata"] = {"action": d.action, "config": dict(d.options), "name": d.name}
+        body["metadata"] = {"action": d.action, "config": dict(sorted(d.options.items())), "name": d.name}
     return orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE).decode()
 
 
