@@ -443,9 +443,13 @@ class FakeNetworks:
         self.reserved[id] = list(nics)
         return tuple(
             NicPlan(
-                *(d, d, f"veth{d}", "00:16:3e:00:00:01", 1500, "br0"),
+                *(d, d, f"veth{d}", hwaddrs.get(d) or "00:16:3e:00:00:01", 1500, "br0"),
                 host_side=any(key.startswith("limits.") for key in options),
-                volatile={"host_name": f"veth{d}", "name": d, "hwaddr": "00:16:3e:00:00:01"},
+                volatile={
+                    "host_name": f"veth{d}",
+                    "name": d,
+                    "hwaddr": hwaddrs.get(d) or "00:16:3e:00:00:01",
+                },
             )
             for d, options in nics.items()
         )

@@ -228,7 +228,13 @@ def without_addresses(nic: NicReservation) -> NicReservation:
 def still_fits(have: NicReservation, owner: Owner, wanted: Wanted, place: Place) -> bool:
     is_enough = owner.at_rest or not have.at_rest
     is_same = have.options == wanted.options and have.instance_name == owner.name
-    return is_enough and is_same and _is_there(have, wanted, place)
+    return is_enough and is_same and _has_mac(have, wanted) and _is_there(have, wanted, place)
+
+
+def _has_mac(have: NicReservation, wanted: Wanted) -> bool:
+    """Somebody may have set the one that is to be kept, where the device has none of its own."""
+    asked = wanted.options.get("hwaddr") or wanted.hwaddr
+    return not asked or asked.lower() == have.hwaddr
 
 
 def _is_there(have: NicReservation, wanted: Wanted, place: Place) -> bool:

@@ -162,8 +162,9 @@ class Changes:
         if observed.status in UP:
             self._check_modules(_old(ctx), instance)
         _remember(ctx, instance)
-        told = cloudinit.followed(await self._tell(instance, observed), self._host.expanded(instance))
-        told = replace(told, volatile={**told.volatile, **ctx.input.get("volatile", {})})
+        asked = {**observed.volatile, **ctx.input.get("volatile", {})}
+        told = await self._tell(instance, replace(observed, volatile=asked))
+        told = cloudinit.followed(told, self._host.expanded(instance))
         self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
 

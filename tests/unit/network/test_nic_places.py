@@ -11,7 +11,7 @@ from core.errors import Invalid, WrongState
 from core.records import Network, NicReservation
 from services.network.domain import hostside, parents
 from services.network.domain.hostside import Route, Vlan
-from services.network.domain.nics import Owner, Wanted, decide, is_same_plug
+from services.network.domain.nics import Owner, Wanted, decide, is_same_plug, still_fits
 from services.network.domain.places import place_of
 from services.network.domain.volatile import volatile_of
 from services.network.ports import Link
@@ -37,6 +37,15 @@ def test_a_nic_without_a_name_gets_the_next_one_and_keeps_it() -> None:
     assert (nic.name, volatile_of(nic)["name"]) == ("eth1", "eth1")
     assert _nic(old=replace(nic, name="eth7"), nictype="p2p").name == "eth7"
     assert "name" not in volatile_of(_nic(nictype="p2p", name="lan0"))
+
+
+@pytest.mark.parametrize(("asked", "fits"), [("", True), ("02:00:00:00:00:01", False)])
+def test_a_nic_whose_mac_was_set_is_decided_anew(asked: str, fits: bool) -> None:
+    """volatile.NAME.hwaddr is what instances keep their MAC by, and may be set like any key of theirs."""
+    nic = _nic(nictype="p2p")
+    owner, place = Owner("i1", "default", "c1", False), place_of("d1", nic.options, NETWORKS)
+    assert still_fits(nic, owner, Wanted("d1", nic.options, asked), place) is fits
+    assert still_fits(nic, owner, Wanted("d1", nic.options, nic.hwaddr), place)
 
 
 def test_a_macvlan_of_a_network_has_the_parent_and_mtu_that_it_says() -> None:

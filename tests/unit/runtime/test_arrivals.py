@@ -59,7 +59,7 @@ async def test_an_archive_becomes_an_instance_with_its_snapshots(quay: Quay) -> 
     assert (instance.image, instance.base_dir, instance.base_shift) == (BASE, ENTRY.base_dir, 1000000)
     assert (instance.config, instance.created_at) == ({"user.a": "1"}, 5.0)
     volatile = store.observed_of(instance).record.volatile
-    assert volatile["volatile.eth0.hwaddr"] == "00:16:3e:00:00:01"  # as the (fake) network decided
+    assert volatile["volatile.eth0.hwaddr"] == "00:16:3e:00:00:09"
     assert volatile["volatile.uuid"] == instance.id
     snapshot = store.snapshot(instance, "s1").record
     assert (snapshot.status, snapshot.created_at, snapshot.expires_at) == ("Created", 5.0, 9.0)
