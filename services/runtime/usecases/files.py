@@ -66,23 +66,40 @@ class Roots:
         self._store = store
         self._host = host
         self._users: Counter[str] = Counter()
+        # Who comes while the last one unmounts must not open the bare folder below the mount.
+        self._turns: dict[str, asyncio.Lock] = {}
 
     @asynccontextmanager
     async def open(self, target: Target) -> AsyncIterator[Descriptor]:
         """Give a descriptor of the root; that of a stopped instance is mounted for the while."""
-        root = Descriptor(_running_root(target) if target.pid else await self._mount(target))
         self._users[target.id] += 1
+        root: Descriptor | None = None
         try:
+            if target.pid:
+                root = Descriptor(_running_root(target))
+            else:
+                async with self._turn(target.id):
+                    root = Descriptor(await self._mount(target))
             yield root
         finally:
-            root.close()
-            self._users[target.id] -= 1
-            if not self._users[target.id]:
-                del self._users[target.id]
-            # Others who look at it keep the mount: a second one over the same layers would be another root.
-            if not target.pid and target.id not in self._users and not self._is_owned(target):
-                with contextlib.suppress(PodiumError):
-                    await self._host.rootfs.ensure_unmounted(target.id)
+            if root:
+                root.close()
+            await self._leave(target)
+
+    def _turn(self, id: str) -> asyncio.Lock:
+        return self._turns.setdefault(id, asyncio.Lock())
+
+    async def _leave(self, target: Target) -> None:
+        """Others who look at it keep the mount: a second one over the same layers would be another root."""
+        self._users[target.id] -= 1
+        if not target.pid and not self._users[target.id]:
+            async with self._turn(target.id):
+                if not self._users[target.id] and not self._is_owned(target):
+                    with contextlib.suppress(PodiumError):
+                        await self._host.rootfs.ensure_unmounted(target.id)
+        if not self._users[target.id]:
+            del self._users[target.id]
+            self._turns.pop(target.id, None)
 
     async def _until_free(self, target: Target) -> None:
         """Wait a moment for an operation: it may have ended, for who watches it, before its owner knows."""
