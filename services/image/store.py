@@ -54,7 +54,7 @@ class ImageStore:
             # Clients ask for a fingerprint when there is no such alias, so what is missing may be either.
             raise NotFound(
                 "NO_IMAGE",
-                "Image not found",
+                f"Image not found: there is no alias or fingerprint {shown(prefix)!r}",
                 about=shown(prefix),
             )
         return found[0]

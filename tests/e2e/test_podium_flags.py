@@ -12,9 +12,22 @@ import pytest
 from cli.arguments import GLOBALS, Verb
 from cli.verbs import VERBS
 
-_OURS = ("shell", "image build", "completion", "up", "down", "purge")
-# `move` renames on this server; its other flags are for copies between servers.
-_PARTLY = ("move",)
+_OURS = (
+    "shell",
+    "image build",
+    "completion",
+    "up",
+    "down",
+    "purge",
+    "rebuild",
+    "explain",
+    "undo",
+    "diff",
+    "logs",
+    "top",
+)
+# Their other flags are for copies between servers, for columns, and for an SSH server of the client's own.
+_PARTLY = ("move", "storage volume copy", "storage volume move", "storage volume list", "file mount")
 _SHARED = [v for v in VERBS if v.path not in (*_OURS, *_PARTLY) and not v.path.startswith("admin")]
 
 
