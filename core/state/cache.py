@@ -70,6 +70,10 @@ class Cache(Generic[T]):
         """Return the entries right in *folder*, sorted by key, without a look at all others."""
         return [self._entries[key] for key in sorted(self._folders.get(folder, ()))]
 
+    def find(self, holds: Callable[[T], bool]) -> Entry[T] | None:
+        """Return an entry whose record *holds*; which one, where several do, is not said."""
+        return next((entry for entry in self._entries.values() if holds(entry.record)), None)
+
     def items(self) -> list[tuple[str, Entry[T]]]:
         return sorted(self._entries.items())
 

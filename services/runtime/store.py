@@ -105,7 +105,8 @@ class RuntimeStore:
 
     def find_instance(self, id: str) -> Instance | None:
         """Return the instance of that id, whatever it is called and in whichever project."""
-        return next((e.record for e in self.instances.entries() if e.record.id == id), None)
+        entry = self.instances.find(lambda instance: instance.id == id)
+        return entry.record if entry else None
 
     def observed_of(self, instance: Instance) -> Entry[InstanceObserved]:
         entry = self.observed.get(keys.observed(instance.id))
@@ -113,7 +114,7 @@ class RuntimeStore:
 
     def instance_snapshots(self, instance: Instance) -> builtins.list[Entry[Snapshot]]:
         """Return all snapshots of an instance, half-made ones among them, the oldest first."""
-        found = self.snapshots.entries(keys.snapshots(instance.id))
+        found = self.snapshots.below(keys.snapshots(instance.id))
         return sorted(found, key=lambda entry: entry.record.created_at)
 
     def whole_snapshots(self, instance: Instance) -> builtins.list[Snapshot]:

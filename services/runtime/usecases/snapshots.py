@@ -243,7 +243,7 @@ class Snapshots:
 
     def _of(self, ctx: Context) -> Snapshot:
         """Return the snapshot an operation is about, whatever it is called by now."""
-        for entry in self._store.snapshots.entries(keys.snapshots(ctx.input["id"])):
+        for entry in self._store.snapshots.below(keys.snapshots(ctx.input["id"])):
             if entry.record.id == ctx.input["snapshot"]:
                 return entry.record
         raise NotFound("NO_SNAPSHOT", "The snapshot is gone", about=ctx.input["name"])
