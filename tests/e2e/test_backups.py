@@ -86,3 +86,18 @@ def test_podium_s_own_command_publishes_exports_and_imports(podium: Podium, tmp_
     assert [path.name for path in tmp_path.iterdir() if "own" in path.name] == ["own.tar.zst"]
     podium.lxc("delete", "-f", "own", "own2")
     podium.lxc("image", "delete", "of-own")
+
+
+def test_projects_have_backups_and_images_of_their_own_or_shared(podium: Podium, tmp_path: Path) -> None:
+    """The client listens in the project it works in, and takes the last word of a URL for a name."""
+    podium.lxc("project", "create", "sharing", "-c", "features.images=false", "-c", "features.profiles=false")
+    podium.lxc("init", "debian/12", "of", "--project", "sharing")
+
+    podium.lxc("publish", "of", "--alias", "shared", "x=y", "--project", "sharing", timeout=60)
+    podium.lxc("export", "of", f"{tmp_path}/of.tar.gz", "--project", "sharing", timeout=60)
+    podium.lxc("import", f"{tmp_path}/of.tar.gz", "of2", "--project", "sharing", timeout=60)
+
+    assert "shared" in podium.lxc("image", "list", "-f", "csv", "-c", "l")
+    podium.lxc("delete", "of", "of2", "--project", "sharing")
+    podium.lxc("image", "delete", "shared")
+    podium.lxc("project", "delete", "sharing")

@@ -31,8 +31,7 @@ async def list_backups(request: web.Request) -> web.Response:
     if req.recursion(request):
         return envelope.sync(found)
     prefix = "/1.0/" + request.path.split("/")[2]
-    suffix = "" if req.project(request) == "default" else f"?project={req.project(request)}"
-    return envelope.sync([f"{prefix}/{req.name(request)}/backups/{b['name']}{suffix}" for b in found])
+    return envelope.sync([f"{prefix}/{req.name(request)}/backups/{b['name']}" for b in found])
 
 
 async def post_backup(request: web.Request) -> web.Response:

@@ -59,11 +59,9 @@ def _error(operation: Operation) -> str:
 
 
 def _resources(operation: Operation) -> dict[str, list[str]] | None:
-    suffix = "" if operation.project in ("", "default") else f"?project={operation.project}"
-    found = {
-        kind: [f"/1.0/{kind}/{name}{suffix}" for name in names] for kind, names in operation.resources.items()
-    }
+    # Without the project, unlike URLs elsewhere: the client takes what follows the last slash for a name.
+    found = {kind: [f"/1.0/{kind}/{name}" for name in names] for kind, names in operation.resources.items()}
     if "instances" in operation.resources and operation.kind.startswith(_ALSO_CONTAINERS):
         names = operation.resources["instances"]
-        found["containers"] = [f"/1.0/containers/{name}{suffix}" for name in names]
+        found["containers"] = [f"/1.0/containers/{name}" for name in names]
     return found or None

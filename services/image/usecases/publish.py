@@ -69,7 +69,8 @@ class Publish:
             alias_name(name)
         parse_compression(wanted.compression or _SPLIT)
         await self._source(wanted)
-        return await self._runner.accept(KIND, project=wanted.project, input=asdict(wanted))
+        # Of the project that asked, though it may share its images: there its client listens.
+        return await self._runner.accept(KIND, project=wanted.instance_project, input=asdict(wanted))
 
     async def _source(self, wanted: Wanted) -> Instance:
         return await self._store.instance(wanted.instance_project, wanted.instance, wanted.snapshot)

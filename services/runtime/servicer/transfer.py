@@ -143,7 +143,8 @@ class TransferServicer(rpc.TransferServiceServicer):
     async def ExportBackup(
         self, request: pb.ExportBackupRequest, context: Any
     ) -> AsyncIterator[pb.ExportBackupResponse]:
-        _, found = self._backups.find(request.instance.project, request.instance.name, request.name)
+        instance, found = self._backups.find(request.instance.project, request.instance.name, request.name)
+        await self._backups.tell_retrieved(instance, found.record)
         async with aclosing(self._backups.read(found.record)) as chunks:
             async for chunk in chunks:
                 yield pb.ExportBackupResponse(chunk=chunk)

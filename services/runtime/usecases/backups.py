@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.compression import parse_compression
-from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale
+from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale, Unavailable
 from core.events import Event
 from core.logs import get_logger
 from core.operations.operation import Context, Operation, Step, Story
@@ -165,6 +165,13 @@ class Backups:
         if found.record.status != "Created":
             raise NotFound("NO_BACKUP", "Load backup from database: Instance backup not found", about=backup)
         return instance, found
+
+    async def tell_retrieved(self, instance: Instance, backup: Backup) -> None:
+        """Let listeners know who took data out; that the state is away must not keep it in."""
+        who = current_identity().as_dict()
+        name = f"{instance.name}/backups/{backup.name}"
+        with contextlib.suppress(Unavailable):
+            await self._store.commit(Txn().emit(_event("retrieved", instance.project, name, who)))
 
     async def read(self, backup: Backup) -> AsyncGenerator[bytes, None]:
         """Yield the archive. Raises: NotFound."""

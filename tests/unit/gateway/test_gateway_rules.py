@@ -200,8 +200,8 @@ def test_a_created_instance_is_named_under_both_of_its_paths() -> None:
         Operation(id="x", kind="instance.create", project="web", resources={"instances": ("c1",)})
     )
     assert shown["resources"] == {
-        "instances": ["/1.0/instances/c1?project=web"],
-        "containers": ["/1.0/containers/c1?project=web"],
+        "instances": ["/1.0/instances/c1"],
+        "containers": ["/1.0/containers/c1"],
     }
     assert (shown["status"], shown["status_code"]) == ("Pending", 105)
 
