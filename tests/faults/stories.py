@@ -223,6 +223,9 @@ class Moved(Custom):
     def reach(self, victim: Victim, state: str) -> None:
         super().reach(victim, state)
         call(victim, "POST", "/1.0/projects", {"name": self.project})
+        # The runtime hears of it from the state, a moment after who made it.
+        seen = f"/1.0/storage-pools/default/volumes?project={self.project}"
+        wait_for(lambda: victim.side.request("GET", seen)["status_code"] == 200, 5, "the new project")
 
     def remove(self, victim: Victim) -> None:
         super().remove(victim)
@@ -231,7 +234,8 @@ class Moved(Custom):
         if state_at(victim, project) != ABSENT:
             if state_at(victim, path) != ABSENT:
                 call(victim, "DELETE", path)
-            call(victim, "DELETE", project)
+            # That it is empty now, its service hears from the state, a moment later.
+            wait_for(lambda: victim.side.request("DELETE", project)["type"] != "error", 5, "an empty project")
 
 
 class VolumeSnapshot(Custom):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.errors import Busy, Invalid, NotFound, Stale, WrongState
+from core.errors import Invalid, NotFound, WrongState
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Volume, VolumeSnapshot
 from core.state import codec, keys
@@ -55,6 +55,9 @@ class VolumeCopies:
 
     async def copy(self, wanted: WantedCopy) -> Operation:
         """Raises: Invalid, NotFound, AlreadyExists, Busy."""
+        return await self._volumes.again(lambda: self._copy(wanted))
+
+    async def _copy(self, wanted: WantedCopy) -> Operation:
         source = await self._claims.free(lambda: self._volumes.find(wanted.source))
         if wanted.refresh and self._find(wanted.target):
             there = await self._claims.free(lambda: self._volumes.find(wanted.target))
@@ -62,7 +65,10 @@ class VolumeCopies:
         return await self._accept_new("volume.copy", wanted, source)
 
     async def move(self, ref: VolumeRef, target: VolumeRef) -> Operation:
-        """Move a volume that no running instance uses to another pool or project. Raises: as copy()."""
+        """Move a volume that nothing uses to another pool or project. Raises: as copy()."""
+        return await self._volumes.again(lambda: self._move(ref, target))
+
+    async def _move(self, ref: VolumeRef, target: VolumeRef) -> Operation:
         source = await self._claims.free(lambda: self._volumes.find(ref))
         if self._volumes.users(source.record).urls:
             raise WrongState("IN_USE", "The storage volume is still in use", about=ref.name)
@@ -84,7 +90,7 @@ class VolumeCopies:
         copies = {volume.id: self._origin(wanted.source, original)}
         if not wanted.only and not wanted.source.snapshot:
             copies |= self._copy_snapshots(txn, volume, self._snapshots(original))
-        return await self._volumes.accept_new(
+        return await self._claims.accept(
             kind, volume, txn, others=(source,), input=self._input(original, copies)
         )
 
@@ -130,10 +136,7 @@ class VolumeCopies:
             copies |= self._copy_snapshots(txn, volume, missing)
             input = {"dropped": [codec.encode(snapshot).decode() for snapshot in dropped]}
         input |= self._input(original, copies)
-        try:
-            return await self._claims.accept("volume.refresh", volume, txn, others=(source,), input=input)
-        except Stale:
-            raise Busy("BUSY", "Too much changes right now; try again", about=volume.name) from None
+        return await self._claims.accept("volume.refresh", volume, txn, others=(source,), input=input)
 
     # --- steps -----------------------------------------------------------------------------------
 

@@ -43,6 +43,9 @@ class VolumeImports:
 
         Raises: Invalid, NotFound, AlreadyExists, Unsupported.
         """
+        return await self._volumes.again(lambda: self._accept(ref, ticket))
+
+    async def _accept(self, ref: VolumeRef, ticket: str) -> Operation:
         arrived = await self._host.images.take(ref.project, ticket)
         if arrived.kind != "custom":
             raise Unsupported("NO_VOLUME", "The backup is of an instance; import it as one")
@@ -65,7 +68,7 @@ class VolumeImports:
             txn.put(keys.volume_snapshot(volume.id, snapshot.name), snapshot)
             folders[snapshot.id] = (found.base_dir, found.shift)
         input = {"base": arrived.fingerprint, "project": ref.project, "folders": folders}
-        return await self._volumes.accept_new("volume.import", volume, txn, input=input)
+        return await self._claims.accept("volume.import", volume, txn, input=input)
 
     async def _copy(self, ctx: Context) -> None:
         volume, base = self._claims.of(ctx), ctx.input["base"]

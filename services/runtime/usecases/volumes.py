@@ -74,7 +74,7 @@ class Volumes:
             volume = replace(volume, content_type=content)
             return await self._claims.accept("volume.create", volume, txn, wait=True)
 
-        return await self._again(attempt)
+        return await self.again(attempt)
 
     def plan_new(self, ref: VolumeRef, config: dict[str, str], description: str) -> tuple[Volume, Txn]:
         """Return the record of a new volume, pending, and a transaction that holds only if it may be."""
@@ -96,14 +96,6 @@ class Volumes:
         txn = Txn().absent(key_of(volume))
         self._policy.admit_volume(txn, volume, is_new=True)
         return volume, txn.unchanged(keys.pool(ref.pool), pool.revision)
-
-    async def accept_new(self, kind: str, volume: Volume, txn: Txn, **more: object) -> Operation:
-        try:
-            return await self._claims.accept(kind, volume, txn, **more)  # type: ignore[arg-type]
-        except Stale:
-            if self._store.volumes.get(key_of(volume)):
-                raise taken(volume.name) from None
-            raise Busy("BUSY", "Too much changes right now; try again", about=volume.name) from None
 
     def ready_pool(self, name: str) -> Entry[Pool]:
         entry = self._store.pool(name)
@@ -136,7 +128,7 @@ class Volumes:
     async def rename(self, ref: VolumeRef, new_name: str) -> None:
         """Give a volume that no running instance uses another name, and tell those that name it."""
         volume_name(new_name)
-        await self._again(lambda: self._rename(ref, new_name))
+        await self.again(lambda: self._rename(ref, new_name))
 
     async def _rename(self, ref: VolumeRef, new_name: str) -> None:
         entry = await self._claims.free(lambda: self.find(ref))
@@ -160,7 +152,7 @@ class Volumes:
 
     async def delete(self, ref: VolumeRef) -> Operation:
         """Delete a volume that nothing uses, with its snapshots, and return the final record."""
-        return await self._again(lambda: self._delete(ref))
+        return await self.again(lambda: self._delete(ref))
 
     async def _delete(self, ref: VolumeRef) -> Operation:
         entry = await self._claims.free(lambda: self.find(ref))
@@ -300,7 +292,7 @@ class Volumes:
     async def _as_before(self, ctx: Context) -> None:
         self._claims.settle(ctx, ctx.undo_txn, _old(ctx))
 
-    async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def again(self, work: Callable[[], Awaitable[T]]) -> T:
         """Decide anew while others change what was decided on. Raises: Busy."""
         for _ in range(_ATTEMPTS):
             try:

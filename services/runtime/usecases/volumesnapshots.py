@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
-from core.errors import AlreadyExists, Busy, NotFound, Stale, WrongState
+from core.errors import AlreadyExists, NotFound, Stale, WrongState
 from core.names import volume_snapshot_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Volume, VolumeSnapshot
@@ -51,6 +51,9 @@ class VolumeSnapshots:
 
         Raises: NotFound, AlreadyExists, Invalid, Busy.
         """
+        return await self._volumes.again(lambda: self._take(ref, expires_at, description))
+
+    async def _take(self, ref: VolumeRef, expires_at: float | None, description: str) -> Operation:
         entry = await self._free(ref)
         self._policy.check_snapshots(entry.record.project)
         volume, now = entry.record, datetime.now().astimezone()
@@ -95,6 +98,9 @@ class VolumeSnapshots:
     async def rename(self, ref: VolumeRef, new_name: str) -> Operation:
         """Raises: NotFound, AlreadyExists, Invalid, Busy."""
         volume_snapshot_name(new_name)
+        return await self._volumes.again(lambda: self._rename(ref, new_name))
+
+    async def _rename(self, ref: VolumeRef, new_name: str) -> Operation:
         entry, old = await self._free(ref), self.find(ref)
         volume = entry.record
         before, after = (keys.volume_snapshot(volume.id, name) for name in (ref.snapshot, new_name))
@@ -110,6 +116,9 @@ class VolumeSnapshots:
 
     async def delete(self, ref: VolumeRef) -> Operation:
         """Raises: NotFound, Busy."""
+        return await self._volumes.again(lambda: self._delete(ref))
+
+    async def _delete(self, ref: VolumeRef) -> Operation:
         entry, old = await self._free(ref), self.find(ref)
         key = keys.volume_snapshot(entry.record.id, ref.snapshot)
         txn = Txn().unchanged(key, old.revision).put(key, replace(old.record, status="Deleting"))
@@ -117,6 +126,9 @@ class VolumeSnapshots:
 
     async def restore(self, ref: VolumeRef) -> Operation:
         """Let the volume hold what its snapshot does, and return the final record."""
+        return await self._volumes.again(lambda: self._restore(ref))
+
+    async def _restore(self, ref: VolumeRef) -> Operation:
         entry = await self._free(ref)
         if self._volumes.users(entry.record).running:
             raise WrongState(
@@ -141,12 +153,7 @@ class VolumeSnapshots:
     ) -> Operation:
         volume = entry.record
         txn.unchanged(key_of(volume), entry.revision)
-        try:
-            return await self._claims.accept(
-                kind, volume, txn, input={"snapshot": name, "old": old}, wait=wait
-            )
-        except Stale:
-            raise Busy("BUSY", f"The storage volume {volume.name!r} is busy; try again") from None
+        return await self._claims.accept(kind, volume, txn, input={"snapshot": name, "old": old}, wait=wait)
 
     # --- steps -----------------------------------------------------------------------------------
 
