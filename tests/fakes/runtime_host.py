@@ -34,6 +34,7 @@ class FakeEngine:
         self.plans: list[EnginePlan] = []
         self.fails = False
         self.is_stuck = False
+        self.asked = self.deaf_to = 0
         self.target = "stop"
         self._gone: dict[str, asyncio.Event] = {}
 
@@ -69,7 +70,8 @@ class FakeEngine:
         self.end(id)
 
     async def shutdown(self, id: str) -> None:
-        if not self.is_stuck:
+        self.asked += 1
+        if not self.is_stuck and self.asked > self.deaf_to:
             self.end(id)
 
     async def wait_exit(self, id: str) -> ExitRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -36,6 +37,7 @@ async def _nothing(instance: Instance) -> None:
 
 
 _DEFAULT_STOP_S = 600.0
+_ASK_AGAIN_S = (1.0, 2.0, 4.0, 0.0)
 _ACTIONS = ("start", "stop", "restart", "freeze", "unfreeze")
 _POSSIBLE = {
     "start": ("stopped",),
@@ -234,11 +236,10 @@ class Power:
             return
         if cgroups.is_frozen(instance.id):
             cgroups.thaw(instance.id)
-        await engine.shutdown(instance.id)
         asked = float(ctx.input["timeout_s"])
         try:
             await asyncio.wait_for(
-                engine.wait_exit(instance.id), None if asked < 0 else asked or _DEFAULT_STOP_S
+                self._shut_down(instance.id), None if asked < 0 else asked or _DEFAULT_STOP_S
             )
         except TimeoutError:
             raise WrongState(
@@ -246,6 +247,19 @@ class Power:
                 'Failed shutting down instance, status is "Running": context deadline exceeded',
                 about=instance.name,
             ) from None
+
+    async def _shut_down(self, id: str) -> None:
+        """Ask init to end and wait for it. An init that had only just begun loses what it is asked first."""
+        exited = asyncio.ensure_future(self._host.engine.wait_exit(id))
+        try:
+            for pause_s in _ASK_AGAIN_S:
+                with contextlib.suppress(WrongState):  # it ended this moment
+                    await self._host.engine.shutdown(id)
+                if (await asyncio.wait({exited}, timeout=pause_s))[0]:
+                    break
+            await exited
+        finally:
+            exited.cancel()
 
     async def _settle_stopped(
         self, ctx: Context, instance: Instance, observed: InstanceObserved, action: str, how: str

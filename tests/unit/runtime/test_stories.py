@@ -11,6 +11,7 @@ from core.operations.operation import Operation
 from core.state import codec, keys
 from core.state.memory import MemoryStore
 from services.runtime.ports import ExitRecord
+from services.runtime.usecases import power
 from services.runtime.usecases.change import Update
 from services.runtime.usecases.create import Source, Wanted
 from tests.unit.runtime.conftest import World
@@ -201,3 +202,15 @@ async def test_a_name_is_free_as_soon_as_a_client_read_that_its_creation_failed(
     asyncio.get_running_loop().call_later(0.01, world.late.may_answer.set)
 
     assert (await world.done(await again)).state == "succeeded"
+
+
+async def test_an_init_that_was_not_listening_yet_is_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal to an init without a handler is lost; a stop right after a start waited for ten minutes."""
+    monkeypatch.setattr(power, "_ASK_AGAIN_S", (0.01, 0.01, 0.0))
+    await world.made()
+    await world.changed("start")
+    world.engine.deaf_to = 1
+    assert (await world.changed("stop")).state == "succeeded"
+    assert world.engine.asked == 2 and world.status() == "stopped"
