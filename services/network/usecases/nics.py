@@ -217,7 +217,7 @@ class Nics:
         change = Change(gone=[e.record for e in have.values() if e.record.device not in asked])
         names = {w.options.get("name") or _name_of(have.get(w.device)) for w in wanted} - {""}
         for w in wanted:
-            old = have.get(w.device)
+            w, old = self._without_taken_mac(owner, w), have.get(w.device)
             if old and self._fits(old.record, owner, w):
                 nic = old.record
             else:
@@ -231,6 +231,18 @@ class Nics:
         _refuse_twice(change.result)
         self._refuse_taken_mac(change)
         return change
+
+    def _without_taken_mac(self, owner: Owner, wanted: Wanted) -> Wanted:
+        """Let a NIC that was to keep its MAC get another where another instance has it by now.
+
+        So it is with a backup that is imported beside the instance it was made of: DHCP would serve neither.
+        """
+        network = self._place(wanted).network
+        others = self._store.nics_on(network.name) if network and wanted.hwaddr else []
+        is_taken = any(
+            n.hwaddr == wanted.hwaddr.lower() and n.instance_id != owner.instance_id for n in others
+        )
+        return replace(wanted, hwaddr="") if is_taken else wanted
 
     def _refuse_taken_mac(self, change: Change) -> None:
         """Raises: Invalid when another NIC of a network has the MAC that is asked for."""

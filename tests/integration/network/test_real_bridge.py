@@ -324,6 +324,19 @@ async def test_a_static_address_that_is_taken_is_refused_and_free_again_after_re
     assert (await bench.nics.reserve(Owner("i2", "default", "c2"), wanted))[0].ipv4 == static
 
 
+async def test_a_mac_to_be_kept_that_another_instance_has_is_given_anew(bench: Bench) -> None:
+    """A backup imported beside its origin could not start, and took the address of the origin from DHCP."""
+    await bench.create(**{"ipv4.address": _unused_subnet()})
+    options = {"network": bench.name}
+    [nic] = await bench.nics.reserve(Owner("i1", "default", "c1"), [Wanted("eth0", options)])
+    again = [Wanted("eth0", options, nic.hwaddr)]
+    [other] = await bench.nics.reserve(Owner("i2", "default", "c2", at_rest=True), again)
+    assert other.hwaddr not in ("", nic.hwaddr)
+    [started] = await bench.nics.reserve(Owner("i2", "default", "c2"), again)
+    assert (started.hwaddr, started.ipv4 != nic.ipv4) == (other.hwaddr, True)
+    assert (await bench.nics.reserve(Owner("i1", "default", "c1"), again))[0] == nic
+
+
 async def test_instances_move_with_their_network_to_another_subnet(bench: Bench) -> None:
     """Or they would keep an address that DHCP no longer serves and DNS still tells."""
     await bench.create(**{"ipv4.address": _unused_subnet()})
