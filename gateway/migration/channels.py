@@ -7,14 +7,29 @@ import contextlib
 import hashlib
 import hmac
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, ClientWebSocketResponse, Fingerprint, web
+from aiohttp import (
+    AddrInfoType,
+    ClientError,
+    ClientHandlerType,
+    ClientPayloadError,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    Fingerprint,
+    TCPConnector,
+    web,
+)
 
+from core.addresses import is_outside
 from core.errors import Invalid, NotFound, TooLate, Unavailable
 from gateway import sockets
 
@@ -102,11 +117,15 @@ class Meetings:
 
 @dataclass(frozen=True)
 class There:
-    """Where the other side waits. url: of its operation; certificate: PEM, the only one that is believed."""
+    """Where the other side waits. url: of its operation; certificate: PEM, the only one that is believed.
+
+    outside_only: for who may not look around in this host's networks; what is checked is connected to.
+    """
 
     url: str
     certificate: str
     secrets: Mapping[str, str]
+    outside_only: bool = False
 
     def check(self) -> None:
         """Raises: Invalid."""
@@ -125,7 +144,9 @@ class There:
         parts = urlsplit(self.url)
         where = f"https://{parts.netloc}{parts.path}/websocket"
         pinned = Fingerprint(_fingerprint(self.certificate))
-        async with ClientSession(timeout=ClientTimeout(total=None, sock_connect=_DIAL_S)) as session:
+        connector = TCPConnector(socket_factory=_outside if self.outside_only else None)
+        timeout = ClientTimeout(total=None, sock_connect=_DIAL_S)
+        async with ClientSession(connector=connector, timeout=timeout, middlewares=(_straight,)) as session:
             found: list[ClientWebSocketResponse] = []
             try:
                 for name in NAMES:
@@ -141,6 +162,22 @@ class There:
             finally:
                 for socket in reversed(found):
                     await _close(socket)
+
+
+def _outside(found: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, address = found
+    if not is_outside(str(address[0])):
+        raise PermissionError("it is an address inside; an administrator may do this")
+    return socket.socket(family, kind, protocol)
+
+
+async def _straight(request: ClientRequest, ask: ClientHandlerType) -> ClientResponse:
+    """Go where was asked, and not where that sends us: there no certificate is pinned."""
+    response = await ask(request)
+    if 300 <= response.status < 400:
+        response.close()
+        raise ClientPayloadError("it leads elsewhere")
+    return response
 
 
 def _fingerprint(certificate: str) -> bytes:

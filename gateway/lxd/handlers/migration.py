@@ -20,7 +20,7 @@ VOYAGES = web.AppKey("voyages", Voyages)
 async def send_instance(request: web.Request, data: dict[str, Any], *, snapshot: str = "") -> web.Response:
     """Answer a POST to an instance or snapshot that says migration: true, and neither pool nor project."""
     target = req.object_of(data, "target")
-    there = _there(target, req.text_map(target, "secrets")) if target else None
+    there = _there(request, target) if target else None
     going = transfer_pb2.TransferOut(
         instance=transfer_pb2.InstanceRef(
             project=req.project(request), name=req.name(request), snapshot=snapshot
@@ -55,7 +55,7 @@ async def receive_instance(request: web.Request, data: dict[str, Any]) -> web.Re
         message.profiles.names.extend(req.texts(data, "profiles"))
         message.profiles.SetInParent()
     req.put_devices(message.devices, req.device_map(data))
-    there = _there(source, req.text_map(source, "secrets")) if mode == "pull" else None
+    there = _there(request, source) if mode == "pull" else None
     coming = transfer_pb2.TransferIn(
         instance=message,
         refresh=req.flag(source, "refresh"),
@@ -66,8 +66,13 @@ async def receive_instance(request: web.Request, data: dict[str, Any]) -> web.Re
     return envelope.accepted(await request.app[VOYAGES].begin(first, there))
 
 
-def _there(data: dict[str, Any], secrets: dict[str, str]) -> There:
-    return There(req.text(data, "operation"), req.text(data, "certificate"), secrets)
+def _there(request: web.Request, data: dict[str, Any]) -> There:
+    return There(
+        req.text(data, "operation"),
+        req.text(data, "certificate"),
+        req.text_map(data, "secrets"),
+        outside_only=request["caller"].projects is not None,
+    )
 
 
 def _instance_only(data: dict[str, Any]) -> bool:

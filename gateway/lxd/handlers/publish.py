@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from core.errors import Invalid
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from protos.podium.image.v1 import image_pb2, publish_pb2
@@ -35,4 +36,6 @@ async def publish(request: web.Request, data: dict[str, Any]) -> web.Response:
 
 def alias_names(data: dict[str, Any]) -> list[str]:
     found = data.get("aliases") or []
+    if not isinstance(found, list):
+        raise Invalid("BAD_TYPE", "aliases must be a list", about="aliases")
     return [req.text(alias if isinstance(alias, dict) else {}, "name") for alias in found]

@@ -7,7 +7,6 @@ the two (DNS rebinding) gains nothing; each redirect is checked again. Blocking;
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from core.addresses import is_outside
 from core.errors import Forbidden, Invalid, NotFound, PodiumError, Unavailable
 
 _REDIRECTS = 5
@@ -138,18 +138,6 @@ class Web:
             raise Invalid("BAD_CERTIFICATE", "The certificate given for the server is not PEM") from None
         if connection.getpeercert(binary_form=True) != wanted:
             raise Forbidden("OTHER_SERVER", f"{host[:200]} shows another certificate than the one given")
-
-
-def is_outside(address: str) -> bool:
-    """Whether an address is one of the internet: not this host, its network, or a cloud's metadata."""
-    ip = ipaddress.ip_address(address.split("%", 1)[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_outside(str(inner))
-    return ip.is_global and not ip.is_multicast
 
 
 def _checked(url: str) -> SplitResult:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from core.addresses import is_outside
 from core.errors import Forbidden, Invalid, NotFound, PodiumError, Unavailable
 from services.image.ports import Known, RemoteSource
 from services.image.sources.fetcher import multipart
 from services.image.sources.remote import Fetchers
-from services.image.sources.web import is_outside
 from tests.fakes.image_server import ImageServer, serving, tar
 
 
