@@ -9,8 +9,9 @@ import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -278,3 +279,77 @@ def test_a_guest_that_swaps_folders_for_links_reaches_nothing_of_ours(state: Pat
     stolen = [p for n in range(200) for p in (state / f"t{n}").glob("[dlx]/f") if not p.parent.is_symlink()]
     assert all(path.read_text() == "guest" for path in stolen)
     assert stolen
+
+
+def racing(monkeypatch: pytest.MonkeyPatch, call: str, act: Callable[[], None]) -> None:
+    """Let *act* happen once, right before the copy's next call of os.*call*, as a fast guest would."""
+    real, is_done = getattr(os, call), [False]
+
+    def raced(*args: Any, **named: Any) -> Any:
+        if not is_done[0] and "dir_fd" in str(named.keys()):
+            is_done[0] = True
+            act()
+        return real(*args, **named)
+
+    monkeypatch.setattr(os, call, raced)
+
+
+def test_a_link_in_place_of_a_copied_file_keeps_the_mode_of_what_it_leads_to(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session of files may be open on what is refreshed: chmod(2) would follow its link onto the host."""
+    secret, source, target = state / "secret", state / "source", state / "target"
+    secret.touch(0o600)
+    source.mkdir()
+    (source / "f").touch(0o666)
+    (source / "f").chmod(0o4777)
+
+    def swap() -> None:
+        (target / "f").unlink()
+        (target / "f").symlink_to(secret)
+
+    racing(monkeypatch, "chown", swap)
+    copy_tree(source, target)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+
+
+def test_a_link_in_place_of_a_folder_lends_no_file_of_the_hosts(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hard link to a file of the host's in a guest's volume would be the guest's."""
+    outside, source, target = state / "outside", state / "source", state / "target"
+    outside.mkdir()
+    (outside / "f").write_text("host")
+    (source / "a").mkdir(parents=True)
+    (source / "a/f").write_text("guest")
+    os.link(source / "a/f", source / "z")
+
+    def swap() -> None:
+        (target / "a").rename(target / "gone")
+        (target / "a").symlink_to(outside)
+
+    racing(monkeypatch, "link", swap)
+    with contextlib.suppress(OSError):
+        copy_tree(source, target)
+    assert (outside / "f").stat().st_nlink == 1
+
+
+def test_a_link_in_place_of_a_folder_leads_no_removal_to_the_host(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, source, target = state / "outside", state / "source", state / "target"
+    (outside / "b").mkdir(parents=True)
+    (source / "a").mkdir(parents=True)
+    (target / "a/b").mkdir(parents=True)
+    real = subprocess.run
+
+    def raced(*args: Any, **named: Any) -> Any:
+        (target / "a").rename(target / "gone")
+        (target / "a").symlink_to(outside)
+        return real(*args, **named)
+
+    monkeypatch.setattr(subprocess, "run", raced)
+    with contextlib.suppress(OSError):
+        copy_tree(source, target)
+    assert (outside / "b").exists()
+    assert not (target / "gone/b").exists()

@@ -1,8 +1,8 @@
 """Copy a tree of strangers' files between folders, whole or only what differs; and remove one.
 
 Owners, modes, times, extended attributes, hard links, holes and devices (the whiteouts of overlays) are
-kept. Every step goes through the handle of an open folder and follows no link: a guest that changes the
-tree meanwhile can spoil its copy, but cannot lead us elsewhere. The target must be out of guests' reach.
+kept. Every step goes through the handle of an open folder and follows no link: who changes either tree
+meanwhile (a guest, or a session of files) can spoil the copy, but cannot lead us elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import WrongState
+from services.runtime.kernel.beneath import open_beneath
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,8 +48,12 @@ def copy_tree(source: Path, target: Path) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Remove a folder and all in it, however deep guests made it. Nothing happens when it is not there."""
+    _rm(str(folder), "/")
+
+
+def _rm(name: str, folder: str) -> None:
     # Not by shutil.rmtree, which calls itself for each level.
-    done = subprocess.run(["rm", "-rf", "--", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run(["rm", "-rf", "--", name], capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise WrongState("STORAGE_FAILED", f"A volume could not be removed: {done.stderr.strip()[:200]}")
 
@@ -137,7 +142,11 @@ class _Copy:
             return False
         if _find(level.write, name):
             os.unlink(name, dir_fd=level.write)
-        os.link(first, name, src_dir_fd=self._root, dst_dir_fd=level.write, follow_symlinks=False)
+        place = open_beneath(self._root, first, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            os.link(f"/proc/self/fd/{place}", name, dst_dir_fd=level.write, follow_symlinks=True)
+        finally:
+            os.close(place)
         return True
 
 
@@ -160,7 +169,8 @@ def _remove(folder: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=folder)
     except IsADirectoryError:
-        remove_tree(Path(os.readlink(f"/proc/self/fd/{folder}"), name))
+        # By no path that begins at the host's root: a link may stand in the way by the time it is walked.
+        _rm(name, f"/proc/{os.getpid()}/fd/{folder}")
 
 
 def _make(level: _Level, name: str, wanted: os.stat_result) -> None:
@@ -251,7 +261,7 @@ def _settle(level: _Level, name: str) -> None:
     found = os.lstat(name, dir_fd=level.read)
     os.chown(name, found.st_uid, found.st_gid, dir_fd=level.write, follow_symlinks=False)
     if not stat.S_ISLNK(found.st_mode):
-        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=level.write)
+        _chmod(level.write, name, stat.S_IMODE(found.st_mode))
     # After its owner, a change of which takes capabilities away.
     wanted, has = _attributes(level.read, name), _attributes(level.write, name)
     for key in has.keys() - wanted.keys():
@@ -261,6 +271,16 @@ def _settle(level: _Level, name: str) -> None:
             os.setxattr(_place(level.write, name), key, value, follow_symlinks=False)
     times = (found.st_atime_ns, found.st_mtime_ns)
     os.utime(name, ns=times, dir_fd=level.write, follow_symlinks=False)
+
+
+def _chmod(folder: int, name: str, mode: int) -> None:
+    """Set the mode of what is there, if that is no link."""
+    place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if not stat.S_ISLNK(os.fstat(place).st_mode):
+            os.chmod(f"/proc/self/fd/{place}", mode)
+    finally:
+        os.close(place)
 
 
 def _attributes(folder: int, name: str) -> dict[str, bytes]:
