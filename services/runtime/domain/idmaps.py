@@ -159,10 +159,13 @@ def wanted(config: Mapping[str, str]) -> Wanted:
 
 
 def fits(instance: Instance, want: Wanted) -> bool:
-    """Say whether *instance* has what is wanted already."""
+    """Say whether *instance* has what is wanted already, of the ids that are handed out."""
     if want.privileged or not instance.idmap_base:
         return want.privileged and of(instance).is_privileged
     at = want.base or instance.idmap_base
+    # A record may come from the note of another host's pool.
+    if not FIRST <= instance.idmap_base <= LAST - instance.idmap_size:
+        return False
     return (instance.idmap_base, instance.idmap_size, instance.idmap_raw) == (at, want.size, want.raw)
 
 

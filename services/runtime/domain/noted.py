@@ -12,7 +12,10 @@ from typing import Any
 
 import msgspec
 
+from core.errors import Invalid
+from core.names import is_fingerprint, volume_snapshot_name
 from core.records import Instance, Pool, Snapshot, Volume, VolumeSnapshot
+from services.runtime.domain.snapshots import snapshot_name
 
 POOL, INSTANCE, VOLUME = "pool", "instance", "volume"
 _FORMAT = 1
@@ -67,4 +70,17 @@ def parse(plain: Mapping[str, Any]) -> Note | None:
     except ValueError:
         return None
     is_ours = note.format == _FORMAT and note.kind in (POOL, INSTANCE, VOLUME)
-    return note if is_ours and all(_ID.fullmatch(id) for id in note.ids) else None
+    return note if is_ours and all(_ID.fullmatch(id) for id in note.ids) and _leads_nowhere(note) else None
+
+
+def _leads_nowhere(note: Note) -> bool:
+    """Say whether what becomes a part of keys and paths can be one."""
+    images = {note.instance.image, *(s.instance.image for s in note.snapshots)} - {""}
+    try:
+        for snapshot in note.snapshots:
+            snapshot_name(snapshot.name)
+        for one in note.volume_snapshots:
+            volume_snapshot_name(one.name)
+    except Invalid:
+        return False
+    return all(is_fingerprint(image) for image in images)

@@ -48,6 +48,9 @@ def _enter_root(root: int) -> None:
     os.fchdir(root)
     os.close(root)
     os.chroot(".")
+    # Whatever would be loaded from here on lies in the guest's root, also the encoding that a source
+    # file in a traceback names: nothing is.
+    sys.meta_path.clear()
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from core.configkeys.devices import disk, registry
-from core.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound, WrongState
+from core.policy.restrictions import allowed_parent
 from core.records import Instance, Volume
 from core.state import keys
 from core.state.store import Txn
@@ -42,14 +43,14 @@ class InstanceFacts:
             raise cannot_start(device, exc.message) from exc
 
     def bound(self, source: str) -> str:
-        """Return which of the folders that the project is restricted to holds *source*."""
+        """Return the folder that holds *source*, of those a project is restricted to. Raises: WrongState."""
         entry = self._store.projects.get(keys.project(self._project))
-        config = entry.record.config if entry else {}
-        if not parse_bool(config.get("restricted") or "false"):
-            return ""
-        allowed = [path.strip() for path in config.get("restricted.devices.disk.paths", "").split(",")]
-        holding = [path for path in allowed if path and f"{source}/".startswith(path.rstrip("/") + "/")]
-        return max(holding, key=len, default="")
+        holding = allowed_parent(entry.record.config if entry else {}, source)
+        if holding is None:
+            raise WrongState(
+                "NOT_ALLOWED", f'Disk source path "{source[:128]}" not allowed', about=source[:128]
+            )
+        return "" if holding == "/" else holding
 
     def node(self, path: str) -> HostNode | None:
         return self._facts.node(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,19 @@ async def test_neither_path_nor_link_leads_out(root: Path, idmap: IdMap | None) 
         return [client.ask(3, text(path), number(1), NOTHING).code for path in paths]
 
     assert await served(root, work, idmap) == [NO_SUCH_FILE] * 6
+
+
+def test_nothing_of_the_guests_is_loaded_into_the_process(root: Path) -> None:
+    """Its modules and its encodings are files of the guest by then: importing one would run it."""
+    (root / "evil.py").write_text("open('/ran', 'w')")
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from services.runtime.sftp import child; "
+        "sys.path.insert(0, '/'); child._enter_root(os.open(sys.argv[2], os.O_PATH)); import evil"
+    )
+    here = str(Path(__file__).resolve().parents[3])
+    done = subprocess.run([sys.executable, "-c", code, here, str(root)], capture_output=True, check=False)
+    assert b"No module named 'evil'" in done.stderr
+    assert not (root / "ran").exists()
 
 
 async def test_ids_beyond_the_guests_are_refused(root: Path) -> None:

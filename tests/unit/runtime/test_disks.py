@@ -125,9 +125,17 @@ async def given(world: World, volume: Volume, **restrictions: str) -> InstanceFa
 async def test_links_may_not_lead_out_of_what_a_project_is_restricted_to(world: World) -> None:
     paths = {"restricted": "true", "restricted.devices.disk.paths": "/srv, /srv/deep,/data"}
     facts = await given(world, Volume("i", "default", "default", "data"), **paths)
-    assert [facts.bound(path) for path in ("/srv/a", "/srv/deep/a", "/srvx", "/data")] == [
-        "/srv", "/srv/deep", "", "/data",
-    ]  # fmt: skip
+    assert [facts.bound(path) for path in ("/srv/a", "/srv/deep/a", "/data")] == ["/srv", "/srv", "/data"]
+    with pytest.raises(WrongState, match="not allowed"):
+        facts.bound("/srvx")
+
+
+@pytest.mark.parametrize("written", ["/srv//data", "/srv/x/../data", "/srv/data/"])
+async def test_a_bound_that_is_written_oddly_is_one_too(world: World, written: str) -> None:
+    """What the policy lets in below a folder, the mount must not follow out of it."""
+    paths = {"restricted": "true", "restricted.devices.disk.paths": written}
+    facts = await given(world, Volume("i", "default", "default", "data"), **paths)
+    assert facts.bound("/srv/data/a") == "/srv/data"
 
 
 async def test_a_new_disk_needs_its_pool_its_volume_and_its_source(world: World) -> None:

@@ -126,6 +126,12 @@ def test_ids_change_only_when_keys_ask_for_others(want: Wanted, fits: bool) -> N
     assert idmaps.fits(OWN, want) is fits
 
 
+@pytest.mark.parametrize("base", [1, 5, 999_999, idmaps.LAST])
+def test_ids_of_the_host_that_a_foreign_record_names_do_not_fit(base: int) -> None:
+    """A note beside a volume may come from a stranger; its guest must not be users of this host."""
+    assert not idmaps.fits(Instance(idmap_base=base, idmap_size=idmaps.SIZE), Wanted())
+
+
 def test_a_long_range_takes_all_the_blocks_that_it_touches() -> None:
     assert idmaps.blocks(1_000_000, 65536) == [1_000_000]
     assert idmaps.blocks(1_000_000, 65537) == [1_000_000, 1_065_536]

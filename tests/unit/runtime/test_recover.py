@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from core.errors import Invalid, WrongState
-from core.records import Pool, Profile, Volume
+from core.records import Instance, Pool, Profile, Volume
 from core.state import keys
 from core.state.store import Txn
-from services.runtime.domain import noted
+from services.runtime.domain import idmaps, noted
 from services.runtime.domain.volumes import VolumeRef
 from services.runtime.storage import notes
 from services.runtime.storage.dir import DirDriver
@@ -145,6 +145,7 @@ async def test_a_name_that_was_taken_meanwhile_is_said(room: Room) -> None:
         {"volume": {"id": "../../etc"}},
         {"volume": []},
         {"volume_snapshots": [{"id": "/etc"}]},
+        {"volume_snapshots": [{"id": "01234567-0123-0123-0123-0123456789ab", "name": "../x"}]},
     ],
 )
 async def test_notes_that_are_none_are_passed_over(room: Room, change: dict[str, object]) -> None:
@@ -166,3 +167,29 @@ async def test_a_name_in_a_note_is_checked_like_any_other(room: Room) -> None:
     await room.lose()
     with pytest.raises(Invalid, match="slashes"):
         await room.recover.restore([])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instance": {"image": "../../etc"}},
+        {"snapshots": [{"name": "a/b"}]},
+        {"snapshots": [{"name": "s", "instance": {"image": "/etc"}}]},
+    ],
+)
+def test_what_a_note_brings_into_keys_and_paths_is_checked(change: dict[str, object]) -> None:
+    """An image names a folder that is mounted upon, a snapshot a key of the state."""
+    plain = noted.of_instance(Instance("01234567-0123-0123-0123-0123456789ab", "default", "web"), {}, [])
+    assert noted.parse(plain)
+    assert noted.parse({**plain, **change}) is None
+
+
+async def test_ids_of_the_host_in_a_note_become_no_guests(room: Room) -> None:
+    """Else the guest of a pool from elsewhere would be users of this host."""
+    id = room.store.instance("default", "web").record.id
+    note = orjson.loads((room.pool / "notes" / f"{id}.json").read_bytes())
+    note["instance"]["idmap_base"] = 5
+    notes.write(room.pool, id, note)
+    await room.lose()
+    await room.recover.restore([])
+    assert room.store.instance("default", "web").record.idmap_base >= idmaps.FIRST
