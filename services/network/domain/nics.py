@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from random import Random
 
 from core.configkeys import nic as keys
-from core.configkeys.network import NETWORK
+from core.configkeys.network import NETWORK, parse_mac
 from core.errors import Invalid
 from core.records import AddressClaim, Network, NicReservation
 from core.units import parse_bool
@@ -71,7 +71,7 @@ def decide(
         device=wanted.device,
         name=options.get("name") or (old.name if old else "") or _free_name(names),
         host_name=_host_name(owner, wanted, place),
-        hwaddr=(hwaddr or addresses.new_mac(random)).lower(),
+        hwaddr=_mac(hwaddr or addresses.new_mac(random), wanted.device),
         mtu=_mtu(options, place),
         bridge=place.parent if place.kind == keys.BRIDGED else "",
         parent=place.parent if place.kind != keys.BRIDGED else "",
@@ -84,6 +84,16 @@ def decide(
     if place.kind == keys.BRIDGED:
         return _with_addresses(made, place.bridge, old, taken, avoid, random)
     return made
+
+
+def _mac(text: str, device: str) -> str:
+    """Return the address, which anybody may have brought, as rules and files take it. Raises: Invalid."""
+    try:
+        return parse_mac(text)
+    except ValueError as exc:
+        raise Invalid(
+            "BAD_MAC", f'Invalid value for "volatile.{device}.hwaddr": {exc}', about=device
+        ) from None
 
 
 def _free_name(names: set[str]) -> str:

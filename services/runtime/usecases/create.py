@@ -33,7 +33,7 @@ from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import FoundImage
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import Power, forget
-from services.runtime.usecases.volatile import APPLY_TEMPLATE, with_nics
+from services.runtime.usecases.volatile import APPLY_TEMPLATE, checked, with_nics
 
 KIND = "instance.create"
 NO_COPY_POOL = "Failed creating instance record: Failed initialising instance: Failed loading storage pool: "
@@ -134,7 +134,7 @@ class Create:
         Raises: Invalid, NotFound, AlreadyExists.
         """
         image = await self.image_of(wanted.project, wanted.source)
-        asked = {k: v for k, v in wanted.config.items() if _OWN_HWADDR.fullmatch(k)}
+        asked = {k: checked(k, v) for k, v in wanted.config.items() if v and _OWN_HWADDR.fullmatch(k)}
         birth = Birth(
             *(KIND, wanted.project, wanted.name, asked, {"start": wanted.start}), id=id, requestor=requestor
         )

@@ -82,10 +82,11 @@ def asked(wanted: Mapping[str, str], now: Mapping[str, str], *, merge: bool) -> 
             raise Invalid("VOLATILE_STAYS", "Volatile idmap keys can't be deleted by the user", about=key)
     changed = {key: value for key, value in own.items() if value and now.get(key) != value}
     INSTANCE.check(changed)
-    return {key: _checked(key, value) for key, value in changed.items() if _SETTABLE.fullmatch(key)}
+    return {key: checked(key, value) for key, value in changed.items() if _SETTABLE.fullmatch(key)}
 
 
-def _checked(key: str, value: str) -> str:
+def checked(key: str, value: str) -> str:
+    """Return the value of a volatile key as it is recorded. Raises: Invalid."""
     try:
         return parse_mac(value) if key.endswith(".hwaddr") else value
     except ValueError as exc:

@@ -143,3 +143,16 @@ def test_what_a_routed_guest_has_inside_changes_only_by_plugging_it_again() -> N
 def test_a_static_address_outside_the_network_is_refused_with_the_name_of_the_device() -> None:
     with pytest.raises(Invalid, match='not within network "br" subnet'):
         _nic(network="br", ipv4__address="10.9.9.9")
+
+
+@pytest.mark.parametrize(
+    "mac", ["x", "00:16:3e:00:00:01 drop\nflush ruleset\n#", "00:16:3e:00:00:01,10.0.0.1"]
+)
+def test_a_mac_that_a_request_or_an_archive_brings_is_one(mac: str) -> None:
+    """It becomes a word of the host's packet filter, and of what the name server reads."""
+    given = {"nictype": "p2p"}
+    owner, place, free = Owner("i1", "default", "c1", False), place_of("d1", given, NETWORKS), Random(1)
+    for kept, old in ((mac, None), ("", replace(_nic(nictype="p2p"), hwaddr=mac))):
+        wanted = Wanted("d1", given, kept)
+        with pytest.raises(Invalid, match="Invalid MAC address"):
+            decide(owner, wanted, place, old, names=set(), taken=set(), avoid={}, random=free)

@@ -6,6 +6,7 @@ import pytest
 
 from core.errors import Invalid
 from services.runtime.usecases.change import Update
+from services.runtime.usecases.create import Source, Wanted
 from services.runtime.usecases.volatile import asked
 from tests.unit.runtime.conftest import World
 
@@ -61,3 +62,12 @@ async def test_a_mac_that_was_set_is_the_one_of_the_next_start(world: World) -> 
     store = world.host.store
     observed = store.observed_of(store.instance("default", "web").record).record
     assert observed.volatile["volatile.eth0.hwaddr"] == "00:16:3e:11:11:11"
+
+
+async def test_a_new_instance_is_refused_with_a_mac_that_is_none(world: World) -> None:
+    """Before there is anything to take back."""
+    config = {"volatile.eth0.hwaddr": "00:16:3e:00:00:01 drop\nflush ruleset"}
+    wanted = Wanted("default", "web", Source(alias="debian/12"), config=config)
+    with pytest.raises(Invalid, match="Invalid MAC address"):
+        await world.create.accept(wanted)
+    assert not world.host.store.instances.entries()
