@@ -34,6 +34,8 @@ _INTERCEPTED = frozenset(
 )
 # Only "full" lets them in: the host's kernel would parse file systems that a guest made.
 _MOUNTS = "security.syscalls.intercept.mount"
+# They lead what the host itself sends to whatever net a tenant names.
+_HOST_ROUTES = tuple(f"{ip}.routes{kind}" for ip in ("ipv4", "ipv6") for kind in ("", ".external"))
 _FREE_DEVICES = ("none", "tpm")
 _WORDS = {
     "unix-char": "Unix character devices",
@@ -229,6 +231,8 @@ def _why_no_nic(config: Config, options: Config) -> str:
         return "Network devices are forbidden"
     if rule == "managed" and not network:
         return "Only managed network devices are allowed"
+    if rule == "managed" and any(options.get(key) for key in _HOST_ROUTES):
+        return "Routes on the host are forbidden"
     name = network or options.get("parent", "")
     if name and not may_use_network(config, name, is_managed=bool(network)):
         return "Network not allowed in project"

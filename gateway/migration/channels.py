@@ -65,7 +65,7 @@ class Meeting:
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Answer a request for a websocket of this meeting; return when that is over. Raises: NotFound."""
         given = request.query.get("secret", "").encode()
-        found = [name for name, one in self.secrets.items() if hmac.compare_digest(given, one.encode())]
+        found = [n for n, one in self.secrets.items() if one and hmac.compare_digest(given, one.encode())]
         if not found or found[0] in self.claimed:
             raise NotFound("NO_CHANNEL", "No channel of this operation has that secret")
         socket = sockets.opened(request, max_frame=_MAX_FRAME)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from core.errors import Unavailable
-from gateway.migration.channels import There
+from core.errors import NotFound, Unavailable
+from gateway.migration.channels import Meeting, There
 
 _ID = "/1.0/operations/01234567-0123-0123-0123-0123456789ab"
 
@@ -86,3 +87,12 @@ async def test_nobody_is_sent_elsewhere(other: Other) -> None:
     with pytest.raises(Unavailable, match="leads elsewhere"):
         await _connected(other.there())
     assert other.came == [f"{_ID}/websocket"]
+
+
+async def test_no_secret_opens_nothing() -> None:
+    """Whoever asks for a websocket of an operation needs no name, so an empty secret must be none."""
+    meeting = Meeting({"control": "", "fs": "right"})
+    for query in ("", "?secret=", "?secret=wrong"):
+        with pytest.raises(NotFound):
+            await meeting.take(make_mocked_request("GET", f"{_ID}/websocket{query}"))
+    assert not meeting.claimed

@@ -127,6 +127,9 @@ def test_disks_come_from_pools_or_allowed_paths(
     [
         ({}, {"network": "br0"}, ""),
         ({}, {"nictype": "bridged", "parent": "br0"}, "Only managed network devices are allowed"),
+        ({}, {"network": "br0", "ipv4.routes": "1.1.1.1/32"}, "Routes on the host are forbidden"),
+        ({}, {"network": "br0", "ipv6.routes.external": "fd1::/64"}, "Routes on the host are forbidden"),
+        ({"devices.nic": "allow"}, {"network": "br0", "ipv4.routes": "1.1.1.1/32"}, ""),
         ({"devices.nic": "block"}, {"network": "br0"}, "Network devices are forbidden"),
         ({"devices.nic": "allow"}, {"nictype": "bridged", "parent": "br0"}, ""),
         ({"networks.access": "br1, br0"}, {"network": "br0"}, ""),
