@@ -171,8 +171,11 @@ def internal() -> Internal:
     return Internal("INTERNAL", "Internal error; the log of the service tells more")
 
 
+_FULL = "No space is left in the storage pool or in a volume of limited size; delete something or enlarge it"
+
+
 def from_exception(exc: Exception) -> PodiumError:
     """Return what a caller is told of an error that is not of this table: a full disk, or a bug."""
     if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return WrongState("NO_SPACE", "No space is left in the storage pool; delete something or enlarge it")
+        return WrongState("NO_SPACE", _FULL)
     return internal()

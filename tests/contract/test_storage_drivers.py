@@ -327,6 +327,21 @@ async def test_a_bound_grows_and_shrinks_under_a_volume_in_use(btrfs: StorageDri
     await btrfs.delete_pool("p", filled)
 
 
+async def test_a_volume_above_its_bound_can_be_copied_and_enlarged(btrfs: StorageDriver) -> None:
+    """btrfs refuses every change that is asked of a full subvolume, even that of its bound."""
+    filled = await btrfs.create_pool("p", CONFIG["btrfs"])
+    volume = await btrfs.ensure_volume("p", "c1", size=64 * MIB)
+    (volume / "work" / "work").mkdir()
+    with (volume / "upper" / "log").open("wb") as file:
+        grow(file, 20 * MIB)
+        await btrfs.set_quota("p", "c1", 8 * MIB)
+        copied = await btrfs.clone_volume("p", "c2", volume, size=8 * MIB)
+        assert (copied / "upper" / "log").stat().st_size == 20 * MIB
+        await btrfs.ensure_volume("p", "c1", size=64 * MIB)
+        grow(file, MIB)
+    await btrfs.delete_pool("p", filled)
+
+
 def grow(file: BinaryIO, size: int) -> None:
     """Write *size* bytes that do not compress, through to the disk."""
     left = size

@@ -186,3 +186,19 @@ def test_a_link_leads_nobody_out_of_the_folders_of_a_restricted_project(
     podium.lxc("delete", "-f", "inside", *own)
     podium.lxc("profile", "device", "remove", "default", "root", *own)
     podium.lxc("project", "delete", "tenant")
+
+
+def test_who_filled_its_root_can_start_again_and_make_room(podium: Podium) -> None:
+    """overlayfs mounted a full volume read-only, so nothing in it could ever be deleted."""
+    podium.lxc("launch", "debian/12", "full", "-d", "root,size=64MiB")
+    fill = ("exec", "full", "--", "sh", "-c", "cat /dev/urandom >/root/fill")
+    assert b"Disk quota exceeded" in podium.run(*fill).stderr
+    podium.lxc("snapshot", "full", "then")
+    podium.lxc("restart", "-f", "full")
+    podium.lxc("exec", "full", "--", "rm", "/root/fill")
+    assert b"Disk quota exceeded" in podium.run(*fill).stderr
+    podium.lxc("stop", "-f", "full")
+    podium.lxc("config", "device", "set", "full", "root", "size=256MiB")
+    podium.lxc("start", "full")
+    podium.lxc("exec", "full", "--", "dd", "if=/dev/urandom", "of=/root/more", "bs=1M", "count=20")
+    podium.lxc("delete", "-f", "full")

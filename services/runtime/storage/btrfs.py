@@ -301,8 +301,9 @@ def _replace(volume: Path, source: Path, kind: VolumeKind, size: int) -> None:
         _make_subvolume(made, kind)
         copy_tree(source, made)
         sync(made)
+    ioctl.limit(made, 0)  # a snapshot has the bound of its source, which may be full
     folders.forget_work(made, kind)
-    ioctl.limit(made, size)  # 0 as well: a snapshot has the bound of its source
+    ioctl.limit(made, size)
     folders.put_in_place(made, volume, _remove_subvolume)
 
 

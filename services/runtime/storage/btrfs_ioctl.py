@@ -40,10 +40,15 @@ def snapshot(source: Path, target: Path) -> None:
 
 
 def limit(path: Path, size: int) -> None:
-    """Bound what a subvolume may refer to; 0 for no bound."""
-    with _opened(path) as fd:
-        # struct btrfs_ioctl_qgroup_limit_args: qgroup (0: that of the folder), flags, max_rfer ...
-        fcntl.ioctl(fd, _QGROUP_LIMIT, struct.pack("6Q", 0, _LIMIT_REFERENCED, size or _ANY, 0, 0, 0))
+    """Bound what a subvolume may refer to; 0 for no bound.
+
+    Asked of the folder that it is in: a subvolume that is full has no room for the change of its own bound.
+    """
+    if not (number := subvolume_id(path)):
+        raise FileNotFoundError(errno.ENOENT, "There is no such subvolume", str(path))
+    with _opened(path.parent) as fd:
+        # struct btrfs_ioctl_qgroup_limit_args: qgroup, flags, max_rfer ...
+        fcntl.ioctl(fd, _QGROUP_LIMIT, struct.pack("6Q", number, _LIMIT_REFERENCED, size or _ANY, 0, 0, 0))
 
 
 def destroy_subvolume(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Set
+from collections.abc import AsyncIterator, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,9 +114,28 @@ class Host:
 
     async def mount(self, instance: Instance) -> Path:
         lower, volume = await asyncio.gather(self.lower(instance), self.volume(instance))
-        return await self.rootfs.ensure_mounted(
-            instance.id, lower, volume, idmaps.of(instance), shift=instance.base_shift
-        )
+        async with self._roomy(instance):
+            return await self.rootfs.ensure_mounted(
+                instance.id, lower, volume, idmaps.of(instance), shift=instance.base_shift
+            )
+
+    @contextlib.asynccontextmanager
+    async def _roomy(self, instance: Instance) -> AsyncIterator[None]:
+        """Lift the bound of a volume while it is mounted.
+
+        overlayfs makes a folder of its own then; where there is no room it mounts read-only, and the
+        guest could never again delete what filled it.
+        """
+        size = self.root_size(instance)
+        if not size or self.rootfs.is_mounted(instance.id):
+            yield
+            return
+        driver = self.driver_of(instance.pool)
+        await driver.set_quota(instance.pool, instance.id, 0)
+        try:
+            yield
+        finally:
+            await driver.set_quota(instance.pool, instance.id, size)
 
     async def reserve(
         self, instance: Instance, observed: InstanceObserved, *, at_rest: bool
