@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Podium, unharmed
 
-MINE, THEIRS = "confined-own", "confined-other"
+MINE, THEIRS, DATA = "confined-own", "confined-other", "confined-data"
 ORIGIN = {"Origin": "https://evil.example"}
 
 
@@ -50,6 +50,7 @@ def confined(podium: Podium, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     podium.lxc(*profile, "root", "disk", "path=/", "pool=default")
     podium.lxc(*profile, "eth0", "nic", f"network={podium.settings.bridge}")
     podium.lxc("launch", "debian/12", THEIRS)
+    podium.lxc("storage", "volume", "create", "default", DATA)
     words = podium.lxc("config", "trust", "add", "--name", "bob", "--restricted", "--projects", "fence")
     client = Confined(podium, tmp_path_factory.mktemp("confined"))
     added = client.lxc("remote", "add", "pod", words.split()[-1])
@@ -61,6 +62,7 @@ def confined(podium: Podium, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield client
     client.lxc("delete", "-f", MINE)
     podium.lxc("delete", "-f", THEIRS)
+    podium.lxc("storage", "volume", "delete", "default", DATA)
     podium.lxc("project", "delete", "fence")
 
 
@@ -70,6 +72,7 @@ def test_it_works_in_its_own_project(confined: Confined) -> None:
 
 
 _OWN = f"/1.0/instances/{MINE}?project=fence"
+_DATA = f"/1.0/storage-pools/default/volumes/custom/{DATA}"
 _NEW = {"name": "evil", "source": {"type": "image", "alias": "debian/12"}}
 
 
@@ -94,6 +97,28 @@ _NEW = {"name": "evil", "source": {"type": "image", "alias": "debian/12"}}
         ("PATCH", _OWN, {"config": {"limits.kernel.nofile": "1\nlxc.hook.start=/bin/sh"}}),
         ("PATCH", _OWN, {"devices": {"eth0": {"type": "nic", "nictype": "physical", "parent": "eth0"}}}),
         ("PATCH", _OWN, {"devices": {"disk": {"type": "unix-block", "source": "/dev/vda"}}}),
+        ("PATCH", _OWN,
+         {"devices": {"d": {"type": "disk", "pool": "default", "source": DATA, "path": "/d"}}}),
+        ("PATCH", _OWN, {"devices": {"p": {"type": "proxy", "listen": "unix:/x", "connect": "tcp:::1:1"}}}),
+        ("PATCH", _OWN, {"config": {"raw.idmap": "both 1 0"}}),
+        ("POST", "/1.0/instances?project=fence",
+         _NEW | {"config": {"volatile.eth0.hwaddr": "00:16:3e:00:00:01 drop\nflush ruleset"}}),
+        ("POST", "/1.0/instances?project=fence",
+         {"name": "evil", "source": {"type": "migration", "operation": "https://[::1]/", "mode": "pull"}}),
+        ("POST", _OWN, {"name": MINE, "migration": True, "project": "default"}),
+        ("GET", f"/1.0/instances/{THEIRS}/snapshots?project=default", None),
+        ("POST", f"/1.0/instances/{THEIRS}/backups?project=default", {"name": "b"}),
+        ("POST", f"/1.0/instances/{THEIRS}/rebuild?project=default", {"source": {"type": "none"}}),
+        ("GET", f"/1.0/instances/{THEIRS}/metadata/templates?project=default", None),
+        ("POST", "/1.0/storage-pools/default/volumes/custom?project=fence",
+         {"name": "evil", "source": {"type": "copy", "name": DATA, "pool": "default", "project": "default"}}),
+        ("POST", f"{_DATA}?project=default", {"name": DATA, "project": "fence"}),
+        ("GET", f"{_DATA}?project=fence", None),
+        ("GET", f"{_DATA}/snapshots?project=default", None),
+        ("POST", f"{_DATA}/backups?project=default", {"name": "b"}),
+        ("POST", "/internal/recover/import?project=fence", {"pools": []}),
+        ("POST", "/internal/recover/validate?project=fence", {"pools": []}),
+        ("PUT", "/internal/shutdown?project=fence", None),
         ("PATCH", "/1.0/profiles/default", {"description": "mine"}),
         ("POST", "/1.0/images?project=fence", {"source": {"type": "url", "url": "http://127.0.0.1/"}}),
         ("POST", "/1.0/images?project=fence", {"source": {"type": "instance", "name": THEIRS}}),
