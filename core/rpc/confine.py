@@ -37,6 +37,7 @@ _FREE = frozenset(
         "CancelOperation",
         "ConnectChannel",
         "PlugNics",
+        "UnplugNics",
         "ReleaseNics",
         "RaiseWarning",
         "ResolveWarning",
