@@ -95,7 +95,7 @@ _NEW = {"name": "evil", "source": {"type": "image", "alias": "debian/12"}}
         ("POST", "/1.0/instances?project=fence", _NEW | {"config": {"raw.lxc": "lxc.hook.start=/bin/sh"}}),
         ("PATCH", _OWN, {"config": {"environment.A": "x\nlxc.hook.start=/bin/sh"}}),
         ("PATCH", _OWN, {"config": {"limits.kernel.nofile": "1\nlxc.hook.start=/bin/sh"}}),
-        ("PATCH", _OWN, {"devices": {"eth0": {"type": "nic", "nictype": "physical", "parent": "podium-none0"}}}),
+        ("PATCH", _OWN, {"devices": {"eth0": {"type": "nic", "nictype": "physical", "parent": "none0"}}}),
         ("PATCH", _OWN, {"devices": {"disk": {"type": "unix-block", "source": "/dev/vda"}}}),
         ("PATCH", _OWN,
          {"devices": {"d": {"type": "disk", "pool": "default", "source": DATA, "path": "/d"}}}),

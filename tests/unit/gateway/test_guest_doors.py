@@ -101,7 +101,7 @@ async def test_a_guest_that_opens_many_connections_waits_for_itself(
 
 
 async def test_five_hundred_guests_cost_little(tmp_path: Path) -> None:
-    """A socket for each is a descriptor and a few objects; all are open within the blink of an eye (0.02 s)."""
+    """A socket for each is a descriptor and a few objects; all are open within a blink (0.02 s)."""
     for number in range(500):
         a_folder(tmp_path, str(number))
     served = Doors(tmp_path, Greeter)
