@@ -43,6 +43,11 @@ class IdMap:
         return self == PRIVILEGED
 
     @property
+    def is_of_users(self) -> bool:
+        """Say whether root inside is a user or group that the host itself may have, but not its root."""
+        return not self.is_privileged and min(self.root) < FIRST
+
+    @property
     def root(self) -> tuple[int, int]:
         """Host uid and gid of root inside."""
         return to_host(self.uids, 0), to_host(self.gids, 0)

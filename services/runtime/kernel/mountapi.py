@@ -65,15 +65,15 @@ class UserNamespaces:
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._kept: dict[tuple[IdMap, int], int] = {}
+        self._kept: dict[tuple[IdMap, int, bool], int] = {}
         self._lock = threading.Lock()
 
-    def get(self, idmap: IdMap, shift: int = 0) -> int:
+    def get(self, idmap: IdMap, shift: int = 0, *, with_root: bool = True) -> int:
         """Return a descriptor of its own, to be closed by the caller."""
-        key = (idmap, shift)
+        key = (idmap, shift, with_root)
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = user_namespace(idmap, shift)
+                self._kept[key] = user_namespace(idmap, shift, with_root=with_root)
                 if len(self._kept) > self._most:
                     os.close(self._kept.pop(next(iter(self._kept))))
             return os.dup(self._kept[key])
@@ -86,11 +86,12 @@ def host_root(idmap: IdMap) -> int:
     return max((r.inside + r.count for r in (*idmap.uids, *idmap.gids)), default=0)
 
 
-def user_namespace(idmap: IdMap, shift: int = 0) -> int:
+def user_namespace(idmap: IdMap, shift: int = 0, *, with_root: bool = True) -> int:
     """Return a descriptor of a user namespace with that map, for files whose ids were moved by *shift*.
 
     The id after them maps host root: overlayfs makes its work folder with the mounter's
-    credentials. The namespace is made by a child process, since this one has threads.
+    credentials. Not what is only read: an image with setuid files of that id would have some of the
+    host's root. The namespace is made by a child process, since this one has threads.
     """
     child = subprocess.Popen(
         ["unshare", "--user", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
@@ -101,7 +102,7 @@ def user_namespace(idmap: IdMap, shift: int = 0) -> int:
         child.stdout.read(1)  # the echo comes from cat, so unshare is done
         for name, ranges in (("uid_map", idmap.uids), ("gid_map", idmap.gids)):
             rows = [(r.inside + shift, r.host, min(r.count, EVERY - shift)) for r in ranges]
-            rows += [] if idmap.is_privileged else [(host_root(idmap) + shift, 0, 1)]
+            rows += [(host_root(idmap) + shift, 0, 1)] if with_root and not idmap.is_privileged else []
             table = "".join(f"{inside} {host} {count}\n" for inside, host, count in rows)
             Path(f"/proc/{child.pid}/{name}").write_text(table)
         return os.open(f"/proc/{child.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

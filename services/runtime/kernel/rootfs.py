@@ -82,7 +82,9 @@ class LinuxRootFs:
         _drop_foreign_work(volume, mountapi.host_root(idmap))
         with mountapi.descriptors() as fds:
             own = None if idmap.is_privileged else self._namespaces.get(idmap)
-            moved = self._namespaces.get(idmap, shift) if shift else None
+            # Users of the host who are root inside may enter the folder, and meet what the image brings.
+            is_apart = shift or idmap.is_of_users
+            moved = self._namespaces.get(idmap, shift, with_root=False) if is_apart else None
             fds += [fd for fd in (own, moved) if fd is not None]
             mountapi.mount_overlay(lower, volume, target, own, lower_userns=moved)
         return target

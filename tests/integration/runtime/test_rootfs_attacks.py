@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Invalid
+from services.runtime.domain.idmaps import id_map
 from services.runtime.kernel.beneath import open_beneath, parent_beneath
 from services.runtime.kernel.rootfs import LinuxRootFs
 
@@ -139,3 +140,26 @@ def test_what_is_no_file_is_not_even_opened(upper: Path, kind: str, flags: int) 
             open_beneath(root, "special", flags)
     finally:
         os.close(root)
+
+
+@pytest.mark.parametrize(("raw", "shift"), [("", 0), ("both 1000 0", 0), ("gid 1000 0", 7), ("", 7)])
+async def test_an_image_brings_no_power_of_the_hosts_root(tmp_path: Path, raw: str, shift: int) -> None:
+    """The id that host root has in the layers is no secret, and a setuid file of it would be root's.
+
+    A user of the host whose group is that of root inside may enter the folder, and could run it.
+    """
+    idmap = id_map(1_500_000, 65_536, raw)
+    lower, volume = tmp_path / "lower", tmp_path / "volume"
+    for folder in (lower, volume / "upper", volume / "work"):
+        folder.mkdir(parents=True)
+        os.chown(folder, shift, shift)
+    (lower / "f").touch(0o755)
+    os.chown(lower / "f", shift + 65_536, shift + 65_536)
+    (lower / "f").chmod(0o4755)
+    rootfs = LinuxRootFs(tmp_path)
+    root = await rootfs.ensure_mounted("i1", lower, volume, idmap, shift=shift)
+    try:
+        may_enter = (root.parent.stat().st_gid < 1_000_000, shift > 0)
+        assert (root / "f").stat().st_uid != 0 or not any(may_enter)
+    finally:
+        await rootfs.ensure_unmounted("i1")
