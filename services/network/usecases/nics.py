@@ -222,6 +222,8 @@ class Nics:
                 nic = old.record
             else:
                 nic = self._decide(owner, w, old.record if old else None, change, leased, names)
+                if owner.at_rest and not have:
+                    nic = self._without_taken_address(nic)
             names.add(nic.name)
             if not owner.at_rest:
                 nic = parents.found(nic, links)
@@ -243,6 +245,12 @@ class Nics:
             n.hwaddr == wanted.hwaddr.lower() and n.instance_id != owner.instance_id for n in others
         )
         return replace(wanted, hwaddr="") if is_taken else wanted
+
+    def _without_taken_address(self, nic: NicReservation) -> NicReservation:
+        """Let a copy be made of an instance with a static address, as LXD does: it only cannot start."""
+        claimed = {c.address for c in plan.claims_of(nic)} & self._store.taken_on(nic.network)
+        ipv4, ipv6 = ("" if address in claimed else address for address in (nic.ipv4, nic.ipv6))
+        return replace(nic, ipv4=ipv4, ipv6=ipv6)
 
     def _refuse_taken_mac(self, change: Change) -> None:
         """Raises: Invalid when another NIC of a network has the MAC that is asked for."""
@@ -378,8 +386,10 @@ class Nics:
 
 
 def _taken(old: Entry[NicReservation] | None, nic: NicReservation, why: str, about: str) -> Invalid:
-    """Return the refusal; LXD tells a NIC that is changed from one that is put in anew."""
+    """Return the refusal; LXD tells a NIC that is changed from one that is put in anew or started."""
     verb = "update" if old and plan.is_same_plug(old.record, nic) else "add"
+    if old and old.record.options == nic.options and old.record.at_rest and not nic.at_rest:
+        verb = "start"
     return Invalid("TAKEN", f'Failed {verb} validation for device "{nic.device}": {why}', about=about)
 
 

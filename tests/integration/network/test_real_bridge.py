@@ -337,6 +337,24 @@ async def test_a_mac_to_be_kept_that_another_instance_has_is_given_anew(bench: B
     assert (await bench.nics.reserve(Owner("i1", "default", "c1"), again))[0] == nic
 
 
+async def test_a_copy_with_a_static_address_that_is_taken_is_made_and_refused_at_its_start(
+    bench: Bench,
+) -> None:
+    """As LXD does; and whoever is left may start when the other is gone."""
+    network = await bench.create(**{"ipv4.address": _unused_subnet()})
+    static = str(ip_interface(network.config["ipv4.address"]).ip + 5)
+    wanted = [Wanted("eth0", {"network": bench.name, "ipv4.address": static})]
+    await bench.nics.reserve(Owner("i1", "default", "c1"), wanted)
+    [copied] = await bench.nics.reserve(Owner("i2", "default", "c2", at_rest=True), wanted)
+    assert copied.ipv4 == ""
+    assert (await bench.nics.reserve(Owner("i2", "default", "c2", at_rest=True), wanted))[0] == copied
+    words = f'Failed start validation for device "eth0": IP address "{static}" already defined on another NIC'
+    with pytest.raises(Invalid, match=words):
+        await bench.nics.reserve(Owner("i2", "default", "c2"), wanted)
+    await bench.nics.release("i1")
+    assert (await bench.nics.reserve(Owner("i2", "default", "c2"), wanted))[0].ipv4 == static
+
+
 async def test_instances_move_with_their_network_to_another_subnet(bench: Bench) -> None:
     """Or they would keep an address that DHCP no longer serves and DNS still tells."""
     await bench.create(**{"ipv4.address": _unused_subnet()})
