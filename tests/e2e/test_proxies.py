@@ -91,6 +91,13 @@ def _connected(family: int, address: object) -> socket.socket:
     return sock
 
 
+def _is_open(port: int) -> bool:
+    """Whether the new process listens by now: it is there a moment before."""
+    with contextlib.suppress(ConnectionRefusedError), _connected(socket.AF_INET, ("127.0.0.1", port)):
+        return True
+    return False
+
+
 def _ask(family: int, address: object, message: bytes) -> bytes:
     with _connected(family, address) as sock:
         sock.sendall(message)
@@ -284,6 +291,7 @@ def test_a_forwarder_that_was_killed_comes_back(guest: Podium) -> None:
                 assert _forwarders(guest) == [old]
             os.kill(int(old.name), signal.SIGKILL)
             assert _until(lambda: len(_forwarders(guest)) == 1 and _forwarders(guest) != [old], 20)  # noqa: B023
+            assert _until(lambda: _is_open(port), 20)
             assert _ask(socket.AF_INET, ("127.0.0.1", port), b"x") == b"guest:x"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from core.names import alias_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
@@ -109,6 +110,9 @@ class Downloads:
             async with aclosing(_telling(ctx, first, parts, said[0].size)) as all_parts:
                 await self._imports.receive(id, header, all_parts)
         await self._runner.wait(id)
+        # So that whoever waits for the same finds it: our view may not have been told yet.
+        with contextlib.suppress(NotFound):
+            await self._store.image(wanted.project, said[0].fingerprint)
         return None
 
 
