@@ -124,6 +124,7 @@ async def test_an_instance_outlives_the_process_that_started_it(box: Box) -> Non
     plan = await box.plan()
     code = (
         "import asyncio, os, signal\nfrom pathlib import Path, PosixPath\n"
+        "from services.runtime.domain.idmaps import *\n"
         "from services.runtime.engine.lxc import LxcEngine\n"
         "from services.runtime.ports import EnginePlan\n"
         f"asyncio.run(LxcEngine(Path({str(box.state)!r})).start({plan!r}))\n"
