@@ -22,6 +22,9 @@ class History:
         self._ended_at: dict[str, float] = {}
         self._recent: dict[str, Operation] = {}
 
+    def __len__(self) -> int:
+        return len(self._ended_at)
+
     def find(self, id: str) -> Operation | None:
         return self._recent.get(id)
 

@@ -90,6 +90,11 @@ class Runner:
         return self._live.get(id)
 
     @property
+    def has_worked(self) -> bool:
+        """Whether any operation is recorded; when none is, the state is new, or was lost."""
+        return bool(self._live) or len(self._history) > 0
+
+    @property
     def ending(self) -> frozenset[str]:
         """The operations whose outcome is being recorded: who watches them may know it before we do."""
         return frozenset(self._ending)

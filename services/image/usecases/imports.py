@@ -221,8 +221,9 @@ class Imports:
         for id in self._blobs.staged():
             if not self._runner.find_live(id):
                 await asyncio.to_thread(self._blobs.drop_staging, id)
-        if self._store.is_empty() and not self._runner.live_of(KIND):
+        if self._store.is_empty() and not self._runner.has_worked:
             # A state that was lost looks like this. What pools hold lies on these files: see recover.
+            # One from which all was deleted has the operations that did it.
             await asyncio.to_thread(self._blobs.put_aside)
         await asyncio.to_thread(self._blobs.drop_aside, _KEPT_ASIDE_S)
         await self.sweep()
