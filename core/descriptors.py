@@ -119,3 +119,21 @@ async def writable(fd: int) -> None:
         await ready.wait()
     finally:
         loop.remove_writer(fd)
+
+
+class Writer:
+    """The writing end of a pipe, which is its to close."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        os.set_blocking(fd, False)
+
+    async def write(self, data: bytes) -> bool:
+        """Write all of *data*; say whether the other side still took it."""
+        return self._fd >= 0 and await write_all(self._fd, data)
+
+    def close(self) -> None:
+        """Repeatable. Not while a write waits, unless its task is cancelled."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import ssl
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Entry
 from core.state.store import Store
+from core.tasks import cancelled
 from protos.podium.runtime.v1 import instance_pb2 as pb
 
 _RETRY_S = 0.5
@@ -66,10 +66,7 @@ class FactsFollower:
 
     async def stop(self) -> None:
         await self._config.stop()
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
 
     async def caught_up(self, revision: int) -> None:
         """Return when a change of the configuration is in, so that its author reads what it wrote."""

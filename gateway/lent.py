@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.descriptors import Reader, write_all
+from core.descriptors import Reader, Writer
 from core.errors import NotFound
 from core.rpc.line import Line, dial
 
@@ -27,7 +27,7 @@ class Pipes:
         self.operation = operation
         self.ended = asyncio.Event()
         self._line = line
-        self._input = fds[0]
+        self.input = Writer(fds[0])
         self._fds = dict(zip(_OUTPUTS, fds[1:], strict=True))
         self.readers = {name: Reader(fd) for name, fd in self._fds.items()}
         self._free = {"0", *_OUTPUTS}
@@ -43,14 +43,6 @@ class Pipes:
         if name == "0" or not self._free:
             self._line.tell("connect", self.operation, *self._untold)
             self._untold.clear()
-
-    async def write(self, data: bytes) -> bool:
-        return self._input >= 0 and await write_all(self._input, data)
-
-    def end_input(self) -> None:
-        if self._input >= 0:
-            os.close(self._input)
-            self._input = -1
 
     def done(self, name: str, *, complete: bool) -> None:
         """Output *name* was sent whole, or its client is gone: standard output takes the command along."""
@@ -68,7 +60,7 @@ class Pipes:
 
     def close(self) -> None:
         self.finish()
-        self.end_input()
+        self.input.close()
         for name in _OUTPUTS:
             self._close(name)
 

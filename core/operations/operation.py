@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,11 @@ class Operation:
     @property
     def is_final(self) -> bool:
         return self.state in FINAL
+
+    @property
+    def child_id(self) -> str:
+        """The id of the one operation that this one has done for it, so that a crash begins none twice."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, self.id))
 
     def error(self) -> PodiumError | None:
         """Return why it failed, as an error of the table; None unless it did."""

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from core.logs import get_logger
 from core.state.repository import Entry, entry_of
 from core.state.store import KV, Change, Resync, Store
+from core.tasks import cancelled
 
 T = TypeVar("T")
 Callback = Callable[[str, Entry[T] | None], None]
@@ -53,10 +54,7 @@ class Cache(Generic[T]):
         await self.wait_for(1)
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
 
     def get(self, key: str) -> Entry[T] | None:
         return self._entries.get(key)

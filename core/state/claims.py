@@ -27,6 +27,7 @@ from core.logs import get_logger
 from core.records import Claim, Presence
 from core.state import codec, keys
 from core.state.store import KV, Change, Lease, LeaseStore, Listing, Resync, Store, Txn
+from core.tasks import cancelled
 
 log = get_logger(__name__)
 TTL_S = 10.0
@@ -86,10 +87,7 @@ class Holder:
 
     async def stop(self) -> None:
         """Stop to renew and say at once that this process is gone."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
         if self._lease:
             with contextlib.suppress(Unavailable):
                 await self._store.revoke(self._lease)

@@ -130,7 +130,7 @@ async def test_a_clone_between_pools_is_the_same(driver: StorageDriver, other: S
 async def test_what_an_overlay_was_in_the_middle_of_is_left_out(driver: StorageDriver) -> None:
     source = await driver.ensure_volume("p", "c1")
     (source / "work/work").mkdir()
-    (source / "work/work/#7").write_text("half a copy-up")
+    (source / "work" / "work" / "#7").write_text("half a copy-up")
     (source / "work/incompat/volatile").mkdir(parents=True)
     clone = await driver.clone_volume("p", "c2", source)
     assert list((clone / "work").iterdir()) == []

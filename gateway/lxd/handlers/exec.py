@@ -160,15 +160,15 @@ async def _send_input(request: web.Request, name: str, socket: web.WebSocketResp
             await pipes.ended.wait()
     finally:
         await _stopped(reading)
-        pipes.end_input()
+        pipes.input.close()
         await _closed(socket)
 
 
 async def _pour(socket: web.WebSocketResponse, pipes: Pipes) -> None:
     async for message in socket:
-        if message.type != WSMsgType.BINARY or not await pipes.write(message.data):
+        if message.type != WSMsgType.BINARY or not await pipes.input.write(message.data):
             break
-    pipes.end_input()
+    pipes.input.close()
     async for _ in socket:  # so that a client's pings are answered
         pass
 

@@ -13,7 +13,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from concurrent.futures import Executor
 from typing import Any
 
-from core.descriptors import big_pipe, write_all
+from core.descriptors import Writer, big_pipe
 from core.errors import Invalid, TooLate
 from services.image.formats.scanner import TarScanner
 
@@ -32,34 +32,33 @@ class Pipeline:
         self._scanner = scanner
         self._pumps = pumps
         self._ends = (-1, -1)
-        self._input = -1
+        self._input: Writer | None = None
         self.reader: Process
         self.writer: Process
 
     async def open(self, reader: list[str], writer: list[str], source: int | None) -> None:
         """Start both programs; *source* is the reader's stdin, a descriptor or None for what write() gets."""
-        if source is None:
-            theirs, self._input = big_pipe()
-            os.set_blocking(self._input, False)
-            try:
-                await self._open(reader, writer, theirs)
-            except BaseException:
-                self.end_input()
-                raise
-            finally:
-                os.close(theirs)
-        else:
+        if source is not None:
             await self._open(reader, writer, source)
+            return
+        theirs, ours = big_pipe()
+        self._input = Writer(ours)
+        try:
+            await self._open(reader, writer, theirs)
+        except BaseException:
+            self.end_input()
+            raise
+        finally:
+            os.close(theirs)
 
     async def write(self, data: bytes) -> bool:
         """Give the reader its next bytes; say whether it still took them."""
-        return self._input >= 0 and await write_all(self._input, data)
+        return self._input is not None and await self._input.write(data)
 
     def end_input(self) -> None:
         """No more comes. Whoever writes calls it, also after run(): a write may be waiting until then."""
-        if self._input >= 0:
-            os.close(self._input)
-            self._input = -1
+        if self._input:
+            self._input.close()
 
     async def _open(self, reader: list[str], writer: list[str], source: int) -> None:
         unpacked, checked = big_pipe(), big_pipe()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from weakref import WeakValueDictionary
 
 from core.errors import Invalid, NotFound
 from core.names import alias_name
@@ -51,7 +51,8 @@ class Downloads:
         self._imports = imports
         self._images = images
         self._runner = runner
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Each is there while somebody holds or awaits it; clients choose the places.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         steps = (Step("fetch", self._fetch, self._take_back),)
         runner.register(Story(KIND, "Downloading image", steps, may_cancel=True))
 
@@ -71,10 +72,11 @@ class Downloads:
         wanted = Wanted(
             **{**given, "source": RemoteSource(**given["source"]), "profiles": tuple(given["profiles"])}
         )
-        id = _import_of(ctx.operation)
+        id = ctx.operation.child_id
         if self._runner.find(id) is None:
             # Whoever wants the same waits here, and finds it there afterwards.
-            async with self._locks.setdefault(_place(wanted), asyncio.Lock()):
+            lock = self._locks.setdefault(_place(wanted), asyncio.Lock())
+            async with lock:
                 known = self._cached(wanted) or await self._bring(ctx, wanted, id)
             if known:
                 ctx.result(fingerprint=known.fingerprint, size=str(known.size_bytes))
@@ -86,7 +88,7 @@ class Downloads:
 
     async def _take_back(self, ctx: Context) -> None:
         """Remove what came, unless it was here before."""
-        await self._images.take_back(_import_of(ctx.operation))
+        await self._images.take_back(ctx.operation.child_id)
 
     def _cached(self, wanted: Wanted) -> Image | None:
         """Return the image that a launch from the same place brought before, while it is kept up to date."""
@@ -162,10 +164,6 @@ def origin_of(source: RemoteSource) -> dict[str, str]:
 def _place(wanted: Wanted) -> str:
     source = wanted.source
     return "\0".join((wanted.project, source.protocol, source.server, source.project, source.wanted))
-
-
-def _import_of(operation: Operation) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, operation.id))
 
 
 def _progress(part: str, got: int, size: int, seconds: float) -> str:

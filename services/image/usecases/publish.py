@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 import time
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
@@ -77,7 +76,7 @@ class Publish:
 
     async def _pack(self, ctx: Context) -> None:
         """Have it received by an operation of its own, which a crash does not make begin a second time."""
-        id = _import_of(ctx.operation)
+        id = ctx.operation.child_id
         if self._runner.find(id) is None:
             wanted = Wanted(**ctx.input)
             async with aclosing(self._parts(ctx, wanted)) as parts:
@@ -88,7 +87,7 @@ class Publish:
             raise _published_before(done, error)
 
     async def _take_back(self, ctx: Context) -> None:
-        await self._images.take_back(_import_of(ctx.operation))
+        await self._images.take_back(ctx.operation.child_id)
 
     async def _parts(self, ctx: Context, wanted: Wanted) -> AsyncGenerator[tuple[str, bytes], None]:
         async def tell(how_far: str) -> None:
@@ -112,10 +111,6 @@ class Publish:
         async with aclosing(packed):
             async for chunk in packed:
                 yield "rootfs" if is_split else "unified", chunk
-
-
-def _import_of(operation: Operation) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, operation.id))
 
 
 def _header(wanted: Wanted) -> Header:

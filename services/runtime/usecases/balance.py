@@ -12,6 +12,7 @@ import contextlib
 from core.configkeys.instance import INSTANCE
 from core.errors import PodiumError
 from core.logs import get_logger
+from core.tasks import cancelled
 from core.units import parse_cpus
 from services.runtime.domain import limits
 from services.runtime.domain.lifecycle import UP
@@ -37,10 +38,7 @@ class Balance:
         self._task = asyncio.create_task(self._run(), name="balance")
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -7,6 +7,7 @@ import contextlib
 
 from core.errors import Kind, PodiumError
 from core.logs import get_logger
+from core.tasks import cancelled
 from services.runtime.domain import autostart
 from services.runtime.domain.autostart import Candidate
 from services.runtime.ports import Boots
@@ -34,10 +35,7 @@ class Boot:
             self._task = asyncio.create_task(self._run(), name="boot")
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
 
     async def _run(self) -> None:
         for candidate in autostart.plan(self._candidates()):

@@ -8,6 +8,7 @@ import contextlib
 from core.errors import PodiumError
 from core.logs import get_logger
 from core.records import Instance
+from core.tasks import cancelled
 from services.runtime.domain.devices.registry import follows_host
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import HostEvents
@@ -33,10 +34,7 @@ class Hotplug:
         self._task = asyncio.create_task(self._run(), name="hotplug")
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
         await self._events.stop()
 
     async def _run(self) -> None:

@@ -7,7 +7,6 @@ them, so no change of a record can be forgotten, and none waits for a disk.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from core.logs import get_logger
 from core.records import Instance, Pool, Volume
 from core.state import keys
 from core.state.repository import Entry
+from core.tasks import cancelled
 from services.runtime.domain import noted
 from services.runtime.ports import VolumeKind
 from services.runtime.storage import notes
@@ -51,9 +51,7 @@ class Notes:
 
     async def stop(self) -> None:
         if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await cancelled(self._task)
             await self.flush()
 
     def _note_own(self, key: str, entry: Entry[Any] | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import uuid
 from dataclasses import asdict, replace
 
 from core.errors import AlreadyExists, NotFound, WrongState
@@ -67,7 +66,7 @@ class RemoteCreate:
 
     async def _create_instance(self, ctx: Context) -> None:
         """Have it made by an operation of its own, which a crash does not make begin a second time."""
-        id = _creation_of(ctx.operation)
+        id = ctx.operation.child_id
         if self._runner.find(id) is None:
             wanted = Wanted(**{**ctx.input["wanted"], "source": Source(ctx.scratch["fingerprint"])})
             if wanted.profiles is not None:
@@ -79,7 +78,7 @@ class RemoteCreate:
 
     async def _remove_instance(self, ctx: Context) -> None:
         """Take back what was made, running or not; a creation that failed took itself back."""
-        done = self._runner.find(_creation_of(ctx.operation))
+        done = self._runner.find(ctx.operation.child_id)
         if done and not done.is_final:
             done = await self._runner.wait(done.id)
         if done is None or done.state != SUCCEEDED:
@@ -92,7 +91,3 @@ class RemoteCreate:
             await self._runner.wait(stop.id)
         with contextlib.suppress(NotFound):
             await self._runner.wait((await self._changes.delete(wanted["project"], wanted["name"])).id)
-
-
-def _creation_of(operation: Operation) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, operation.id))

@@ -12,6 +12,7 @@ import time
 from core.errors import PodiumError
 from core.logs import get_logger
 from core.records import Instance, InstanceObserved
+from core.tasks import cancelled
 from services.runtime.domain import revival
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.power import Power
@@ -38,10 +39,7 @@ class Revive:
         self._task = asyncio.create_task(self._run(), name="revive")
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
 
     async def _run(self) -> None:
         while True:

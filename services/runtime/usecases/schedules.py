@@ -6,7 +6,6 @@ A snapshot records the minute it was taken for, so that a death between the two 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
@@ -15,6 +14,7 @@ from core.configkeys.schedule import is_due, parse_schedule
 from core.errors import AlreadyExists, NotFound, PodiumError
 from core.logs import get_logger
 from core.records import Instance
+from core.tasks import cancelled
 from core.units import parse_bool
 from services.runtime.domain.lifecycle import UP
 from services.runtime.ports import Ticks
@@ -61,10 +61,7 @@ class Schedules:
         self._task = asyncio.create_task(self._run(), name="schedules")
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
 
     async def _run(self) -> None:
         while True:

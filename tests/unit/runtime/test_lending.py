@@ -75,8 +75,8 @@ async def test_a_command_reads_and_writes_through_lent_pipes(two: Two) -> None:
     operation, pipes = await two.run("sh", "-c", "cat; echo no >&2; exit 7")
     _take_all(operation, pipes)
 
-    assert await pipes.write(b"in and out")
-    pipes.end_input()
+    assert await pipes.input.write(b"in and out")
+    pipes.input.close()
     output, errors = await asyncio.gather(_all_of(pipes, "1"), _all_of(pipes, "2"))
     final = await two.ended(operation)
 
