@@ -37,8 +37,6 @@ _NESTED = [
 ]
 # What hangs on an interface of the host, or is one, by liblxc's name.
 _ON_PARENT = {"physical": "phys", "macvlan": "macvlan", "ipvlan": "ipvlan"}
-_LXCFS = ("cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime")
-_LXCFS_SYS = "sys/devices/system/cpu"
 
 
 def value(text: str) -> str:
@@ -60,7 +58,7 @@ def _path(text: str) -> str:
     return value(text).replace("\\", "\\134").replace(" ", "\\040").replace("#", "\\043")
 
 
-def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: bool, lxcfs: Path | None) -> str:
+def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: bool) -> str:
     """Return the whole configuration file."""
     lines = [
         f"lxc.log.file = {folder}/lxc.log",
@@ -91,7 +89,6 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
     lines += [f"lxc.hook.start-host = {hook.with_name('start-host')}"] if plan.is_held else []
     lines += [f"lxc.mount.entry = {s} {t} none {o} 0 0" for s, t, o in _ENTRIES]
     lines += _NESTED if plan.nesting else []
-    lines += _lxcfs_lines(lxcfs) if lxcfs else []
     lines += _device_rules(plan.device_rules, v2=v2)
     lines += [_mount_line(mount) for mount in plan.mounts]
     lines += _nic_lines(plan.nics)
@@ -125,11 +122,6 @@ def _device_rules(more: tuple[str, ...], *, v2: bool) -> list[str]:
         f"{prefix}.devices.deny = a",
         *(f"{prefix}.devices.allow = {value(rule)}" for rule in (*DEVICES, *more)),
     ]
-
-
-def _lxcfs_lines(folder: Path) -> list[str]:
-    lines = [f"lxc.mount.entry = {folder}/proc/{file} proc/{file} none bind,optional 0 0" for file in _LXCFS]
-    return [*lines, f"lxc.mount.entry = {folder}/{_LXCFS_SYS} {_LXCFS_SYS} none rbind,optional 0 0"]
 
 
 def _mount_line(mount: Mount) -> str:

@@ -20,11 +20,12 @@ from pathlib import Path
 
 from core.errors import NotFound, PodiumError, WrongState
 from services.runtime.engine import config as rendering
+from services.runtime.kernel import lxcfs
 from services.runtime.kernel.cgroups import folders
 from services.runtime.kernel.endings import is_failure, wait_status
 from services.runtime.kernel.gate import refuse_waiting
 from services.runtime.kernel.hold import Hold
-from services.runtime.kernel.processes import Child, gone
+from services.runtime.kernel.processes import Child, gone, open_guest
 from services.runtime.kernel.sealed import SealedPrograms
 from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
 
@@ -32,7 +33,9 @@ _START_TIMEOUT_S = 60.0
 _HERE = Path(__file__).resolve().parent
 # What liblxc puts before its words: who, when, and where in its source. The log has it all.
 _WHERE = re.compile(r".*? ERROR +\S+ - (?:\S+\.c:\w+:\d+ - )?")
-_LXCFS = Path("/var/lib/lxcfs")
+# Without a PATH liblxc maps ids by itself, which root may. Where it finds newuidmap and newgidmap, which come
+# with many a package, it starts a shell for each (4 ms). The hooks set a PATH of their own.
+_ENV = {"LANG": "C.UTF-8", "PATH": "/nonexistent"}
 _FREEZER = Path("/sys/fs/cgroup/freezer/podium")
 # systemd takes SIGRTMIN+3 as "power off" (systemd(1), SIGNALS); other inits get SIGPWR.
 _POWEROFF_SYSTEMD = signal.SIGRTMIN + 3
@@ -44,7 +47,7 @@ class LxcEngine:
     def __init__(self, state_dir: Path) -> None:
         self._root = state_dir / "instances"
         self._helpers = state_dir / "engine"
-        self._lxcfs = (state_dir / "lxcfs", _LXCFS)
+        self._lxcfs = lxcfs.Lxcfs(state_dir / "lxcfs", lxcfs.HOST)
         self._sealed = SealedPrograms()
         self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         self._install_helpers()
@@ -58,11 +61,12 @@ class LxcEngine:
         if pid := self.pid(plan.id):
             if ready:
                 await self._make_ready(plan.id, ready)
+            await asyncio.to_thread(self._show_figures, plan, pid)
             return pid
         folder = await asyncio.to_thread(self._prepare, plan)
         argv = ["lxc-start", "-d", "-n", plan.id, "-P", str(self._root), "-f", str(folder / "lxc.conf")]
         argv += ["-p", str(folder / "monitor.pid")]
-        process = Child(argv, program=self._sealed.path("lxc-start"))
+        process = Child(argv, program=self._sealed.path("lxc-start"), env=_ENV)
         ended = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -77,7 +81,16 @@ class LxcEngine:
             # The monitor may still be cleaning up; whoever retries must not meet it.
             await self.kill(plan.id)
             raise await asyncio.to_thread(_start_failed, folder)
+        await asyncio.to_thread(self._show_figures, plan, pid)
         return pid
+
+    def _show_figures(self, plan: EnginePlan, pid: int) -> None:
+        with contextlib.suppress(OSError):  # it has ended already, and whoever watches it will say so
+            guest = open_guest(pid, plan.id, plan.idmap)
+            try:
+                self._lxcfs.attach(guest)
+            finally:
+                os.close(guest)
 
     async def _make_ready(self, id: str, ready: Callable[[int], Awaitable[None]]) -> None:
         try:
@@ -181,7 +194,6 @@ class LxcEngine:
             seccomp=self._policy(plan, folder),
             hook=self._helpers / "post-stop",
             v2=self._v2,
-            lxcfs=next((folder for folder in self._lxcfs if _serves(folder)), None),
         )
         fd = os.open(folder / "lxc.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
@@ -218,14 +230,6 @@ def _version() -> str:
     if done.returncode:
         raise NotFound("NO_ENGINE", "lxc-start was not found; install Debian's package lxc")
     return done.stdout.strip()
-
-
-def _serves(lxcfs: Path) -> bool:
-    """Say whether an lxcfs answers; a dead one leaves a mount in which nothing can be opened."""
-    try:
-        return bool(os.stat(lxcfs / "proc" / "meminfo"))
-    except OSError:
-        return False
 
 
 def _thaw(id: str) -> None:

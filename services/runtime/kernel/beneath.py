@@ -60,6 +60,14 @@ def _is_transferable(mode: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
+def kernel_place(root: int, path: str) -> int:
+    """Return a descriptor of a place in the guest's /proc or /sys, to mount upon and for nothing else.
+
+    Raises: OSError, Invalid.
+    """
+    return _openat2(root, path, os.O_PATH)
+
+
 def _place(root: int, path: str, flags: int) -> int:
     fd = _openat2(root, path, flags)
     if _filesystem(fd) in _KINDS:

@@ -31,8 +31,12 @@ class Child:
         cwd: str = "/",
         new_session: bool = True,
         program: str | None = None,
+        env: dict[str, str] | None = None,
     ) -> None:
-        """Start *argv*; *program* is what to execute if not the first of it. Raises: OSError."""
+        """Start *argv*; *program* is what to execute if not the first of it. Raises: OSError.
+
+        *env*: its environment, None for ours.
+        """
         self._process = subprocess.Popen(
             argv,
             executable=program,
@@ -40,6 +44,7 @@ class Child:
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
+            env=env,
             start_new_session=new_session,
         )
         self.pid = self._process.pid

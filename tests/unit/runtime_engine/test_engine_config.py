@@ -18,8 +18,8 @@ PLAN = EnginePlan("c1", "web", Path("/s/instances/c1/rootfs"), id_map(1000000), 
 EVIL = ["a\nlxc.hook.start = /x", "a\rb", "a\0b", "a\x0bb", "a\x0cb", "a\x85b", "a\u2028b", "a\u2029b"]
 
 
-def text_of(plan: EnginePlan, *, v2: bool = False, lxcfs: Path | None = None) -> str:
-    return render(plan, Path("/s/instances/c1"), seccomp=Path("/s/p"), hook=Path("/s/h"), v2=v2, lxcfs=lxcfs)
+def text_of(plan: EnginePlan, *, v2: bool = False) -> str:
+    return render(plan, Path("/s/instances/c1"), seccomp=Path("/s/p"), hook=Path("/s/h"), v2=v2)
 
 
 def lines_of(plan: EnginePlan, *, v2: bool = False) -> list[str]:
@@ -103,10 +103,6 @@ def test_limits_carry_the_prefix_of_the_cgroup_version() -> None:
     plan = dataclasses.replace(PLAN, limits={"pids.max": "9"})
     assert "lxc.cgroup.pids.max = 9" in lines_of(plan)
     assert "lxc.cgroup2.pids.max = 9" in lines_of(plan, v2=True)
-
-
-def test_lxcfs_files_are_bound_when_it_runs() -> None:
-    assert "/l/proc/meminfo proc/meminfo none bind,optional" in text_of(PLAN, lxcfs=Path("/l"))
 
 
 def test_blanks_in_paths_are_escaped_as_in_fstab() -> None:
