@@ -74,7 +74,7 @@ class Voyages:
         connecting: AbstractAsyncContextManager[Channels] = way.channels()
         try:
             async with connecting as channels:
-                if first.HasField("going"):
+                if first.WhichOneof("message") in ("going", "volume_going"):
                     error = await self._sent(channels, replies, requests)
                 else:
                     error = await self._received(channels, first, replies, requests)
@@ -101,7 +101,7 @@ class Voyages:
     ) -> str:
         await session.answer(channels)
         try:
-            project = first.coming.instance.project
+            project = first.coming.instance.project or first.volume_coming.volume.volume.project
             uploaded = await self._backend.bases.UploadBackup(_upload(project, channels))
             requests.put_nowait(pb.RunTransferRequest(ticket=uploaded.ticket))
             error = str((await anext(replies)).end.error)

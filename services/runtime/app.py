@@ -106,7 +106,7 @@ class _Rooms:
         self.copying = Copying(host, policy, self.claims, self.power, self.create, ticks, member)
         self.custom.keep_with(self.copying.schedules)
         self.transfers = Transfers.wired(host, policy, self.claims, self.create, self.inside.abouts, settings)
-        self.custom.back_up_with(self.transfers.packs, self.transfers.backups)
+        self.transfers.carry_volumes(self.custom)
         self.reconcile = Reconcile(host, runner, self.watch, self.boots, member)
 
     def parts(self, events: HostEvents) -> list[Part]:

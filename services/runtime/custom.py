@@ -24,6 +24,7 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.recover import Recover
 from services.runtime.usecases.schedules import Schedules
+from services.runtime.usecases.volumearchives import VolumeArchives
 from services.runtime.usecases.volumebackups import VolumeBackups
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumecopies import VolumeCopies
@@ -31,6 +32,8 @@ from services.runtime.usecases.volumeimports import VolumeImports
 from services.runtime.usecases.volumes import Volumes
 from services.runtime.usecases.volumeschedules import VolumeSchedules
 from services.runtime.usecases.volumesnapshots import VolumeSnapshots
+from services.runtime.usecases.volumevoyages import VolumeVoyages
+from services.runtime.usecases.voyages import Voyages
 
 
 class Custom:
@@ -48,11 +51,13 @@ class Custom:
         self._recover = Recover(host, policy, state_dir, member)
         self.notes = Notes(host, member)
 
-    def back_up_with(self, packs: Packs, backups: Backups) -> None:
-        """Keep backups of volumes with those of instances. To be called before the runner starts."""
-        own = VolumeBackups(self._host, self._policy, self._claims, self._volumes, packs, backups)
-        imports = VolumeImports(self._host, self._claims, self._volumes)
+    def travel_with(self, packs: Packs, backups: Backups, voyages: Voyages) -> VolumeVoyages:
+        """Keep and move archives of volumes as those of instances. To be called before the runner starts."""
+        archives = VolumeArchives(self._host, self._volumes, packs)
+        own = VolumeBackups(self._host, self._policy, self._claims, self._volumes, archives, backups)
+        imports = VolumeImports(self._host, self._claims, self._volumes, self._copies)
         self._backups = VolumeBackupServicer(own, imports, self._claims.runner)
+        return VolumeVoyages(voyages, self._volumes, self._snapshots, archives, imports)
 
     def keep_with(self, schedules: Schedules) -> None:
         """Have the schedules of volumes kept whenever those of instances are."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.operations.runner import Runner
 from core.service import Servicers
 from core.settings import Settings
 from protos.podium.runtime.v1 import transfer_pb2_grpc
+from services.runtime.custom import Custom
+from services.runtime.servicer.carriers import Carriers
 from services.runtime.servicer.transfer import TransferServicer
 from services.runtime.usecases.abouts import AboutInstances
 from services.runtime.usecases.archive import Archives
@@ -18,6 +20,7 @@ from services.runtime.usecases.create import Create
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.volumevoyages import VolumeVoyages
 from services.runtime.usecases.voyages import Voyages
 
 
@@ -30,6 +33,7 @@ class Transfers:
     backups: Backups
     arrivals: Arrivals
     voyages: Voyages
+    volumes: list[VolumeVoyages] = field(default_factory=list)
 
     @classmethod
     def wired(
@@ -48,6 +52,11 @@ class Transfers:
         voyages = Voyages(host, archives, arrivals, claims.runner)
         return cls(claims.runner, packs, backups, arrivals, voyages)
 
+    def carry_volumes(self, custom: Custom) -> None:
+        """Let custom volumes be kept and sent as instances are."""
+        self.volumes.append(custom.travel_with(self.packs, self.backups, self.voyages))
+
     def serve(self, servicers: Servicers) -> None:
-        servicer = TransferServicer(self.packs, self.backups, self.arrivals, self.voyages, self.runner)
+        carriers = Carriers(self.voyages, self.volumes[0], self.runner)
+        servicer = TransferServicer(self.packs, self.backups, self.arrivals, carriers, self.runner)
         servicers.add(transfer_pb2_grpc.add_TransferServiceServicer_to_server, servicer)

@@ -85,7 +85,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", f"{_VOLUME}/snapshots"): {"name": "hostile", **EXPIRY},
     ("PUT", f"{_VOLUME}/snapshots/{{snapshot}}"): {"description": "", **EXPIRY},
     ("PATCH", f"{_VOLUME}/snapshots/{{snapshot}}"): {"description": "", **EXPIRY},
-    ("POST", f"{_VOLUME}/snapshots/{{snapshot}}"): {"name": "hostile"},
+    ("POST", f"{_VOLUME}/snapshots/{{snapshot}}"): {"name": "hostile", "migration": False},
     ("POST", "/1.0/instances/{name}/snapshots"): {"name": "s", "stateful": False, **EXPIRY},
     ("PUT", _SNAPSHOT): EXPIRY,
     ("PATCH", _SNAPSHOT): EXPIRY,

@@ -75,6 +75,76 @@ def test_a_refresh_brings_what_is_new(podium: Podium, other: Podium, traveller: 
     other.lxc("delete", "kept")
 
 
+@pytest.fixture
+def luggage(podium: Podium) -> Iterator[str]:
+    """A volume with a file, and a snapshot of when that was another one."""
+    podium.lxc("storage", "volume", "create", "default", "bag", "user.note=mine")
+    _fill(podium, "one")
+    podium.lxc("storage", "volume", "snapshot", "default", "bag", "s1")
+    _fill(podium, "two")
+    yield "default/bag"
+    podium.run("storage", "volume", "delete", "default", "bag")
+
+
+def _fill(side: Podium, text: str) -> None:
+    """Let the volume bag hold *text*, owned by user 7."""
+    side.lxc("init", "debian/12", "porter")
+    side.lxc("storage", "volume", "attach", "default", "bag", "porter", "/bag")
+    side.lxc("start", "porter")
+    side.lxc("exec", "porter", "--", "sh", "-c", f"echo {text} > /bag/f && chown 7 /bag/f")
+    side.lxc("delete", "-f", "porter")
+
+
+def _held(side: Podium, volume: str) -> list[str]:
+    """Return owner and text of the file in a volume."""
+    side.lxc("init", "debian/12", "porter")
+    side.lxc("storage", "volume", "attach", "default", volume, "porter", "/bag")
+    side.lxc("start", "porter")
+    said = side.lxc("exec", "porter", "--", "sh", "-c", "stat -c %u /bag/f; cat /bag/f")
+    side.lxc("delete", "-f", "porter")
+    return said.split()
+
+
+def _taken(side: Podium, volume: str) -> list[str]:
+    path = f"/1.0/storage-pools/default/volumes/custom/{volume}/snapshots?recursion=1"
+    return [snapshot["name"].rpartition("/")[2] for snapshot in json.loads(side.lxc("query", path))]
+
+
+def test_a_volume_is_copied_with_its_snapshots(podium: Podium, other: Podium, luggage: str) -> None:
+    """Whoever connects to whom: files, owners, keys and snapshots arrive; a refresh brings what is new."""
+    for mode in ("pull", "push", "relay"):
+        more = ("--volume-only",) if mode == "push" else ()
+        podium.lxc("storage", "volume", "copy", luggage, f"other:default/{mode}", "--mode", mode, *more)
+        assert other.lxc("storage", "volume", "get", "default", mode, "user.note") == "mine\n"
+        assert _taken(other, mode) == ([] if more else ["s1"])
+    assert _held(other, "pull") == ["7", "two"]
+
+    podium.lxc("storage", "volume", "snapshot", "default", "bag", "s2")
+    podium.lxc("storage", "volume", "delete", "default", "bag/s1")
+    _fill(podium, "three")
+    podium.lxc("storage", "volume", "copy", luggage, "other:default/pull", "--refresh")
+    assert (_held(other, "pull"), _taken(other, "pull")) == (["7", "three"], ["s2"])
+    other.lxc("storage", "volume", "restore", "default", "pull", "s2")
+    assert _held(other, "pull") == ["7", "two"]
+    for mode in ("pull", "push", "relay"):
+        other.lxc("storage", "volume", "delete", "default", mode)
+
+
+def test_a_volume_is_moved_or_stays_whole(podium: Podium, other: Podium, luggage: str) -> None:
+    """What is refused is told, and leaves the original where it was."""
+    other.lxc("storage", "volume", "create", "default", "taken")
+    for target, said in (("taken", "already exists"), ("nope/x", "not found")):
+        place = target if "/" in target else f"default/{target}"
+        done = podium.run("storage", "volume", "move", luggage, f"other:{place}")
+        assert done.returncode == 1
+        assert said in done.stderr.decode(), target
+    podium.lxc("storage", "volume", "move", luggage, "other:default/moved")
+    assert podium.run("storage", "volume", "show", "default", "bag").returncode == 1
+    assert (_held(other, "moved"), _taken(other, "moved")) == (["7", "two"], ["s1"])
+    for volume in ("moved", "taken"):
+        other.lxc("storage", "volume", "delete", "default", volume)
+
+
 def test_what_cannot_go_is_told_and_leaves_nothing(podium: Podium, other: Podium, traveller: str) -> None:
     """Each in one sentence, from whichever side refuses."""
     other.lxc("init", "debian/12", "taken")

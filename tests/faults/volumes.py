@@ -67,9 +67,25 @@ def bring(victim: Victim) -> dict[str, Any]:
     return answer
 
 
+def renew(victim: Victim) -> dict[str, Any]:
+    """Refresh a volume from a server that is this one, and from a volume that is itself."""
+    path = f"{CUSTOM.folder}/{CUSTOM.names[0]}"
+    going = victim.side.request("POST", path, {"name": CUSTOM.names[0], "migration": True})["metadata"]
+    source = {
+        "type": "migration",
+        "mode": "pull",
+        "refresh": True,
+        "operation": f"https://{victim.settings().https_address}/1.0/operations/{going['id']}",
+        "secrets": going["metadata"],
+        "certificate": victim.side.request("GET", "/1.0")["metadata"]["environment"]["certificate"],
+    }
+    return call(victim, "POST", CUSTOM.folder, {"name": CUSTOM.names[0], "source": source})
+
+
 KEPT = Kept()
 SCENARIOS = (
     Scenario("volumebackup.create", KEPT, ABSENT, (ABSENT, CREATED), ask("POST", _FOLDER, _NEW)),
     Scenario("volumebackup.delete", KEPT, CREATED, (ABSENT, CREATED), ask("DELETE", f"{_FOLDER}/b0")),
     Scenario("volume.import", CUSTOM, ABSENT, (ABSENT, CREATED), bring),
+    Scenario("volume.renew", CUSTOM, CREATED, (CREATED,), renew),
 )

@@ -13,6 +13,7 @@ from gateway.lxd import request as req
 from gateway.migration.channels import There
 from gateway.migration.voyages import Voyages
 from protos.podium.runtime.v1 import instance_pb2, transfer_pb2
+from protos.podium.runtime.v1.volume_pb2 import CreateVolumeRequest, VolumeRef
 
 VOYAGES = web.AppKey("voyages", Voyages)
 
@@ -36,13 +37,7 @@ async def send_instance(request: web.Request, data: dict[str, Any], *, snapshot:
 async def receive_instance(request: web.Request, data: dict[str, Any]) -> web.Response:
     """Answer a POST to instances whose source is of type migration."""
     source, project = req.object_of(data, "source"), req.project(request)
-    mode = req.text(source, "mode") or "pull"
-    if mode not in ("pull", "push"):
-        raise Invalid("BAD_MODE", f"Mode {mode[:40]!r} not implemented", about="source.mode")
-    if mode == "pull" and _is_restricted(request, project):
-        raise Forbidden(
-            "RESTRICTED", "Project is restricted: instances may not be fetched from other servers"
-        )
+    there = _origin(request, source, "instances")
     message = instance_pb2.CreateInstanceRequest(
         project=project,
         name=req.text(data, "name"),
@@ -55,7 +50,6 @@ async def receive_instance(request: web.Request, data: dict[str, Any]) -> web.Re
         message.profiles.names.extend(req.texts(data, "profiles"))
         message.profiles.SetInParent()
     req.put_devices(message.devices, req.device_map(data))
-    there = _there(request, source) if mode == "pull" else None
     coming = transfer_pb2.TransferIn(
         instance=message,
         refresh=req.flag(source, "refresh"),
@@ -64,6 +58,41 @@ async def receive_instance(request: web.Request, data: dict[str, Any]) -> web.Re
     )
     first = transfer_pb2.RunTransferRequest(coming=coming)
     return envelope.accepted(await request.app[VOYAGES].begin(first, there))
+
+
+async def send_volume(request: web.Request, data: dict[str, Any], volume: VolumeRef) -> web.Response:
+    """Answer a POST to a custom volume that says migration: true."""
+    target = req.object_of(data, "target")
+    there = _there(request, target) if target else None
+    going = transfer_pb2.VolumeOut(
+        volume=volume, volume_only=req.flag(data, "volume_only"), passive=there is None
+    )
+    operation = await request.app[VOYAGES].begin(transfer_pb2.RunTransferRequest(volume_going=going), there)
+    return envelope.accepted(operation)
+
+
+async def receive_volume(
+    request: web.Request, source: dict[str, Any], wanted: CreateVolumeRequest
+) -> web.Response:
+    """Answer a POST to volumes whose source is of type migration."""
+    there = _origin(request, source, "volumes")
+    wanted.volume_only, wanted.refresh = req.flag(source, "volume_only"), req.flag(source, "refresh")
+    coming = transfer_pb2.VolumeIn(volume=wanted, passive=there is None)
+    operation = await request.app[VOYAGES].begin(transfer_pb2.RunTransferRequest(volume_coming=coming), there)
+    return envelope.accepted(operation)
+
+
+def _origin(request: web.Request, source: dict[str, Any], what: str) -> There | None:
+    """Return where to fetch from; None when the other side comes here. Raises: Invalid, Forbidden."""
+    mode = req.text(source, "mode") or "pull"
+    if mode not in ("pull", "push"):
+        raise Invalid("BAD_MODE", f"Mode {mode[:40]!r} not implemented", about="source.mode")
+    if mode == "push":
+        return None
+    if _is_restricted(request, req.project(request)):
+        why = f"Project is restricted: {what} may not be fetched from other servers"
+        raise Forbidden("RESTRICTED", why)
+    return _there(request, source)
 
 
 def _there(request: web.Request, data: dict[str, Any]) -> There:

@@ -8,10 +8,11 @@ from urllib.parse import quote
 from aiohttp import web
 
 from core.configkeys.devices.disk import is_root
-from core.errors import Invalid, NotFound, Unsupported
+from core.errors import Invalid, NotFound
 from core.operations.convert import from_proto
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
+from gateway.lxd.handlers import migration
 from gateway.lxd.views.volumes import (
     custom_json,
     snapshot_as_volume,
@@ -178,8 +179,10 @@ async def post_volume(request: web.Request) -> web.Response:
         description=req.text(data, "description"),
         config=req.text_map(data, "config"),
     )
-    backend = req.backend(request)
-    if not _add_source(request, message, req.object_of(data, "source")):
+    backend, source = req.backend(request), req.object_of(data, "source")
+    if req.text(source, "type") == "migration":
+        return await migration.receive_volume(request, source, message)
+    if not _add_source(request, message, source):
         done(await backend.volumes.CreateVolume(message))
         return envelope.empty()
     reply = await backend.volumes.CreateVolume(message)
@@ -187,12 +190,10 @@ async def post_volume(request: web.Request) -> web.Response:
 
 
 def _add_source(request: web.Request, message: pb.CreateVolumeRequest, source: dict[str, Any]) -> bool:
-    """Say what the volume is a copy of, if it is one. Raises: Invalid, Unsupported."""
+    """Say what the volume is a copy of, if it is one. Raises: Invalid."""
     kind = req.text(source, "type")
     if not kind:
         return False
-    if kind == "migration":
-        raise Unsupported("NO_MIGRATION", "Volumes of other servers cannot be copied; export and import them")
     if kind != "copy":
         raise Invalid("BAD_SOURCE", f'Unknown source type "{kind[:40]}"', about="source.type")
     name, _, snapshot = req.text(source, "name").partition("/")
@@ -236,10 +237,10 @@ async def put_volume(request: web.Request) -> web.Response:
 
 
 async def move_volume(request: web.Request) -> web.Response:
-    """Rename it, or move it when a pool or project is named."""
+    """Send it to another server, move it when a pool or project is named, or rename it."""
     data, backend = await req.body(request), req.backend(request)
     if req.flag(data, "migration"):
-        raise Unsupported("NO_MIGRATION", "Volumes cannot be sent to other servers; export and import them")
+        return await migration.send_volume(request, data, ref_of(request))
     name, pool, project = (req.text(data, field) for field in ("name", "pool", "project"))
     if (pool and pool != req.name(request)) or (project and project != req.project(request)):
         target = pb.VolumeRef(

@@ -10,7 +10,7 @@ from aiohttp import web
 from core.errors import Invalid
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
-from gateway.lxd.handlers import volumes
+from gateway.lxd.handlers import migration, volumes
 from gateway.lxd.views.volumes import (
     snapshot_in_list,
     snapshot_json,
@@ -89,7 +89,10 @@ async def put_snapshot(request: web.Request) -> web.Response:
 
 
 async def rename_snapshot(request: web.Request) -> web.Response:
+    """Rename it, or send it to another server, where it becomes a volume."""
     data, backend = await req.body(request), req.backend(request)
+    if req.flag(data, "migration"):
+        return await migration.send_volume(request, data, volumes.ref_of(request))
     reply = await backend.volumes.RenameVolumeSnapshot(
         pb.RenameVolumeSnapshotRequest(volume=volumes.ref_of(request), new_name=req.text(data, "name"))
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -15,18 +15,18 @@ from core.records import Backup
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import transfer_pb2 as pb
 from protos.podium.runtime.v1 import transfer_pb2_grpc as rpc
-from services.runtime.usecases.arrive import Arrivals, Spec, WantedArrival
+from services.runtime.servicer.carriers import Carriers
+from services.runtime.usecases.arrive import Arrivals, WantedArrival
 from services.runtime.usecases.backups import Backups, WantedBackup
 from services.runtime.usecases.pack import Packs
-from services.runtime.usecases.voyages import Voyage, Voyages
 
 
 class TransferServicer(rpc.TransferServiceServicer):
     def __init__(
-        self, packs: Packs, backups: Backups, arrivals: Arrivals, voyages: Voyages, runner: Runner
+        self, packs: Packs, backups: Backups, arrivals: Arrivals, carriers: Carriers, runner: Runner
     ) -> None:
         self._arrivals = arrivals
-        self._voyages = voyages
+        self._carriers = carriers
         self._packs = packs
         self._backups = backups
         self._runner = runner
@@ -56,61 +56,9 @@ class TransferServicer(rpc.TransferServiceServicer):
     async def RunTransfer(
         self, request_iterator: AsyncIterator[pb.RunTransferRequest], context: Any
     ) -> AsyncIterator[pb.RunTransferResponse]:
-        first = await anext(aiter(request_iterator), None)
-        if first is None or first.WhichOneof("message") not in ("going", "coming"):
-            raise Invalid("NO_HEADER", "A transfer begins with what is to be transferred")
-        if first.HasField("going"):
-            running = self._send(first.going, request_iterator)
-        else:
-            running = self._receive(first.coming, request_iterator)
-        async with aclosing(running):
+        async with aclosing(self._carriers.run(request_iterator)) as running:
             async for response in running:
                 yield response
-
-    async def _send(
-        self, wanted: pb.TransferOut, requests: AsyncIterator[pb.RunTransferRequest]
-    ) -> AsyncGenerator[pb.RunTransferResponse, None]:
-        which = wanted.instance
-        source = self._voyages.source(which.project, which.name, which.snapshot, live=wanted.live)
-        async with self._voyages.out(source, passive=wanted.passive) as voyage:
-            yield pb.RunTransferResponse(operation=self._answer(voyage.operation))
-            if _go(await anext(aiter(requests), None), voyage):
-                archive = self._voyages.archive(source, instance_only=wanted.instance_only)
-                async with aclosing(archive):
-                    async for chunk in archive:
-                        yield pb.RunTransferResponse(chunk=chunk)
-                yield pb.RunTransferResponse(chunk=b"")
-                _go(await anext(aiter(requests), None), voyage)
-        yield pb.RunTransferResponse(end=pb.TransferEnd(error=voyage.why_not))
-
-    async def _receive(
-        self, wanted: pb.TransferIn, requests: AsyncIterator[pb.RunTransferRequest]
-    ) -> AsyncGenerator[pb.RunTransferResponse, None]:
-        i = wanted.instance
-        async with self._voyages.into(i.project, i.name, passive=wanted.passive) as voyage:
-            yield pb.RunTransferResponse(operation=self._answer(voyage.operation))
-            request = await anext(aiter(requests), None)
-            if request is not None and request.HasField("ticket"):
-                spec = Spec(
-                    description=i.description,
-                    architecture=i.architecture,
-                    ephemeral=i.ephemeral,
-                    profiles=tuple(i.profiles.names) if i.HasField("profiles") else ("default",),
-                    config=dict(i.config),
-                    devices={name: dict(device.options) for name, device in i.devices.items()},
-                )
-                arrival = WantedArrival(
-                    i.project,
-                    request.ticket,
-                    i.name,
-                    spec=spec,
-                    instance_only=wanted.instance_only,
-                    refresh=wanted.refresh,
-                )
-                await self._voyages.land(voyage, arrival)
-            else:
-                _go(request, voyage)
-        yield pb.RunTransferResponse(end=pb.TransferEnd(error=voyage.why_not))
 
     async def CreateBackup(self, request: pb.CreateBackupRequest, context: Any) -> pb.CreateBackupResponse:
         wanted = WantedBackup(
@@ -148,15 +96,6 @@ class TransferServicer(rpc.TransferServiceServicer):
         async with aclosing(self._backups.read(found.record)) as chunks:
             async for chunk in chunks:
                 yield pb.ExportBackupResponse(chunk=chunk)
-
-
-def _go(request: pb.RunTransferRequest | None, voyage: Voyage) -> bool:
-    """Say whether to go on; else the voyage knows how it ended."""
-    if request is not None and request.HasField("go"):
-        return True
-    if request is not None:
-        voyage.why_not = request.end.error
-    return False
 
 
 def _files(given: Any) -> dict[str, bytes]:

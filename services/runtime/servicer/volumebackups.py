@@ -16,7 +16,7 @@ from services.runtime.servicer.transfer import backup_message
 from services.runtime.servicer.volumes import ref_of
 from services.runtime.usecases.backups import WantedBackup
 from services.runtime.usecases.volumebackups import VolumeBackups
-from services.runtime.usecases.volumeimports import VolumeImports
+from services.runtime.usecases.volumeimports import VolumeImports, WantedVolume
 
 
 class VolumeBackupServicer(rpc.VolumeBackupServiceServicer):
@@ -73,5 +73,5 @@ class VolumeBackupServicer(rpc.VolumeBackupServiceServicer):
                 yield pb.ExportVolumeBackupResponse(chunk=chunk)
 
     async def ImportVolume(self, request: pb.ImportVolumeRequest, context: Any) -> pb.ImportVolumeResponse:
-        operation = await self._imports.accept(ref_of(request.volume), request.ticket)
+        operation = await self._imports.accept(WantedVolume(ref_of(request.volume), request.ticket))
         return pb.ImportVolumeResponse(operation=self._answer(operation))

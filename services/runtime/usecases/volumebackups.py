@@ -10,26 +10,21 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from core.compression import Compression, parse_compression
+from core.compression import parse_compression
 from core.errors import AlreadyExists, NotFound, Stale
 from core.operations.operation import Context, Operation, Step, Story
-from core.records import Backup, Volume, VolumeSnapshot
+from core.records import Backup, Volume
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
-from services.runtime.domain import backupfile
 from services.runtime.domain.volumes import VolumeRef
-from services.runtime.kernel.archives import pack_tar
-from services.runtime.kernel.trees import Root
-from services.runtime.ports import VolumeKind
 from services.runtime.usecases.backups import Backups, WantedBackup, backup_name, next_name
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.volumearchives import VolumeArchives
 from services.runtime.usecases.volumeclaims import VolumeClaims, event, key_of
 from services.runtime.usecases.volumes import Volumes
 
@@ -43,7 +38,7 @@ class VolumeBackups:
         policy: Policy,
         claims: VolumeClaims,
         volumes: Volumes,
-        packs: Packs,
+        archives: VolumeArchives,
         backups: Backups,
     ) -> None:
         self._host = host
@@ -51,7 +46,7 @@ class VolumeBackups:
         self._policy = policy
         self._runner = claims.runner
         self._volumes = volumes
-        self._packs = packs
+        self._archives = archives
         self._backups = backups
         backups.expire_others = self.expire
         claims.runner.register(
@@ -148,7 +143,8 @@ class VolumeBackups:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(partial, flags, 0o600)
         try:
-            await self._write(volume, backup, file, parse_compression(backup.compression or "gzip"))
+            compression = parse_compression(backup.compression or "gzip")
+            await self._archives.write(volume, file, compression, only=backup.instance_only)
             size = os.fstat(file).st_size
         finally:
             os.close(file)
@@ -156,39 +152,6 @@ class VolumeBackups:
         key = keys.backup(volume.id, backup.name)
         ctx.txn.exists(key).put(key, replace(backup, status="Created", size=size))
         ctx.txn.emit(event("storage-volume-backup-created", volume, ctx))
-
-    async def _write(self, volume: Volume, backup: Backup, target: int, compression: Compression) -> None:
-        snapshots = list[VolumeSnapshot]()
-        if not backup.instance_only:
-            found = (entry.record for entry in self._store.snapshots_of_volume(volume))
-            snapshots = [snapshot for snapshot in found if snapshot.status == "Created"]
-        files = backupfile.volume_files(volume, snapshots, self._store.pool(volume.pool).record)
-        roots = {
-            f"{backupfile.VOLUME_SNAPSHOTS}/{snapshot.name}": self._root(volume, snapshot.id)
-            for snapshot in snapshots
-        }
-        names = [backupfile.INDEX, *([backupfile.VOLUME_SNAPSHOTS] if snapshots else []), backupfile.VOLUME]
-        async with self._held(volume) as id:
-            roots[backupfile.VOLUME] = self._root(volume, id)
-            async with self._packs.tree(files, roots) as tree:
-                await pack_tar(tree, names, compression, target)
-
-    @asynccontextmanager
-    async def _held(self, volume: Volume) -> AsyncIterator[str]:
-        """Give the id of what is to be read: as of one moment while instances write, where the pool can."""
-        driver = self._host.driver_of(volume.pool)
-        if not (driver.is_instant and self._volumes.users(volume).running):
-            yield volume.id
-            return
-        still, source = str(uuid.uuid4()), driver.volume(volume.pool, volume.id, VolumeKind.CUSTOM)
-        try:
-            await driver.clone_volume(volume.pool, still, source, kind=VolumeKind.CUSTOM)
-            yield still
-        finally:
-            await asyncio.shield(driver.delete_volume(volume.pool, still, kind=VolumeKind.CUSTOM))
-
-    def _root(self, volume: Volume, id: str) -> Root:
-        return Root(self._host.driver_of(volume.pool).volume(volume.pool, id, VolumeKind.CUSTOM), None)
 
     async def _unpack(self, ctx: Context) -> None:
         for name in (ctx.input["id"], f"{ctx.input['id']}.partial"):

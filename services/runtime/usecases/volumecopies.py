@@ -48,9 +48,9 @@ class VolumeCopies:
                   (Step("clone", self._clone, volumes.remove_folders), Step("drop", self._moved)),
                   on_failure=volumes.forget),
             Story("volume.refresh", "Refreshing storage volume",
-                  (Step("snapshots", self._clone_snapshots, self._unclone),
-                   Step("content", self._refresh), Step("settle", self._refreshed)),
-                  on_failure=self._as_before),
+                  (Step("snapshots", self._clone_snapshots, self.unclone),
+                   Step("content", self._refresh), Step("settle", self.refreshed)),
+                  on_failure=self.as_before),
         )  # fmt: skip
 
     async def copy(self, wanted: WantedCopy) -> Operation:
@@ -59,7 +59,7 @@ class VolumeCopies:
 
     async def _copy(self, wanted: WantedCopy) -> Operation:
         source = await self._claims.free(lambda: self._volumes.find(wanted.source))
-        if wanted.refresh and self._find(wanted.target):
+        if wanted.refresh and self.find(wanted.target):
             there = await self._claims.free(lambda: self._volumes.find(wanted.target))
             return await self._accept_refresh(wanted, source, there)
         return await self._accept_new("volume.copy", wanted, source)
@@ -74,7 +74,7 @@ class VolumeCopies:
             raise WrongState("IN_USE", "The storage volume is still in use", about=ref.name)
         return await self._accept_new("volume.move", WantedCopy(ref, target), source)
 
-    def _find(self, ref: VolumeRef) -> Entry[Volume] | None:
+    def find(self, ref: VolumeRef) -> Entry[Volume] | None:
         try:
             return self._volumes.find(ref)
         except NotFound:
@@ -89,7 +89,7 @@ class VolumeCopies:
         )
         copies = {volume.id: self._origin(wanted.source, original)}
         if not wanted.only and not wanted.source.snapshot:
-            copies |= self._copy_snapshots(txn, volume, self._snapshots(original))
+            copies |= self._copy_snapshots(txn, volume, self.snapshots(original))
         return await self._claims.accept(
             kind, volume, txn, others=(source,), input=self._input(original, copies)
         )
@@ -98,12 +98,12 @@ class VolumeCopies:
         """Return the id of the folder that is copied. Raises: NotFound."""
         if not ref.snapshot:
             return original.id
-        for snapshot in self._snapshots(original):
+        for snapshot in self.snapshots(original):
             if snapshot.name == ref.snapshot:
                 return snapshot.id
         raise NotFound("NO_SNAPSHOT", "Storage pool volume not found", about=ref.snapshot[:64])
 
-    def _snapshots(self, volume: Volume) -> list[VolumeSnapshot]:
+    def snapshots(self, volume: Volume) -> list[VolumeSnapshot]:
         found = (entry.record for entry in self._store.snapshots_of_volume(volume))
         return [snapshot for snapshot in found if snapshot.status == "Created"]
 
@@ -130,7 +130,7 @@ class VolumeCopies:
         txn, input = Txn().unchanged(key_of(volume), target.revision), dict[str, Any]()
         copies = {volume.id: self._origin(wanted.source, original)}
         if not wanted.only and not wanted.source.snapshot:
-            missing, dropped = _differing(self._snapshots(original), self._snapshots(volume))
+            missing, dropped = _differing(self.snapshots(original), self.snapshots(volume))
             for snapshot in dropped:
                 txn.put(keys.volume_snapshot(volume.id, snapshot.name), replace(snapshot, status="Deleting"))
             copies |= self._copy_snapshots(txn, volume, missing)
@@ -182,7 +182,7 @@ class VolumeCopies:
         driver, source = self._host.driver_of(volume.pool), self._source(ctx, ctx.input["copies"][volume.id])
         await driver.refresh_volume(volume.pool, volume.id, source, kind=_CUSTOM, size=bound_of(volume))
 
-    async def _refreshed(self, ctx: Context) -> None:
+    async def refreshed(self, ctx: Context) -> None:
         volume = self._claims.of(ctx)
         for snapshot in _dropped(ctx):
             await self._host.driver_of(volume.pool).delete_volume(volume.pool, snapshot.id, kind=_CUSTOM)
@@ -190,13 +190,13 @@ class VolumeCopies:
         self._claims.settle(ctx, ctx.txn, volume)
         ctx.txn.emit(event("storage-volume-updated", volume, ctx))
 
-    async def _unclone(self, ctx: Context) -> None:
+    async def unclone(self, ctx: Context) -> None:
         volume = self._claims.of(ctx)
         for copy in ctx.input["copies"]:
             if copy != volume.id:
                 await self._host.driver_of(volume.pool).delete_volume(volume.pool, copy, kind=_CUSTOM)
 
-    async def _as_before(self, ctx: Context) -> None:
+    async def as_before(self, ctx: Context) -> None:
         """Put back the records of snapshots; the content is whole again when the refresh is repeated."""
         volume, dropped = self._claims.of(ctx), {snapshot.name: snapshot for snapshot in _dropped(ctx)}
         for entry in self._store.snapshots_of_volume(volume):

@@ -1,4 +1,4 @@
-"""Instances on their way to and from other servers: one operation each, that ends with the call it began by.
+"""What is on its way to or from another server: one operation each, that ends with the call it began by.
 
 The gateway speaks with the other server. Here the archive is made, or made an instance of.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from services.runtime.usecases.pack import streamed
 _LOST = "The connection to the other server was lost"
 _CHANNELS = ("control", "fs")
 # Half of the time is the network's: a little work here saves more of it there.
-_COMPRESSION = Compression("zstd", 1)
+COMPRESSION = Compression("zstd", 1)
 
 
 @dataclass
@@ -61,14 +61,16 @@ class Voyages:
 
     def out(self, source: Source, *, passive: bool) -> AbstractAsyncContextManager[Voyage]:
         instance = source.instance
-        return self._opened("instance.send", "Migrating instance", instance.project, instance.name, passive)
+        there = {"instances": (instance.name,)}
+        return self.opened("instance.send", "Migrating instance", instance.project, there, passive=passive)
 
     def into(self, project: str, name: str, *, passive: bool) -> AbstractAsyncContextManager[Voyage]:
-        return self._opened("instance.receive", "Creating instance", project, name, passive)
+        here = {"instances": (name,)}
+        return self.opened("instance.receive", "Creating instance", project, here, passive=passive)
 
     @asynccontextmanager
-    async def _opened(
-        self, kind: str, words: str, project: str, name: str, passive: bool
+    async def opened(
+        self, kind: str, words: str, project: str, resources: Mapping[str, tuple[str, ...]], *, passive: bool
     ) -> AsyncIterator[Voyage]:
         """Open an operation for the block, and end it as the voyage did."""
         operation = await self._runner.open(
@@ -76,7 +78,7 @@ class Voyages:
             words,
             op_class=CHANNEL if passive else TASK,
             project=project,
-            resources={"instances": (name,)},
+            resources=dict(resources),
             metadata={channel: secrets.token_hex(32) for channel in _CHANNELS} if passive else {},
         )
         voyage = Voyage(operation)
@@ -99,17 +101,20 @@ class Voyages:
 
         async def write(target: int) -> None:
             if source.snapshot:
-                await self._archives.write_snapshot(source.instance, source.snapshot, target, _COMPRESSION)
+                await self._archives.write_snapshot(source.instance, source.snapshot, target, COMPRESSION)
             else:
-                await self._archives.write(source.instance, target, _COMPRESSION, instance_only=instance_only)
+                await self._archives.write(source.instance, target, COMPRESSION, instance_only=instance_only)
 
         return streamed(write)
 
     async def land(self, voyage: Voyage, wanted: WantedArrival) -> None:
         """Make an instance of what arrived. Raises: NotFound, Invalid, AlreadyExists."""
+        await self.landed(voyage, self._arrivals.accept(wanted))
+
+    async def landed(self, voyage: Voyage, accepting: Awaitable[Operation]) -> None:
+        """Let the operation that *accepting* begins end the voyage. Raises: what *accepting* does."""
         if self._runner.find_live(voyage.operation.id) is None:
             return  # cancelled
-        operation = await self._arrivals.accept(wanted)
-        done = await self._runner.wait(operation.id)
+        done = await self._runner.wait((await accepting).id)
         error = done.error()
         voyage.why_not = error.message if error else ""
