@@ -1,12 +1,14 @@
 """Keep an lxcfs for the containers of this member: /proc inside then tells of their limits, not of the host.
 
-Running containers have its files mounted, and its end would break their /proc: so it is no process of the
-supervisor's, outlives `make down` as they do, and is found again by its pid file. Only `make purge` ends it.
-Where the host runs one of its own, that is used.
+Running containers have its files mounted, so it outlives the supervisor and `make down` as they do, and is
+found again by its pid file. Only `make purge` ends it. The supervisor starts another one when it died; the
+runtime service takes the dead one's files out of the containers, and puts the new one's in. Where the
+host runs one of its own, that is used.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
@@ -21,6 +23,7 @@ from core.settings import Settings
 HOST = Path("/var/lib/lxcfs")
 _READY_S = 5.0
 _END_S = 5.0
+_LOOK_S = 5.0
 
 
 def ensure(settings: Settings) -> bool:
@@ -60,19 +63,54 @@ def serves(folder: Path) -> bool:
         return False
 
 
+async def keep(settings: Settings, *, pause_s: float) -> None:
+    """Start it, and another one whenever it has died. Does not return."""
+    while True:
+        try:
+            await asyncio.to_thread(ensure, settings)
+        except OSError as exc:
+            print(f"lxcfs was not started: {exc}", flush=True)
+        fd = _open(settings)
+        if fd < 0:
+            await asyncio.sleep(_LOOK_S)  # the host has its own, or has no such program
+            continue
+        await _ended(fd)
+        await asyncio.sleep(pause_s)
+
+
+async def _ended(fd: int) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
 def stop(settings: Settings) -> None:
     """End the one of this member. Repeatable."""
-    folder = settings.state_dir / "lxcfs"
+    fd = _open(settings)
+    if fd >= 0:
+        _end(fd)
+    _unmount(settings.state_dir / "lxcfs")
+
+
+def _open(settings: Settings) -> int:
+    """Return a descriptor of this member's process; -1 where none runs. Numbers come again."""
+    fd = -1
     with contextlib.suppress(OSError, ValueError):
         pid = int(_pid_file(settings).read_text())
+        fd = os.pidfd_open(pid)
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if words[0] == b"lxcfs" and str(folder).encode() in words:
-            _end(pid)
-    _unmount(folder)
+        if words[0] == b"lxcfs" and str(settings.state_dir / "lxcfs").encode() in words:
+            return fd
+    if fd >= 0:
+        os.close(fd)
+    return -1
 
 
-def _end(pid: int) -> None:
-    fd = os.pidfd_open(pid)
+def _end(fd: int) -> None:
     try:
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(fd, number)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.settings import ETCD_SOCKET, Settings
+from deploy import lxcfs
 from deploy.privileges import confined, interpreter, python_environment
 from deploy.rest import RestError, stop_instances
 
@@ -98,6 +99,7 @@ class Supervisor:
         # Power fails, or whoever runs this shuts the host down: as with LXD, instances stop first.
         loop.add_signal_handler(signal.SIGPWR, lambda: closing.append(loop.create_task(self._close(stop))))
         tasks = [asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[:1]]
+        tasks.append(asyncio.create_task(lxcfs.keep(self._settings, pause_s=_BACKOFF_S[0]), name="lxcfs"))
         try:
             await self._bootstrap(stop)
             if not stop.is_set():

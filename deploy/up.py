@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.settings import Settings
-from deploy import host, lxcfs
+from deploy import host
 from deploy.command import ensure_command
 from deploy.privileges import ROOT
 from deploy.rest import Rest, RestError
@@ -40,7 +40,6 @@ def start(settings: Settings) -> Rest:
     host.ensure_sysctls()
     host.ensure_quick_cgroups()
     host.ensure_readable(settings)
-    lxcfs.ensure(settings)
     environment = {**os.environ, "PODIUM_DIR": str(settings.state_dir), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "deploy.supervisor"], check=True, env=environment, cwd="/")
     rest = Rest(settings.socket_path)

@@ -48,6 +48,7 @@ from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create
 from services.runtime.usecases.exec import Execs
 from services.runtime.usecases.follow import Follow
+from services.runtime.usecases.freshfigures import FreshFigures
 from services.runtime.usecases.health import HealthChecks
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.hotplug import Hotplug
@@ -153,7 +154,7 @@ class _Rooms:
 def _keepers(host: Host, power: Power, member: str) -> list[Part]:
     """Return what follows the records and keeps running instances as their keys ask for."""
     checks = HealthChecks(host, power, HostProbes(), member)
-    return [Balance(host, member), Revive(host, power, member), checks]
+    return [Balance(host, member), Revive(host, power, member), checks, FreshFigures(host, member)]
 
 
 def _host(

@@ -120,6 +120,17 @@ class Engine(Protocol):
         """Let go an init that waits since whoever held it was killed. Idempotent."""
         ...
 
+    def figures(self) -> int:
+        """Return what shows guests their own figures in /proc: another one, another number; 0 for none."""
+        ...
+
+    async def show_figures(self, id: str, idmap: IdMap) -> None:
+        """Let a running instance see the figures of what shows them now, not of what died. Idempotent.
+
+        A start does it too. A guest that hinders it sees the host's.
+        """
+        ...
+
     def pid(self, id: str) -> int:
         """Return the host pid of init; 0 when it does not run. Cheap."""
         ...
@@ -489,18 +500,21 @@ GUEST_FOLDER = "/dev/lxd"
 
 
 class Doors(Protocol):
-    """The folders through which guests reach the guest API. All may be repeated; they block shortly."""
+    """The folders through which guests reach the guest API. All repeatable; what can be awaited may last."""
 
     def ensure(self, id: str, group: int) -> Path:
         """Return the folder to be mounted inside; *group* is the host's id of the guest root's group."""
         ...
 
-    def plug(self, guest: Guest) -> None:
-        """Give a running guest its folder, if it has not. Raises: OSError, Invalid."""
+    async def plug(self, guest: Guest) -> None:
+        """Give a running guest its folder, if it has not.
+
+        Raises: OSError, Invalid, TooLate or WrongState for a guest whose own file systems do not answer.
+        """
         ...
 
-    def unplug(self, guest: Guest) -> None:
-        """Take the folder from a running guest."""
+    async def unplug(self, guest: Guest) -> None:
+        """Take the folder from a running guest, and its connections with it; else as plug."""
         ...
 
     def remove(self, id: str) -> None: ...

@@ -34,6 +34,8 @@ class FakeEngine:
         self.plans: list[EnginePlan] = []
         self.fails = False
         self.is_stuck = False
+        self.figures_of = 0
+        self.shown: dict[str, int] = {}
         self.asked = self.deaf_to = 0
         self.target = "stop"
         self._gone: dict[str, asyncio.Event] = {}
@@ -49,6 +51,12 @@ class FakeEngine:
 
     def release(self, id: str) -> None:
         return None
+
+    def figures(self) -> int:
+        return self.figures_of
+
+    async def show_figures(self, id: str, idmap: IdMap) -> None:
+        self.shown[id] = self.figures_of
 
     def pid(self, id: str) -> int:
         return self.pids.get(id, 0)
@@ -290,10 +298,10 @@ class FakeDoors:
         self.open.add(id)
         return Path(f"/guests/{id}/lxd")
 
-    def plug(self, guest: Guest) -> None:
+    async def plug(self, guest: Guest) -> None:
         self.open.add(guest.id)
 
-    def unplug(self, guest: Guest) -> None:
+    async def unplug(self, guest: Guest) -> None:
         self.open.discard(guest.id)
 
     def remove(self, id: str) -> None:

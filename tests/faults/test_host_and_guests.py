@@ -172,3 +172,24 @@ def boot(victim: Victim) -> None:
     assert not any(Path(f"/sys/class/net/{bridge}").exists() for bridge in bridges)
     BootMarker(state_dir).forget()
     subprocess.run([sys.executable, "-m", "deploy.supervisor"], env=environ, check=True, timeout=60)
+
+
+def test_guests_see_their_own_figures_again_when_lxcfs_has_died(victim: Victim) -> None:
+    """Every read of /proc/meminfo inside would fail until the guest is started anew."""
+    pid_file = victim.state_dir / "lxcfs.pid"
+    if not pid_file.exists():
+        pytest.skip("the host has an lxcfs of its own, or none at all")
+    launch(victim, "figures", "-c", "limits.memory=300MiB")
+
+    def sees_its_limit() -> bool:
+        said = victim.side.try_lxc("exec", f"{PREFIX}figures", "--", "cat", "/proc/meminfo").stdout
+        return b"MemTotal:         307200 kB" in said
+
+    assert sees_its_limit()
+    for service in ("", "runtime"):
+        died = int(pid_file.read_text())
+        os.kill(died, signal.SIGKILL)
+        if service:  # which then finds another one than that of the guest
+            victim.kill(service)
+        wait_for(sees_its_limit, 30, "the figures of the guest")
+        assert int(pid_file.read_text()) != died

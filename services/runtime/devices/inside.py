@@ -113,6 +113,11 @@ def within(guest: int, work: Callable[[int], T]) -> T:
     return _inside(guest, lambda root, proc: work(root))
 
 
+def within_reach(guest: int, work: Callable[[int, int], T]) -> T:
+    """Do the same with a descriptor of the host's /proc besides, as mountapi.unmount_place wants it."""
+    return _inside(guest, work)
+
+
 def is_attached(guest: int, path: str, source: tuple[int, int]) -> bool:
     """Say whether *source* (device and inode) is mounted at *path*."""
     return _inside(guest, lambda root, proc: _is_at(root, path, source))

@@ -19,17 +19,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.errors import NotFound, PodiumError, WrongState
+from core.logs import get_logger
+from services.runtime.domain.idmaps import IdMap
 from services.runtime.engine import config as rendering
 from services.runtime.kernel import lxcfs
 from services.runtime.kernel.cgroups import folders
 from services.runtime.kernel.endings import is_failure, wait_status
 from services.runtime.kernel.gate import refuse_waiting
 from services.runtime.kernel.hold import Hold
+from services.runtime.kernel.patience import Patience
 from services.runtime.kernel.processes import Child, gone, open_guest
 from services.runtime.kernel.sealed import SealedPrograms
 from services.runtime.ports import EnginePlan, ExecPlan, ExitRecord
 
 _START_TIMEOUT_S = 60.0
+_PATIENCE_S = 5.0
+log = get_logger(__name__)
 _HERE = Path(__file__).resolve().parent
 # What liblxc puts before its words: who, when, and where in its source. The log has it all.
 _WHERE = re.compile(r".*? ERROR +\S+ - (?:\S+\.c:\w+:\d+ - )?")
@@ -48,6 +53,7 @@ class LxcEngine:
         self._root = state_dir / "instances"
         self._helpers = state_dir / "engine"
         self._lxcfs = lxcfs.Lxcfs(state_dir / "lxcfs", lxcfs.HOST)
+        self._patience = Patience(deadline_s=_PATIENCE_S, most=2)
         self._sealed = SealedPrograms()
         self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         self._install_helpers()
@@ -61,7 +67,7 @@ class LxcEngine:
         if pid := self.pid(plan.id):
             if ready:
                 await self._make_ready(plan.id, ready)
-            await asyncio.to_thread(self._show_figures, plan, pid)
+            await self.show_figures(plan.id, plan.idmap)
             return pid
         folder = await asyncio.to_thread(self._prepare, plan)
         argv = ["lxc-start", "-d", "-n", plan.id, "-P", str(self._root), "-f", str(folder / "lxc.conf")]
@@ -81,12 +87,22 @@ class LxcEngine:
             # The monitor may still be cleaning up; whoever retries must not meet it.
             await self.kill(plan.id)
             raise await asyncio.to_thread(_start_failed, folder)
-        await asyncio.to_thread(self._show_figures, plan, pid)
+        await self.show_figures(plan.id, plan.idmap)
         return pid
 
-    def _show_figures(self, plan: EnginePlan, pid: int) -> None:
+    def figures(self) -> int:
+        return self._lxcfs.serving()
+
+    async def show_figures(self, id: str, idmap: IdMap) -> None:
+        try:
+            # The guest runs, and may answer for its /proc by a program of its own.
+            await self._patience.call(id, self._show_figures, id, idmap)
+        except PodiumError as exc:
+            log.warning("lxcfs_not_attached", id=id, error=exc.message)
+
+    def _show_figures(self, id: str, idmap: IdMap) -> None:
         with contextlib.suppress(OSError):  # it has ended already, and whoever watches it will say so
-            guest = open_guest(pid, plan.id, plan.idmap)
+            guest = open_guest(self.pid(id), id, idmap)
             try:
                 self._lxcfs.attach(guest)
             finally:

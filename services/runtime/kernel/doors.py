@@ -21,8 +21,11 @@ from pathlib import Path
 from core.settings import USER
 from services.runtime.devices import inside
 from services.runtime.kernel import mountapi
+from services.runtime.kernel.patience import Patience
 from services.runtime.kernel.processes import open_guest
 from services.runtime.ports import GUEST_FOLDER, Guest
+
+_DEADLINE_S = 20.0
 
 
 class GuestDoors:
@@ -31,6 +34,7 @@ class GuestDoors:
     def __init__(self, state_dir: Path, user: str = USER) -> None:
         self._root = state_dir / "guests"
         self._user = user
+        self._patience = Patience(deadline_s=_DEADLINE_S, most=1)
 
     def ensure(self, id: str, group: int) -> Path:
         """Return the folder to be mounted inside. It appears whole, by one rename."""
@@ -41,8 +45,13 @@ class GuestDoors:
             new.rename(door)
         return door / "lxd"
 
-    def plug(self, guest: Guest) -> None:
-        """Give a running guest its folder, if it has not. Repeatable. Raises: OSError, Invalid. Blocks."""
+    async def plug(self, guest: Guest) -> None:
+        await self._patience.call(guest.id, self._plug, guest)
+
+    async def unplug(self, guest: Guest) -> None:
+        await self._patience.call(guest.id, self._unplug, guest)
+
+    def _plug(self, guest: Guest) -> None:
         folder = self.ensure(guest.id, guest.idmap.root[1])
         with self._entered(guest) as process:
             if process is None or inside.is_attached(process, GUEST_FOLDER, _identity(folder)):
@@ -54,8 +63,7 @@ class GuestDoors:
             finally:
                 os.close(tree)
 
-    def unplug(self, guest: Guest) -> None:
-        """Take the folder from a running guest, and its connections with it. Repeatable. Blocks."""
+    def _unplug(self, guest: Guest) -> None:
         folder = self._root / guest.id / "lxd"
         if folder.exists():
             with self._entered(guest) as process:

@@ -30,6 +30,7 @@ _RECURSIVE, _REC = 0x8000, 0x4000
 _MOVE_TO_EMPTY_PATH = 0x40
 _ATTR_RDONLY, _ATTR_NOSUID = 1, 2
 _STATX_ATTR_MOUNT_ROOT = 0x2000
+_AT_STATX_FORCE_SYNC, _STATX_SIZE = 0x2000, 0x200
 _PROPAGATIONS = {"unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
 
 
@@ -185,6 +186,14 @@ def is_mount_root(place: int) -> bool:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return bool(answer[1] & _STATX_ATTR_MOUNT_ROOT)
+
+
+def ask(place: int) -> None:
+    """Have the file system answer for *place* now, not from what it said before. Raises: OSError."""
+    answer = (ctypes.c_uint64 * 32)()
+    if _libc.statx(place, b"", _AT_EMPTY_PATH | _AT_STATX_FORCE_SYNC, _STATX_SIZE, ctypes.byref(answer)):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
 def unmount_place(proc: int, place: int) -> None:

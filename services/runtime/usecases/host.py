@@ -194,7 +194,7 @@ class Host:
         wanted = has_guest_api(self.expanded(instance).config)
         try:
             change = self.doors.plug if wanted else self.doors.unplug
-            await asyncio.to_thread(change, _guest(instance, pid))
+            await change(_guest(instance, pid))
         except (OSError, Invalid) as exc:
             raise WrongState("NO_GUEST_API", f"/dev/lxd could not be changed: {exc}"[:300]) from exc
 
