@@ -71,8 +71,8 @@ class HeadStart(Protocol):
 class Converter(Protocol):
     """Archives of strangers to a squashfs of ours, outside root and within bounds."""
 
-    async def head_start(self, first: bytes, target: Path) -> HeadStart | None:
-        """Begin to convert an archive that begins with *first*; None where that must wait."""
+    async def head_start(self, first: bytes, source: Path, target: Path) -> HeadStart | None:
+        """Begin to convert what begins with *first* and is being stored in *source*; None if it must wait."""
         ...
 
     async def convert(self, source: Path, target: Path, tell: Tell | None = None) -> None:

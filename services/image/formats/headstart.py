@@ -11,20 +11,14 @@ import asyncio
 from core.errors import PodiumError
 from core.logs import get_logger
 from services.image.formats.pipeline import Pipeline
-from services.image.formats.scanner import Limits, TarScanner
 
 log = get_logger(__name__)
 
 
 class HeadStart:
-    """Implements ports.HeadStart over a pipeline whose reader takes its stdin from feed()."""
+    """Implements ports.HeadStart over a pipeline that takes its input from feed()."""
 
-    def __init__(
-        self, pipeline: Pipeline, scanner: TarScanner, limits: Limits, slots: asyncio.Semaphore
-    ) -> None:
-        self._scanner = scanner
-        self._limits = limits
-        self._received = 0
+    def __init__(self, pipeline: Pipeline, slots: asyncio.Semaphore) -> None:
         self._pipeline = pipeline
         # Owned by this object: done() and drop() both see its end.
         self._task = asyncio.create_task(_run(pipeline, slots), name="head start")
@@ -33,8 +27,6 @@ class HeadStart:
         """Take the next bytes, no faster than they are converted. After a failure they are let go."""
         if self._task.done():
             return
-        self._received += len(chunk)
-        self._scanner.allowed = self._limits.allowed_bytes(self._received)
         if not await self._pipeline.write(chunk):
             await asyncio.wait([self._task])
 

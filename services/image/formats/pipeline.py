@@ -1,7 +1,7 @@
-"""One pass over an archive: a program that unpacks it, the scanner, a program that writes a squashfs.
+"""One pass over an archive: a program that unpacks it, and the one that makes a squashfs of what comes out.
 
-Nothing touches the disk but the squashfs. A thread moves the bytes between the two programs, since
-the event loop would copy each of them three times more.
+Nothing touches the disk but the squashfs. The two speak to each other: no byte of an archive passes
+through this process, or stays in its memory.
 """
 
 from __future__ import annotations
@@ -9,42 +9,53 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from concurrent.futures import Executor
-from typing import Any
+from pathlib import Path
 
 from core.descriptors import Writer, big_pipe
 from core.errors import Invalid, TooLate
-from services.image.formats.scanner import TarScanner
+from services.image.formats.layer import REFUSED
+from services.image.formats.scanner import Limits
 
-_CHUNK = 1 << 20
+_ROOT = Path(__file__).resolve().parents[3]
 _SAID_MAX = 1 << 16
+_MAX_BYTES = 64 << 30
+_MAX_MEMORY = 4 << 30
+_MAX_CPU_S = 900
 
 
 def bad(why: str) -> Invalid:
     return Invalid("BAD_ARCHIVE", f"The image is not usable: {why}")
 
 
+def bounded(*argv: str) -> list[str]:
+    """Return the command that runs *argv*, options of prlimit(1) and a program, within the usual bounds."""
+    return ["prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", *argv]
+
+
 class Pipeline:
-    """Two running programs and what lies between them. open(), then run() to its end or cancelled."""
+    """Running programs and what lies between them. open(), then run() to its end or cancelled."""
 
-    def __init__(self, scanner: TarScanner, pumps: Executor) -> None:
-        self._scanner = scanner
-        self._pumps = pumps
-        self._ends = (-1, -1)
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._input: Writer | None = None
-        self.reader: Process
-        self.writer: Process
+        self._reader: Process | None = None
+        self._writer: Process
 
-    async def open(self, reader: list[str], writer: list[str], source: int | None) -> None:
-        """Start both programs; *source* is the reader's stdin, a descriptor or None for what write() gets."""
+    async def open(self, reader: list[str] | None, received: Path, target: Path, source: int | None) -> None:
+        """Start the programs. *reader* is None where the archive is not packed.
+
+        source: the first one's stdin, a descriptor or None for what comes through input(). received:
+        the file that holds what was received so far.
+        """
         if source is not None:
-            await self._open(reader, writer, source)
+            await self._open(reader, received, target, source)
             return
         theirs, ours = big_pipe()
         self._input = Writer(ours)
         try:
-            await self._open(reader, writer, theirs)
+            await self._open(reader, received, target, theirs)
         except BaseException:
             self.end_input()
             raise
@@ -52,7 +63,7 @@ class Pipeline:
             os.close(theirs)
 
     async def write(self, data: bytes) -> bool:
-        """Give the reader its next bytes; say whether it still took them."""
+        """Give the first program its next bytes; say whether it still took them."""
         return self._input is not None and await self._input.write(data)
 
     def end_input(self) -> None:
@@ -60,69 +71,64 @@ class Pipeline:
         if self._input:
             self._input.close()
 
-    async def _open(self, reader: list[str], writer: list[str], source: int) -> None:
-        unpacked, checked = big_pipe(), big_pipe()
-        self._ends = unpacked[0], checked[1]
+    async def _open(self, reader: list[str] | None, received: Path, target: Path, source: int) -> None:
+        if reader is None:
+            self._writer = await self._layer(received, target, source)
+            return
+        unpacked = big_pipe()
         try:
-            self.reader = await asyncio.create_subprocess_exec(
+            self._reader = await asyncio.create_subprocess_exec(
                 *reader, stdin=source, stdout=unpacked[1], stderr=DEVNULL
             )
             try:
-                self.writer = await asyncio.create_subprocess_exec(
-                    *writer, stdin=checked[0], stdout=DEVNULL, stderr=PIPE
-                )
+                self._writer = await self._layer(received, target, unpacked[0])
             except BaseException:
-                _kill(self.reader)
+                _kill(self._reader)
                 raise
-        except BaseException:
-            _close(self._ends)
-            raise
         finally:
-            _close((unpacked[1], checked[0]))
+            for descriptor in unpacked:
+                os.close(descriptor)
+
+    async def _layer(self, received: Path, target: Path, source: int) -> Process:
+        limits = self._limits
+        numbers = (limits.tree_bytes, limits.entries, limits.ratio, limits.ratio_floor_bytes)
+        return await asyncio.create_subprocess_exec(
+            *bounded(f"--as={_MAX_MEMORY}", "--", sys.executable, "-S", "-B"),
+            *("-m", "services.image.formats.layer"),
+            *(str(received), str(target), ",".join(map(str, numbers))),
+            stdin=source,
+            stdout=DEVNULL,
+            stderr=PIPE,
+            cwd="/",
+            env={"PYTHONPATH": str(_ROOT), "LANG": "C.UTF-8", "PATH": os.defpath},
+        )
 
     async def run(self, limit_s: float | None) -> None:
         """Return when the squashfs is complete. Leaves no process or descriptor, however it ends.
 
         Raises: Invalid, TooLate.
         """
-        loop = asyncio.get_running_loop()
-        pump: asyncio.Future[Any] = loop.run_in_executor(self._pumps, _pump, *self._ends, self._scanner)
-        said: asyncio.Future[Any] = asyncio.ensure_future(_said(self.writer))
+        said = asyncio.ensure_future(_said(self._writer))
         try:
             async with asyncio.timeout(limit_s):
-                await asyncio.wait([pump, said], return_when=asyncio.FIRST_EXCEPTION)
-                if pump.done():
-                    pump.result()
-                codes = await self.writer.wait(), await self.reader.wait()
+                verdict = await self._writer.wait()
+                # Who was refused has more to say that nobody hears.
+                unpacked = await self._reader.wait() if self._reader and not verdict else 0
         except TimeoutError:
             raise TooLate("ARCHIVE_TIMEOUT", "The image took too long to read; it was refused") from None
         finally:
-            _kill(self.reader)
-            _kill(self.writer)
-            # Both end now that nobody is at the other side; the descriptors are the pump's to close.
-            await asyncio.wait([pump, said])
-            await self.reader.wait()
-            await self.writer.wait()
-        if any(codes):
-            why = said.result().decode(errors="replace").strip().splitlines()[:1] or ["its data is damaged"]
-            raise bad(why[0][:200])
-        self._scanner.finish()
-
-
-def _pump(source: int, target: int, scanner: TarScanner) -> None:
-    """Copy what the scanner lets pass, so that a bomb can fill neither disk nor memory."""
-    buffer = memoryview(bytearray(_CHUNK))
-    try:
-        while size := os.readv(source, [buffer]):
-            scanner.feed(buffer[:size])
-            rest = buffer[:size]
-            while rest:
-                rest = rest[os.write(target, rest) :]
-    except BrokenPipeError:
-        # The writer gave up and its exit says why; the reader finds nobody to take its output.
-        pass
-    finally:
-        _close((source, target))
+            for process in (self._reader, self._writer):
+                if process:
+                    _kill(process)
+                    await process.wait()
+            await asyncio.wait([said])
+        why = said.result().decode(errors="replace").strip().splitlines()[:1]
+        if verdict == REFUSED and why:
+            raise Invalid("BAD_ARCHIVE", why[0][:300])
+        if verdict:
+            raise bad("reading it took too much time or memory")
+        if unpacked:
+            raise bad("its data is damaged")
 
 
 async def _said(process: Process) -> bytes:
@@ -138,8 +144,3 @@ def _kill(process: Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-
-
-def _close(descriptors: tuple[int, int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

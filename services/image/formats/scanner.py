@@ -1,22 +1,41 @@
 """Read the headers of a tar stream as it passes by, and refuse what no honest image has.
 
-It sees every byte before the squashfs writer does. Bounds hold against the declared sizes too, so a
+It sees every byte before anybody else does. Bounds hold against the declared sizes too, so a
 sparse file of an exabyte is refused though it is short in the archive.
 """
 
 from __future__ import annotations
 
-import os
+import base64
+import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
-from core.errors import Invalid
+from services.image.formats.tarheaders import (
+    BLOCK,
+    PATH_MAX,
+    Segments,
+    bad,
+    check_path,
+    check_sum,
+    decimal,
+    number,
+    own_path,
+    padded,
+    pax_records,
+    sparse_fields,
+    sparse_pairs,
+    time_of,
+)
 
-BLOCK = 512
+FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, FOLDER, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
+INLINE: Segments = ((-1, -1),)
 _LONG_MAX = 64 * 1024
-_PATH_MAX = 4096
-_PART_MAX = 255
-_FILES = b"0\x007"
+_SEGMENTS_MAX = 1 << 20
+_FILES = b"0\x007S"
 _KNOWN = b"01234567LKxgS\x00"
+_XATTR, _BSD_XATTR = b"SCHILY.xattr.", b"LIBARCHIVE.xattr."
 
 
 @dataclass(frozen=True)
@@ -36,206 +55,257 @@ class Limits:
         return min(self.tree_bytes, max(self.ratio_floor_bytes, received * self.ratio))
 
 
-def _bad(why: str) -> Invalid:
-    return Invalid("BAD_ARCHIVE", f"The image's archive is refused: {why}")
+class Member:
+    """One entry. at, stored: where its bytes lie in the stream, and how many.
+
+    size: how large the file is; sparse: its segments, None for all files but sparse ones, and
+    INLINE where the map is the beginning of what is stored (version 1.0 of the pax format).
+    """
+
+    __slots__ = (
+        "at",
+        "gid",
+        "kind",
+        "link",
+        "mode",
+        "modified",
+        "path",
+        "rdev",
+        "size",
+        "sparse",
+        "stored",
+        "uid",
+        "xattrs",
+    )
+
+    kind: bytes
+    path: bytes
+    link: bytes
+    mode: int
+    uid: int
+    gid: int
+    modified: int
+    at: int
+    stored: int
+    size: int
+    rdev: tuple[int, int]
+    sparse: Segments | None
+    xattrs: dict[bytes, bytes]
 
 
 class TarScanner:
-    """Push bytes in with feed(), then call finish(). `allowed` may grow while more is received."""
+    """Push bytes in with feed(), then call finish().
 
-    def __init__(self, limits: Limits, received: int) -> None:
+    received: tells how much of the packed file is here, which bounds how far it may grow.
+    found: is told of each entry, before its bytes passed.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        received: Callable[[], int],
+        found: Callable[[Member], None] = lambda member: None,
+    ) -> None:
         self._limits = limits
-        self.allowed = limits.allowed_bytes(received)
-        self._head = bytearray()
-        self._skip = 0
-        self._wanted = 0
-        self._body = bytearray()
+        self._received = received
+        self._found = found
+        self._allowed = limits.allowed_bytes(received())
+        self._head = self._body = b""
+        self._skip = self._wanted = self._size = 0
         self._body_kind = b""
-        self._size, self._pax_size = 0, -1
-        self._path = self._link = ""
-        self._real_size = 0
-        self._total = self.passed = 0
-        self.entries = 0
+        self._path = self._link = b""
+        self._pax: dict[bytes, bytes] = {}
+        self._pairs: list[bytes] = []
+        self._sparse: tuple[Member, list[tuple[int, int]]] | None = None
+        self._total = self.passed = self.entries = 0
         self.ended = False
 
     def feed(self, data: bytes | memoryview) -> None:
         """Look at the next bytes. Raises: Invalid."""
-        self.passed += len(data)
-        if self.passed > self.allowed:
-            raise _bad(f"it unpacks to more than {self.allowed} bytes")
-        view, at = memoryview(data), 0
+        view, at, base = memoryview(data), 0, self.passed
+        self.passed += len(view)
+        self._check_bound(self.passed)
         while at < len(view) and not self.ended:
-            at += self._take(view[at:])
+            if self._skip:
+                step = min(self._skip, len(view) - at)
+                self._skip -= step
+                at += step
+            elif self._wanted:
+                part = bytes(view[at : at + self._wanted])
+                at += len(part)
+                self._collect(part, base + at)
+            else:
+                part = bytes(view[at : at + BLOCK - len(self._head)])
+                at += len(part)
+                self._header_part(part, base + at)
 
     def finish(self) -> None:
         """The stream ended. Raises: Invalid when it ended inside a file."""
         if self._skip or self._wanted or self._head:
-            raise _bad("it ends in the middle of an entry")
+            raise bad("it ends in the middle of an entry")
         if not self.entries:
-            raise _bad("it is empty")
+            raise bad("it is empty")
 
-    def _take(self, view: memoryview) -> int:
-        if self._wanted:
-            return self._collect(view)
-        if self._skip:
-            passed = min(self._skip, len(view))
-            self._skip -= passed
-            return passed
-        missing = BLOCK - len(self._head)
-        part = view[:missing]
-        self._head += part
-        if len(self._head) == BLOCK:
-            block, self._head = bytes(self._head), bytearray()
-            self._header(block)
-        return len(part)
+    def _check_bound(self, size: int) -> None:
+        if size > self._allowed:
+            self._allowed = self._limits.allowed_bytes(self._received())
+            if size > self._allowed:
+                raise bad(f"it unpacks to more than {self._allowed} bytes")
 
-    def _collect(self, view: memoryview) -> int:
+    def _header_part(self, part: bytes, end: int) -> None:
+        block = self._head + part if self._head else part
+        if len(block) < BLOCK:
+            self._head = block
+            return
+        self._head = b""
+        self._header(block, end)
+
+    def _collect(self, part: bytes, end: int) -> None:
         """Take bytes of a header's own body (long name, pax record, sparse map)."""
-        part = view[: self._wanted]
         self._body += part
         self._wanted -= len(part)
         if not self._wanted:
-            body, self._body = bytes(self._body), bytearray()
-            self._extended(self._body_kind, body)
-        return len(part)
+            body, self._body = self._body, b""
+            self._extended(self._body_kind, body, end)
 
-    def _header(self, block: bytes) -> None:
-        if not block.strip(b"\0"):
+    def _header(self, block: bytes, end: int) -> None:
+        kind = block[156:157]
+        if kind == b"\0" and not block.strip(b"\0"):
             self.ended = True
             return
-        _check_sum(block)
-        kind, size = block[156:157], _number(block[124:136])
+        check_sum(block)
         if kind not in _KNOWN:
-            raise _bad(f"it has an entry of the unknown type {kind!r}")
+            raise bad(f"it has an entry of the unknown type {kind!r}")
         if kind in b"LKxg":
-            self._expect(kind, size)
+            self._expect(kind, number(block[124:136]))
             return
-        self._entry(block, kind, size)
+        self._entry(block, kind, end)
 
     def _expect(self, kind: bytes, size: int) -> None:
         if not 0 < size <= _LONG_MAX:
-            raise _bad("it has an oversized header")
+            raise bad("it has an oversized header")
         self._body_kind, self._size = kind, size
-        self._wanted = _padded(size)
+        self._wanted = padded(size)
 
-    def _extended(self, kind: bytes, body: bytes) -> None:
+    def _extended(self, kind: bytes, body: bytes, end: int) -> None:
         if kind == b"S":
-            self._sparse_map(body)
+            self._more_segments(body, end)
             return
         text = body[: self._size]
         if kind == b"L":
-            self._path = _text(text.rstrip(b"\0"))
+            self._path = text.rstrip(b"\0")
         elif kind == b"K":
-            self._link = _text(text.rstrip(b"\0"))
+            self._link = text.rstrip(b"\0")
+        elif kind == b"g":
+            self._refuse_global(text)
         else:
-            self._pax(text, everywhere=kind == b"g")
+            self._pax_header(text)
 
-    def _pax(self, text: bytes, *, everywhere: bool) -> None:
-        for key, value in _pax_records(text):
+    def _refuse_global(self, text: bytes) -> None:
+        for key, _ in pax_records(text):
             if key in (b"path", b"linkpath", b"size") or key.startswith(b"GNU.sparse"):
-                if everywhere:
-                    raise _bad("it sets names or sizes for all of its entries")
-                self._pax_field(key, value)
+                raise bad("it sets names or sizes for all of its entries")
 
-    def _pax_field(self, key: bytes, value: bytes) -> None:
-        if key in (b"path", b"GNU.sparse.name"):
-            self._path = _text(value)
-        elif key == b"linkpath":
-            self._link = _text(value)
-        elif key in (b"size", b"GNU.sparse.realsize", b"GNU.sparse.size"):
-            if not value.isdigit() or len(value) > 20:
-                raise _bad("it has a size that is no number")
-            if key == b"size":
-                self._pax_size = int(value)
+    def _pax_header(self, text: bytes) -> None:
+        for key, value in pax_records(text):
+            if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+                self._pairs.append(value)
             else:
-                self._real_size = int(value)
+                self._pax[key] = value
 
-    def _entry(self, block: bytes, kind: bytes, size: int) -> None:
-        size = self._pax_size if self._pax_size >= 0 else size
-        path = self._path or _own_path(block)
-        link = self._link or _text(block[157:257].split(b"\0", 1)[0])
-        real = max(size, self._real_size, _number(block[483:495]) if kind == b"S" else 0)
-        self._path = self._link = ""
-        self._pax_size, self._real_size = -1, 0
-        _check_path(path)
-        if kind == b"1":
-            _check_path(link)
-        self._count(real if kind in _FILES + b"S" else 0)
-        has_body = kind in _FILES + b"S"
-        self._skip = _padded(size) if has_body else 0
-        if kind == b"S" and block[482]:
-            self._body_kind, self._wanted = b"S", BLOCK
+    def _entry(self, block: bytes, kind: bytes, end: int) -> None:
+        pax, pairs = self._pax, self._pairs
+        member = Member()
+        member.path = pax.get(b"GNU.sparse.name") or pax.get(b"path") or self._path or own_path(block)
+        member.link = pax.get(b"linkpath") or self._link or block[157:257].split(b"\0", 1)[0]
+        stored = decimal(pax[b"size"]) if b"size" in pax else number(block[124:136])
+        member.stored = member.size = stored if kind in _FILES else 0
+        member.at, member.sparse = end, None
+        _fill(member, block, pax)
+        self._path = self._link = b""
+        if pax:
+            self._pax = {}
+        if pairs:
+            self._pairs = []
+        if kind in _FILES:
+            self._file(member, block, kind, pax, pairs)
+        else:
+            member.kind = kind
+            self._done(member)
 
-    def _sparse_map(self, body: bytes) -> None:
+    def _file(
+        self, member: Member, block: bytes, kind: bytes, pax: dict[bytes, bytes], pairs: list[bytes]
+    ) -> None:
+        member.kind = FOLDER if member.path.endswith(b"/") else FILE
+        if kind == b"S":
+            member.size = number(block[483:495])
+            segments = sparse_fields(block, 386, 4)
+            if block[482]:
+                # What comes next is more of the map; the entry is complete after it.
+                self._check_bound(self._total + member.size)
+                self._sparse = member, segments
+                self._body_kind, self._wanted = b"S", BLOCK
+                return
+            member.sparse = tuple(segments)
+        elif b"GNU.sparse.realsize" in pax or b"GNU.sparse.size" in pax:
+            member.size = decimal(pax.get(b"GNU.sparse.realsize") or pax[b"GNU.sparse.size"])
+            pairs = pairs or _numbers(pax.get(b"GNU.sparse.map", b""))
+            member.sparse = INLINE if b"GNU.sparse.major" in pax else sparse_pairs(pairs)
+        self._done(member)
+
+    def _more_segments(self, body: bytes, end: int) -> None:
+        assert self._sparse
+        member, segments = self._sparse
+        segments += sparse_fields(body, 0, 21)
+        if len(segments) > _SEGMENTS_MAX:
+            raise bad("a sparse file has too many segments")
+        member.at = end
         if body[504]:
-            self._body_kind, self._wanted = b"S", BLOCK
+            self._wanted = BLOCK
+            return
+        self._sparse = None
+        member.sparse = tuple(segments)
+        self._done(member)
 
-    def _count(self, size: int) -> None:
+    def _done(self, member: Member) -> None:
+        check_path(member.path)
+        if member.kind == LINK:
+            check_path(member.link)
+        elif len(member.link) > PATH_MAX:
+            raise bad("it has a name that is too long")
+        self._skip = padded(member.stored)
         self.entries += 1
-        self._total += size
+        self._total += max(member.size, member.stored)
         if self.entries > self._limits.entries:
-            raise _bad(f"it has more than {self._limits.entries} entries")
-        if self._total > self.allowed:
-            raise _bad(f"it unpacks to more than {self.allowed} bytes")
+            raise bad(f"it has more than {self._limits.entries} entries")
+        self._check_bound(self._total)
+        self._found(member)
 
 
-def _padded(size: int) -> int:
-    return (size + BLOCK - 1) // BLOCK * BLOCK
+def _fill(member: Member, block: bytes, pax: dict[bytes, bytes]) -> None:
+    member.mode = number(block[100:108]) & 0o7777
+    member.uid = decimal(pax[b"uid"]) if b"uid" in pax else number(block[108:116])
+    member.gid = decimal(pax[b"gid"]) if b"gid" in pax else number(block[116:124])
+    seconds = pax.get(b"mtime", b"").split(b".", 1)[0]
+    member.modified = int(seconds) if seconds.isdigit() and len(seconds) < 12 else time_of(block[136:148])
+    member.rdev = 0, 0
+    if block[156] in b"34":
+        member.rdev = number(block[329:337]), number(block[337:345])
+    member.xattrs = _xattrs(pax) if pax else {}
 
 
-def _text(raw: bytes) -> str:
-    if len(raw) > _PATH_MAX:
-        raise _bad("it has a name that is too long")
-    return raw.decode("utf-8", "surrogateescape")
+def _xattrs(pax: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    found = {}
+    for key, value in pax.items():
+        if key.startswith(_XATTR):
+            found[key[len(_XATTR) :]] = value
+        elif key.startswith(_BSD_XATTR):
+            try:
+                found[unquote_to_bytes(key[len(_BSD_XATTR) :])] = base64.b64decode(value)
+            except binascii.Error:
+                raise bad("an extended attribute is damaged") from None
+    return found
 
 
-def _own_path(block: bytes) -> str:
-    name = block[0:100].split(b"\0", 1)[0]
-    prefix = block[345:500].split(b"\0", 1)[0] if block[257:263] == b"ustar\0" else b""
-    return _text(prefix + b"/" + name if prefix else name)
-
-
-def _check_path(path: str) -> None:
-    shown = path.encode("utf-8", "replace").decode()[:80]
-    if not path or path.startswith("/") or "\0" in path:
-        raise _bad(f"it has the entry {shown!r}, which is not a relative path")
-    parts = path.split("/")
-    if len(path) > _PART_MAX and any(len(os.fsencode(part)) > _PART_MAX for part in parts):
-        raise _bad(f"it has the entry {shown!r} with a name that is too long")
-    if ".." in parts:
-        raise _bad(f"it has the entry {shown!r}, which leads out of it")
-
-
-def _check_sum(block: bytes) -> None:
-    field = block[148:156]
-    if _number(field) != sum(block) - sum(field) + 8 * 32:
-        raise _bad("a header is damaged")
-
-
-def _number(field: bytes) -> int:
-    """Return an octal or base-256 number of a header."""
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
-    text = field.split(b"\0", 1)[0].strip()
-    if text.strip(b"01234567"):
-        raise _bad("a header has a number that is none")
-    return int(text, 8) if text else 0
-
-
-def _pax_records(text: bytes) -> list[tuple[bytes, bytes]]:
-    records, at = [], 0
-    while at < len(text):
-        end = text.find(b" ", at, at + 8)
-        digits = text[at:end] if end > 0 else b""
-        if (
-            not digits.isdigit()
-            or not (length := int(digits))
-            or text[at + length - 1 : at + length] != b"\n"
-        ):
-            raise _bad("an extended header is damaged")
-        key, equals, value = text[end + 1 : at + length - 1].partition(b"=")
-        if not equals:
-            raise _bad("an extended header is damaged")
-        records.append((key, value))
-        at += length
-    return records
+def _numbers(text: bytes) -> list[bytes]:
+    return text.split(b",") if text else []

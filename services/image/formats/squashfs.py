@@ -1,4 +1,4 @@
-"""Archives to squashfs with squashfs-tools-ng: nothing is unpacked, nothing runs as root.
+"""Archives to squashfs, outside root: nothing is unpacked, and what does it is a process that ends.
 
 A squashfs of a stranger is taken apart and made anew, since the kernel will mount the result.
 """
@@ -10,7 +10,6 @@ import contextlib
 import os
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -18,12 +17,10 @@ from pathlib import Path
 from core.errors import TooLate
 from services.image.formats import magic
 from services.image.formats.headstart import HeadStart
-from services.image.formats.pipeline import Pipeline, bad
-from services.image.formats.scanner import Limits, TarScanner
+from services.image.formats.pipeline import Pipeline, bad, bounded
+from services.image.formats.scanner import Limits
 from services.image.ports import Tell
 
-_MAX_BYTES = 64 << 30
-_MAX_CPU_S = 900
 _MAX_WALL_S = 900.0
 _WORKERS = 2
 _TELL_EVERY_S = 0.5
@@ -38,22 +35,20 @@ class SquashfsConverter:
         self._slots = asyncio.Semaphore(_WORKERS)
         # Apart, since a head start lasts as long as its sender likes.
         self._head_slots = asyncio.Semaphore(_WORKERS)
-        self._pumps = ThreadPoolExecutor(2 * _WORKERS, "pump")
 
-    async def head_start(self, first: bytes, target: Path) -> HeadStart | None:
+    async def head_start(self, first: bytes, source: Path, target: Path) -> HeadStart | None:
         kind = magic.kind_of(first)
         # A squashfs is read from its end.
         if kind in ("", "squashfs") or self._head_slots.locked():
             return None
         await self._head_slots.acquire()
         try:
-            scanner = TarScanner(self._limits, 0)
-            pipeline = Pipeline(scanner, self._pumps)
-            await pipeline.open(_reader(kind), _writer(target), None)
+            pipeline = Pipeline(self._limits)
+            await pipeline.open(_reader(kind), source, target, None)
         except BaseException:
             self._head_slots.release()
             raise
-        return HeadStart(pipeline, scanner, self._limits, self._head_slots)
+        return HeadStart(pipeline, self._head_slots)
 
     async def convert(self, source: Path, target: Path, tell: Tell | None = None) -> None:
         async with self._slots:
@@ -62,11 +57,10 @@ class SquashfsConverter:
                 kind = magic.kind_of(os.pread(file.fileno(), 512, 0))
                 if not kind:
                     raise bad("it is neither a tarball nor a squashfs")
-                reader = _bounded("sqfs2tar", str(source)) if kind == "squashfs" else _reader(kind)
-                scanner = TarScanner(self._limits, size)
-                pipeline = Pipeline(scanner, self._pumps)
-                await pipeline.open(reader, _writer(target), file.fileno())
-                how_far = partial(_progress, file, size, scanner)
+                reader = bounded("--", "sqfs2tar", str(source)) if kind == "squashfs" else _reader(kind)
+                pipeline = Pipeline(self._limits)
+                await pipeline.open(reader, source, target, file.fileno())
+                how_far = partial(_progress, file, size, target)
                 async with _telling(tell, how_far, self._tell_every_s):
                     await pipeline.run(_MAX_WALL_S)
 
@@ -112,16 +106,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _bounded(*argv: str) -> list[str]:
-    return ["prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", "--", *argv]
-
-
-def _reader(kind: str) -> list[str]:
-    return ["cat"] if kind == "tar" else _bounded(*magic.decompressor(kind))
-
-
-def _writer(target: Path) -> list[str]:
-    return _bounded("tar2sqfs", "-q", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", str(target))
+def _reader(kind: str) -> list[str] | None:
+    return None if kind == "tar" else bounded("--", *magic.decompressor(kind))
 
 
 @contextlib.asynccontextmanager
@@ -139,7 +125,9 @@ async def _telling(tell: Tell | None, how_far: Callable[[], str], every_s: float
         await asyncio.wait([task])
 
 
-def _progress(file: FileIO, size: int, scanner: TarScanner) -> str:
+def _progress(file: FileIO, size: int, target: Path) -> str:
     """Say how far the reader is: it shares the position in its stdin, or else by what came out of it."""
     position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
-    return f"{position * 100 // size}%" if position else f"{scanner.passed >> 20} MiB"
+    if position:
+        return f"{position * 100 // size}%"
+    return f"{target.stat().st_size >> 20 if target.exists() else 0} MiB"

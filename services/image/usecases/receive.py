@@ -82,7 +82,9 @@ class Receiver:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(self._folder / part, flags, 0o640)
         if part != "metadata":
-            self._head_start = await self._converter.head_start(first, self._folder / MADE)
+            self._head_start = await self._converter.head_start(
+                first, self._folder / part, self._folder / MADE
+            )
 
     def _close_when_stored(self) -> None:
         """Close, but not under a thread that still writes: its descriptor may become another file's."""

@@ -92,7 +92,7 @@ async def test_an_archive_that_only_begins_like_a_bomb_is_converted_afterwards(t
 async def test_a_third_upload_waits_for_no_other(tmp_path: Path) -> None:
     """Slow senders keep their head starts; whoever comes later is converted after its upload."""
     converter, data = SquashfsConverter(), gzip.compress(tarball(a=b"x"))
-    slow = [await converter.head_start(data, tmp_path / f"slow{n}") for n in range(2)]
+    slow = [await converter.head_start(data, tmp_path / "unified", tmp_path / f"slow{n}") for n in range(2)]
     received = await receive(converter, tmp_path, data)
 
     assert all(slow) and received.head_start is None

@@ -30,7 +30,7 @@ def entry(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, link: str = "
 
 
 def scan(data: bytes, *, bite: int = 1 << 20) -> TarScanner:
-    scanner = TarScanner(SMALL, len(data))
+    scanner = TarScanner(SMALL, lambda: len(data))
     for at in range(0, len(data), bite):
         scanner.feed(data[at : at + bite])
     scanner.finish()
@@ -85,7 +85,7 @@ def test_too_many_bytes_are_refused_by_what_a_header_declares() -> None:
 
 
 def test_too_many_bytes_are_refused_by_what_passes() -> None:
-    scanner = TarScanner(SMALL, 100)
+    scanner = TarScanner(SMALL, lambda: 100)
     with pytest.raises(Invalid, match="unpacks to more"):
         for _ in range(3000):
             scanner.feed(bytes(512))
