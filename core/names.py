@@ -50,6 +50,17 @@ def network_name(name: str) -> str:
     return name
 
 
+def acl_name(name: str) -> str:
+    """The words are LXD's. It stands in rules beside addresses, so it must not look like one."""
+    if not name:
+        raise Invalid("BAD_NAME", "Name is required")
+    if name[0] in "@%#":
+        raise Invalid("BAD_NAME", f"Name cannot start with reserved character '{name[0]}'", about=shown(name))
+    if not _INSTANCE.fullmatch(name):
+        raise Invalid("BAD_NAME", _why_no_host(name), about=shown(name))
+    return name
+
+
 def device_name(name: str) -> str:
     """The sentences are LXD's. Names become parts of names of files, never whole paths."""
     if len(name) > 64:

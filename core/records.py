@@ -224,6 +224,36 @@ class Network:
 
 
 @dataclass(frozen=True)
+class AclRule:
+    """One rule of an ACL, as it was written; checked by services/network/domain/acls.py."""
+
+    action: str = ""
+    state: str = "enabled"
+    description: str = ""
+    source: str = ""
+    destination: str = ""
+    protocol: str = ""
+    source_port: str = ""
+    destination_port: str = ""
+    icmp_type: str = ""
+    icmp_code: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkAcl:
+    """What may pass a network or NIC that names it. Writer: network. id: names it in the firewall's log."""
+
+    id: str = ""
+    project: str = ""
+    name: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    ingress: tuple[AclRule, ...] = ()
+    egress: tuple[AclRule, ...] = ()
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class NicReservation:
     """A NIC as decided. Writer: network. Addresses are without prefix; empty means none."""
 

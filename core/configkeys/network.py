@@ -13,7 +13,7 @@ from ipaddress import (
     ip_address,
 )
 
-from core.configkeys.schema import ConfigKey, Schema, lines, one_of
+from core.configkeys.schema import ConfigKey, Parser, Schema, lines, one_of
 from core.units import parse_bool, parse_int
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -117,6 +117,11 @@ def _usable(interface: IPv4Interface | IPv6Interface, value: str) -> object:
     return interface
 
 
+def parse_acls(value: str) -> list[str]:
+    """Return names of ACLs; whether they exist, only who knows them can say."""
+    return items(value)
+
+
 def parse_mtu(value: str) -> int:
     mtu = parse_int(value)
     if not 1280 <= mtu <= 16384:
@@ -130,7 +135,14 @@ def _no(name: str, why: str) -> ConfigKey:
 
 _ONE_HOST = "networks that span hosts are not available in this version"
 _ORDER = "the rules lie in a table of their own, where order relative to others has no meaning"
-_ACL = "network ACLs are not available in this version"
+ACL_DEFAULTS: tuple[tuple[str, Parser, str], ...] = tuple(
+    (f"security.acls.default.{direction}.{what}", parse, default)
+    for direction in ("ingress", "egress")
+    for what, parse, default in (
+        ("action", one_of("allow", "drop", "reject"), "reject"),
+        ("logged", parse_bool, "false"),
+    )
+)
 _ZONE = "network zones are not available in this version"
 NETWORK = Schema(
     "network",
@@ -170,12 +182,8 @@ NETWORK = Schema(
         *(_no(f"dns.zone.{n}", _ZONE) for n in ("forward", "reverse.ipv4", "reverse.ipv6")),
         *(_no(f"fan.{n}", _ONE_HOST) for n in ("overlay_subnet", "underlay_subnet", "type")),
         *(_no(f"bgp.ipv{n}.nexthop", "BGP is not available in this version") for n in "46"),
-        _no("security.acls", _ACL),
-        *(
-            _no(f"security.acls.default.{d}.{what}", _ACL)
-            for d in ("ingress", "egress")
-            for what in ("action", "logged")
-        ),
+        ConfigKey("security.acls", parse_acls, "ACLs that bound what passes the bridge"),
+        *(ConfigKey(key, parse, "of what no ACL tells", default) for key, parse, default in ACL_DEFAULTS),
     ),
     {"user.": lines},
     {"tunnel.": _ONE_HOST, "bgp.peers.": "BGP is not available in this version"},

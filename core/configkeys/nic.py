@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-from core.configkeys.network import parse_ipv6
+from core.configkeys.network import ACL_DEFAULTS, parse_acls, parse_ipv6
 from core.units import parse_bits, parse_bool
 
 Options = Mapping[str, str]
@@ -192,6 +192,7 @@ _HOST: dict[str, Parser] = {"host_name": _interface}
 _LIMITS: dict[str, Parser] = dict.fromkeys(("limits.ingress", "limits.egress", "limits.max"), _rate)
 _ROUTES: dict[str, Parser] = {"ipv4.routes": _each(_net4), "ipv6.routes": _each(_net6)}
 _FILTERS: dict[str, Parser] = {f"security.{what}_filtering": _bool for what in ("mac", "ipv4", "ipv6")}
+_ACLS: dict[str, Parser] = {"security.acls": parse_acls, **{key: parse for key, parse, _ in ACL_DEFAULTS}}
 _LISTS: dict[str, Parser] = {"ipv4.address": _each(_ip4), "ipv6.address": _each(_ip6)}
 _PEER: dict[str, Parser] = {
     **{f"ipv{n}.gateway": _gateway for n in "46"},
@@ -216,11 +217,12 @@ TYPES: dict[str, NicType] = {
         | _LIMITS
         | _ROUTES
         | _FILTERS
+        | _ACLS
         | {f"{key}.external": parse for key, parse in _ROUTES.items()}
         | {"ipv4.address": _or_none(_ip4), "ipv6.address": _or_none(_ip6)}
         | {"security.port_isolation": _bool, "vlan": _bridge_vlan, "vlan.tagged": vlan_ranges},
         needs=("parent",),
-        live=frozenset({*_LIMITS, *_ROUTES, *_FILTERS, *(f"{key}.external" for key in _ROUTES)})
+        live=frozenset({*_LIMITS, *_ROUTES, *_FILTERS, *_ACLS, *(f"{key}.external" for key in _ROUTES)})
         | {"ipv4.address", "ipv6.address"},
     ),
     P2P: NicType(_COMMON | _HOST | _LIMITS | _ROUTES, live=frozenset({*_LIMITS, *_ROUTES})),
@@ -329,6 +331,8 @@ def _check_together(options: Options, kind: str, networks: Mapping[str, str]) ->
 
 def _check_bridged(options: Options, networks: Mapping[str, str]) -> None:
     is_managed = bool(options.get("network")) or networks.get(options.get("parent", "")) == "bridge"
+    if options.get("security.acls"):
+        _check_acls(options, is_managed=is_managed)
     for version in ("ipv4", "ipv6"):
         key, filters = f"{version}.address", _is_on(options, f"security.{version}_filtering")
         if options.get(key) == "none" and not filters:
@@ -337,6 +341,14 @@ def _check_bridged(options: Options, networks: Mapping[str, str]) -> None:
             _check_unmanaged(options, key, filters=filters)
         if filters and (options.get("vlan") or options.get("vlan.tagged")):
             raise ValueError(f"Cannot use VLAN properties with security.{version}_filtering")
+
+
+def _check_acls(options: Options, *, is_managed: bool) -> None:
+    """LXD 5.0 has them on OVN only, so that the words are ours."""
+    if not is_managed:
+        raise ValueError("Cannot use security.acls when using unmanaged parent bridge")
+    if options.get("vlan") or options.get("vlan.tagged"):
+        raise ValueError("Cannot use VLAN properties with security.acls")
 
 
 def _check_unmanaged(options: Options, key: str, *, filters: bool) -> None:

@@ -20,6 +20,7 @@ _SHARED = {
     "podium.image.v1.ImageService": "images",
     "podium.image.v1.AboutService": "images",
     "podium.cluster.v1.ProfileService": "profiles",
+    "podium.network.v1.AclService": "networks",
 }
 _READS = ("Get", "List", "Export", "Prepare")
 # Networks and pools are shared by all projects; only administrators change them.

@@ -20,6 +20,7 @@
       backups/INSTANCE_ID/NAME               Backup
       idmaps/MEMBER/BASE                     IdmapBlock
       networks/NAME                          Network
+      network-acls/PROJECT/NAME              NetworkAcl
       nics/INSTANCE_ID/DEVICE                NicReservation
       addresses/NETWORK/ADDRESS              AddressClaim
       operations/ID                          Operation
@@ -56,6 +57,7 @@ SNAPSHOTS = f"{ROOT}snapshots/"
 BACKUPS = f"{ROOT}backups/"
 IDMAPS = f"{ROOT}idmaps/"
 NETWORKS = f"{ROOT}networks/"
+NETWORK_ACLS = f"{ROOT}network-acls/"
 NICS = f"{ROOT}nics/"
 ADDRESSES = f"{ROOT}addresses/"
 OPERATIONS = f"{ROOT}operations/"
@@ -183,6 +185,14 @@ def network(name: str) -> str:
 
 def nic(instance_id: str, device: str) -> str:
     return _join(NICS, instance_id, device)
+
+
+def network_acl(project: str, name: str) -> str:
+    return _join(NETWORK_ACLS, project, name)
+
+
+def network_acls(project: str) -> str:
+    return _join(NETWORK_ACLS, project) + "/"
 
 
 def nics(instance_id: str) -> str:

@@ -8,6 +8,7 @@ from core.records import (
     Instance,
     Member,
     Network,
+    NetworkAcl,
     Presence,
     Profile,
     Project,
@@ -50,6 +51,7 @@ class ClusterStore:
         self.warning_cache = Cache(store, Warning, keys.WARNINGS)
         self.instances = Cache(store, Instance, keys.INSTANCES)
         self.networks = Cache(store, Network, keys.NETWORKS)
+        self.acls = Cache(store, NetworkAcl, keys.NETWORK_ACLS)
         self.volumes = Cache(store, Volume, keys.VOLUMES)
         self.images = Cache(store, Image, keys.IMAGES)
         self.members = Cache(store, Member, keys.MEMBERS)

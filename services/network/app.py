@@ -8,14 +8,17 @@ import grpc
 
 from core.logs import get_logger
 from core.service import member_service
+from protos.podium.network.v1 import acl_pb2_grpc as acl_rpc
 from protos.podium.network.v1 import forward_pb2_grpc as forward_rpc
 from protos.podium.network.v1 import network_pb2_grpc as rpc
 from services.network.clients.warnings import WarningClient
 from services.network.kernel.forwards import NftForwards
 from services.network.kernel.host import LinuxHost
+from services.network.servicer.acls import AclServicer
 from services.network.servicer.forwards import ForwardServicer
 from services.network.servicer.services import NetworkServicer, NicServicer
 from services.network.store import NetworkStore
+from services.network.usecases.acls import Acls
 from services.network.usecases.conflicts import Conflicts
 from services.network.usecases.forwards import Forwarding
 from services.network.usecases.networks import Networks
@@ -36,6 +39,7 @@ async def main() -> None:
         await service.start(store)
         networks, nics = Networks(store, host), Nics(store, host)
         forwarding = Forwarding(store, NftForwards(service.settings.state_dir / "forwards"))
+        acls = Acls(store, networks, host)
         strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings)
         await service.start(runner)
         await networks.reconcile()
@@ -44,7 +48,8 @@ async def main() -> None:
             rpc.add_NetworkServiceServicer_to_server(NetworkServicer(networks, nics, store, host), server)
             rpc.add_NicServiceServicer_to_server(NicServicer(nics), server)
             forward_rpc.add_ForwardServiceServicer_to_server(ForwardServicer(forwarding), server)
-            return [f"podium.network.v1.{name}Service" for name in ("Network", "Nic", "Forward")]
+            acl_rpc.add_AclServiceServicer_to_server(AclServicer(acls, host), server)
+            return [f"podium.network.v1.{name}Service" for name in ("Network", "Nic", "Forward", "Acl")]
 
         await service.serve(register, runner)
         await _keep(networks, nics, strays, forwarding, conflicts)

@@ -13,6 +13,7 @@ from typing import Protocol
 from core.records import Network, NicReservation
 from services.network.domain.conflicts import Conflict, Seen
 from services.network.domain.forwards import Forward
+from services.network.domain.rulebook import Rulebook
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Host(Protocol):
         """Return the subnets that interfaces and routes of this host use."""
         ...
 
-    async def ensure_up(self, network: Network, nics: Iterable[NicReservation]) -> None:
-        """Bridge, addresses, firewall and DHCP server as *network* and the filters of *nics* say.
+    async def ensure_up(self, network: Network, nics: Iterable[NicReservation], book: Rulebook) -> None:
+        """Bridge, addresses, firewall and DHCP server as *network*, the filters of *nics* and *book* say.
 
         Raises: Invalid, WrongState naming what is in the way.
         """
@@ -57,9 +58,15 @@ class Host(Protocol):
 
     async def ensure_down(self, name: str) -> None: ...
 
-    async def ensure_rules(self, network: Network, nics: Iterable[NicReservation]) -> None:
+    async def ensure_rules(self, network: Network, nics: Iterable[NicReservation], book: Rulebook) -> None:
         """The firewall part of ensure_up alone."""
         ...
+
+    async def logged(self, acl_id: str) -> bytes:
+        """Return what rules of an ACL logged of late: one JSON object a line."""
+        ...
+
+    async def forget_log(self, acl_id: str) -> None: ...
 
     async def write_nics(self, network: Network, nics: Iterable[NicReservation]) -> None:
         """Tell DHCP and DNS of NICs."""

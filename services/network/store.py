@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.records import AddressClaim, Instance, Network, NicReservation, Profile
+from core.records import AddressClaim, Instance, Network, NetworkAcl, NicReservation, Profile
 from core.state import keys
 from core.state.cache import Cache
 from core.state.store import Store
@@ -14,6 +14,7 @@ class NetworkStore:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.networks = Cache(store, Network, keys.NETWORKS)
+        self.acls = Cache(store, NetworkAcl, keys.NETWORK_ACLS)
         self.nics = Cache(store, NicReservation, keys.NICS)
         self.addresses = Cache(store, AddressClaim, keys.ADDRESSES)
         self.profiles = Cache(store, Profile, keys.PROFILES)
@@ -28,7 +29,7 @@ class NetworkStore:
             await cache.stop()
 
     def _caches(self) -> tuple[Cache[Any], ...]:
-        return self.networks, self.nics, self.addresses, self.profiles, self.instances
+        return tuple(cache for cache in vars(self).values() if isinstance(cache, Cache))
 
     def nics_of(self, instance_id: str) -> list[NicReservation]:
         return [entry.record for entry in self.nics.below(keys.nics(instance_id))]

@@ -16,6 +16,7 @@ INSTANCE = {
 PROFILE = {"description": "", "config": {"user.a": "1"}, "devices": {"eth0": {"type": "none"}}}
 STATE = {"action": "freeze", "timeout": 1, "force": False, "stateful": False}
 OBJECT = {"description": "", "config": {"user.a": "1"}}
+ACL = {**OBJECT, "ingress": [{"action": "allow", "state": "enabled", "source": "10.0.0.1"}], "egress": []}
 CERTIFICATE = {"name": "n", "type": "client", "restricted": False, "projects": ["default"]}
 ALIAS = {"description": "", "target": "0" * 64}
 EXEC = {
@@ -69,6 +70,10 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/1.0/networks/{name}"): OBJECT,
     ("PATCH", "/1.0/networks/{name}"): OBJECT,
     ("POST", "/1.0/networks/{name}"): {"name": "hostile1"},
+    ("POST", "/1.0/network-acls"): {"name": "hostile", **ACL},
+    ("PUT", "/1.0/network-acls/{name}"): ACL,
+    ("PATCH", "/1.0/network-acls/{name}"): ACL,
+    ("POST", "/1.0/network-acls/{name}"): {"name": "hostile"},
     ("POST", "/1.0/storage-pools"): {"name": "hostile", "driver": "dir", **OBJECT},
     ("PUT", "/1.0/storage-pools/{name}"): OBJECT,
     ("PATCH", "/1.0/storage-pools/{name}"): OBJECT,

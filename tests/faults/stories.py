@@ -167,6 +167,26 @@ BRIDGE = Listed("/1.0/networks", {"name": NETWORK, "config": {"ipv6.address": "n
 TENANT = Listed("/1.0/projects", {"name": "tenant"})
 
 
+class Fence:
+    """An ACL that a network of its own has."""
+
+    acl, folder = f"/1.0/network-acls/{NAME}", "/1.0/network-acls"
+
+    def state(self, victim: Victim) -> str:
+        return state_at(victim, self.acl, field="type")
+
+    def reach(self, victim: Victim, state: str) -> None:
+        self.remove(victim)
+        call(victim, "POST", self.folder, {"name": NAME})
+        config = {**BRIDGE.body["config"], "security.acls": NAME}
+        call(victim, "POST", BRIDGE.folder, {**BRIDGE.body, "config": config})
+
+    def remove(self, victim: Victim) -> None:
+        BRIDGE.remove(victim)
+        if self.state(victim) != ABSENT:
+            call(victim, "DELETE", self.acl)
+
+
 class Custom:
     """A custom volume in the first pool there is; *name*, or the name it may have been given."""
 
@@ -253,6 +273,7 @@ class VolumeSnapshot(Custom):
             call(victim, "POST", f"{self.folder}/{self.names[0]}/snapshots", {"name": "s0"})
 
 
+FENCE = Fence()
 CUSTOM, COPY, MOVED, VSNAP = Custom(), Copy(), Moved(), VolumeSnapshot()
 VOLUMES = Listed("/1.0/storage-pools", {"name": POOL, "driver": "btrfs", "config": {"size": "128MiB"}})
 
@@ -398,6 +419,7 @@ _VOLUME, _SMALLER = f"{CUSTOM.folder}/{CUSTOM.names[0]}", {"config": {"size": "3
 _TENANT = "/1.0/projects/tenant"
 _VSNAPS, _VSNAP = f"{_VOLUME}/snapshots", f"{_VOLUME}/snapshots/s0"
 _ELSEWHERE = {"name": CUSTOM.names[0], "project": MOVED.project}
+_ACL, _SHUT = FENCE.acl, {"ingress": [{"action": "drop", "state": "enabled"}]}
 _NO_NAT = {"config": {"ipv4.nat": "false"}}
 _PUBLISH = {
     "source": {"type": "instance", "name": NAME},
@@ -433,6 +455,7 @@ SCENARIOS = (
     Scenario("network.update", BRIDGE, CREATED, (CREATED,), _ask("PATCH", _NET, _NO_NAT)),
     Scenario("network.rename", BRIDGE, CREATED, (CREATED,), _ask("POST", _NET, {"name": BRIDGE.names[1]})),
     Scenario("network.delete", BRIDGE, CREATED, (ABSENT, CREATED), _ask("DELETE", _NET)),
+    Scenario("acl.update", FENCE, CREATED, (CREATED,), _ask("PUT", _ACL, _SHUT)),
     Scenario("volume.create", CUSTOM, ABSENT, (ABSENT, CREATED), _ask("POST", CUSTOM.folder, CUSTOM.body)),
     Scenario("volume.update", CUSTOM, CREATED, (CREATED,), _ask("PATCH", _VOLUME, _SMALLER)),
     Scenario("volume.delete", CUSTOM, CREATED, (ABSENT, CREATED), _ask("DELETE", _VOLUME)),

@@ -18,7 +18,7 @@ _MAC, _IPV4, _IPV6 = (f"security.{name}_filtering" for name in ("mac", "ipv4", "
 
 
 def has_filters(nic: NicReservation) -> bool:
-    return any(_is_on(nic, key) for key in (_MAC, _IPV4, _IPV6))
+    return any(is_on(nic, key) for key in (_MAC, _IPV4, _IPV6))
 
 
 def rules_of(nic: NicReservation) -> list[str]:
@@ -26,17 +26,30 @@ def rules_of(nic: NicReservation) -> list[str]:
     if not has_filters(nic):
         return []
     rules = _mac(nic)
-    if _is_on(nic, _IPV4):
+    if is_on(nic, _IPV4):
         rules += _ipv4(nic)
-    if _is_on(nic, _IPV6):
+    if is_on(nic, _IPV6):
         rules += _ipv6(nic)
-    if _is_on(nic, _IPV4) and _is_on(nic, _IPV6):
+    if is_on(nic, _IPV4) and is_on(nic, _IPV6):
         rules.append("ether type != { arp, ip, ip6 } drop")
-    return [f'iifname "{nic.host_name}" {rule}' for rule in rules]
+    return [*_own(nic), *(f'iifname "{nic.host_name}" {rule}' for rule in rules)]
 
 
-def _is_on(nic: NicReservation, key: str) -> bool:
-    return parse_bool(nic.options.get(key) or "false")
+def is_on(nic: NicReservation, key: str) -> bool:
+    """ACLs need all three, since they tell guests by what these guard."""
+    return bool(nic.options.get("security.acls")) or parse_bool(nic.options.get(key) or "false")
+
+
+def _own(nic: NicReservation) -> list[str]:
+    """What nobody else may send: another guest would pass for this one, and its ACLs may allow more."""
+    if not nic.options.get("security.acls"):
+        return []
+    rules = [f"ether saddr {nic.hwaddr} drop"]
+    if nic.ipv4:
+        rules += [f"ether type arp arp saddr ip {nic.ipv4} drop", f"ether type ip ip saddr {nic.ipv4} drop"]
+    if nic.ipv6:
+        rules.append(f"ether type ip6 ip6 saddr {nic.ipv6} drop")
+    return [f'iifname != "{nic.host_name}" {rule}' for rule in rules]
 
 
 def _mac(nic: NicReservation) -> list[str]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from core.configkeys.network import NETWORK
 from core.records import Network, NicReservation
 from core.units import parse_bool
-from services.network.domain import filters
+from services.network.domain import aclrules, filters
 from services.network.domain.addresses import subnets_of
+from services.network.domain.rulebook import EMPTY, Rulebook
 
 _PREFIX = "podium_"
 _FAMILIES = (("ipv4", "ip"), ("ipv6", "ip6"))
 # The bridge family holds the filters of NICs, inet all the rest.
 TABLE_FAMILIES = ("inet", "bridge")
+_FILTER = "type filter hook {} priority filter; policy accept;"
+_PRE = _FILTER.format("prerouting")
+# Those that only some networks have.
+_OPTIONAL = ("loc", *aclrules.CHAINS)
 
 
 def table_name(network: str) -> str:
@@ -27,28 +33,72 @@ def is_on(network: Network, key: str) -> bool:
 
 def nft_remove(network: str) -> str:
     """Return a script that removes a network's tables, whether there are any or not."""
-    tables = [f"{family} {table_name(network)}" for family in TABLE_FAMILIES]
-    return "".join(f"add table {table}\ndelete table {table}\n" for table in tables)
+    return "".join(_removed(family, table_name(network)) for family in TABLE_FAMILIES)
 
 
-def nft_rules(network: Network, nics: Iterable[NicReservation] = ()) -> str:
-    """Return a script that replaces the network's tables in one transaction."""
+def nft_rules(network: Network, nics: Iterable[NicReservation] = (), book: Rulebook = EMPTY) -> str:
+    """Return a script that replaces the network's rules in one transaction.
+
+    Chains stay where they are: with a chain made anew there is a moment between two hooks in which a packet
+    is past the new one, still without rules, and before the old one, without rules by now.
+    """
+    name, nics = table_name(network.name), list(nics)
+    parts = [_replaced("inet", name, _chains(network, nics, book), _OPTIONAL)]
+    if rules := [rule for nic in nics for rule in filters.rules_of(nic)]:
+        parts.append(_replaced("bridge", name, [Chain("pre", _PRE, rules)], ()))
+    else:
+        parts.append(_removed("bridge", name))
+    return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """hook is empty for what others jump to."""
+
+    name: str
+    hook: str
+    rules: list[str]
+
+
+def _chains(network: Network, nics: list[NicReservation], book: Rulebook) -> list[Chain]:
     bridge, subnets = network.name, subnets_of(network.config)
     families = [(v, ip) for v, ip in _FAMILIES if getattr(subnets, v)]
     accept = [ip for v, ip in families if is_on(network, f"{v}.firewall")]
     closed = [ip for v, ip in families if not is_on(network, f"{v}.routing")]
     nat = [_nat(network, v, ip) for v, ip in families if is_on(network, f"{v}.nat")]
-    lines = [f"table inet {table_name(bridge)} {{"]
-    lines += _chain("in", "filter hook input priority filter; policy accept;", _input(bridge, accept))
-    forward = _forward(bridge, closed, "drop") + _forward(bridge, accept, "accept")
-    lines += _chain("out", "filter hook forward priority filter; policy accept;", forward)
-    lines += _chain("pst", "nat hook postrouting priority srcnat; policy accept;", nat)
-    lines += ["}"]
-    if rules := [rule for nic in nics for rule in filters.rules_of(nic)]:
-        lines += [f"table bridge {table_name(bridge)} {{"]
-        lines += _chain("pre", "filter hook prerouting priority filter; policy accept;", rules)
-        lines += ["}"]
-    return nft_remove(bridge) + "\n".join(lines) + "\n"
+    found, bounds = list[Chain](), _no_bounds
+    if aclrules.has_acls(network, nics):
+        inner = aclrules.chains(network, nics, book)
+        found, bounds = [Chain(name, "", rules) for name, rules in inner.items()], aclrules.hook_rules
+        found.append(Chain("loc", _FILTER.format("output"), bounds(bridge, "ingress")))
+    forward = _forward(bridge, closed, "drop") + bounds(bridge, "egress", "ingress")
+    return [
+        *found,
+        Chain("in", _FILTER.format("input"), bounds(bridge, "egress") + _input(bridge, accept)),
+        Chain("out", _FILTER.format("forward"), forward + _forward(bridge, accept, "accept")),
+        Chain("pst", "type nat hook postrouting priority srcnat; policy accept;", nat),
+    ]
+
+
+def _no_bounds(bridge: str, *directions: str) -> list[str]:
+    return []
+
+
+def _replaced(family: str, name: str, chains: list[Chain], optional: tuple[str, ...]) -> str:
+    """*optional*: chains that may be there from before, and are deleted unless they are among *chains*."""
+    table = f"{family} {name}"
+    lines = [f"add table {table}", f"flush table {table}"]
+    for gone in (o for o in optional if o not in {chain.name for chain in chains}):
+        lines += [f"add chain {table} {gone}", f"delete chain {table} {gone}"]
+    lines.append(f"table {table} {{")
+    for chain in chains:
+        hook = [f"  {chain.hook}"] if chain.hook else []
+        lines += [f" chain {chain.name} {{", *hook, *(f"  {rule}" for rule in chain.rules), " }"]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _removed(family: str, name: str) -> str:
+    return f"add table {family} {name}\ndelete table {family} {name}\n"
 
 
 def nic_table(nic: NicReservation) -> str:
@@ -58,14 +108,8 @@ def nic_table(nic: NicReservation) -> str:
 
 def nic_rules(nic: NicReservation) -> str:
     """Return a script that replaces the filters of such a NIC."""
-    name = nic_table(nic)
-    lines = [f"table bridge {table_name(name)} {{"]
-    lines += _chain("pre", "filter hook prerouting priority filter; policy accept;", filters.rules_of(nic))
-    return nft_remove(name) + "\n".join([*lines, "}"]) + "\n"
-
-
-def _chain(name: str, hook: str, rules: list[str]) -> list[str]:
-    return [f" chain {name} {{", f"  type {hook}", *(f"  {rule}" for rule in rules), " }"]
+    name = table_name(nic_table(nic))
+    return _replaced("bridge", name, [Chain("pre", _PRE, filters.rules_of(nic))], ())
 
 
 def _nat(network: Network, version: str, ip: str) -> str:

@@ -6,17 +6,23 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import TypeVar
 
 from core.configkeys.nic import IPVLAN, ROUTED
+from core.errors import WrongState
 from core.records import Network, NicReservation
 from services.network.domain import render
+from services.network.domain.aclrules import has_acls
+from services.network.domain.acls import named_in
 from services.network.domain.bridge import plan_bridge
 from services.network.domain.conflicts import Rules, Seen
 from services.network.domain.filters import has_filters
+from services.network.domain.rulebook import Rulebook
 from services.network.kernel import probe, sockets, sysctls
+from services.network.kernel.acllog import AclLog
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links, has_link
 from services.network.kernel.nft import Nft, read
@@ -35,8 +41,10 @@ class LinuxHost:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._links: Links | None = None
         self._nft = Nft()
+        self._log = AclLog(folder.parent / "acl-logs")
 
     def close(self) -> None:
+        self._log.close()
         if self._links:
             self._thread.submit(self._links.close)
         self._thread.shutdown(wait=False)
@@ -66,7 +74,7 @@ class LinuxHost:
 
     # --- networks --------------------------------------------------------------------------------
 
-    async def ensure_up(self, network: Network, nics: Iterable[NicReservation]) -> None:
+    async def ensure_up(self, network: Network, nics: Iterable[NicReservation], book: Rulebook) -> None:
         # The folder first: it is what tells the next one, after a crash, that the rest is ours.
         folder = await asyncio.to_thread(self._dnsmasq.ensure_folder, network.name)
         plan = plan_bridge(network)
@@ -76,7 +84,7 @@ class LinuxHost:
         nics = list(nics)
         await self._rejoin(folder / "index", index, {nic.host_name for nic in nics})
         await asyncio.to_thread(sysctls.ensure_forwarding, network)
-        await self.ensure_rules(network, nics)
+        await self.ensure_rules(network, nics, book)
         await self._dnsmasq.ensure(network, index)
 
     async def _rejoin(self, mark: Path, index: int, names: set[str]) -> None:
@@ -91,16 +99,32 @@ class LinuxHost:
         await self._netlink(lambda links: links.delete_bridge(name))
         await asyncio.to_thread(self._dnsmasq.remove_folder, name)
 
-    async def ensure_rules(self, network: Network, nics: Iterable[NicReservation]) -> None:
-        script = render.nft_rules(network, nics)
+    async def ensure_rules(self, network: Network, nics: Iterable[NicReservation], book: Rulebook) -> None:
+        nics, book = list(nics), replace(book, log_group=self._log.group)
+        if has_acls(network, nics):
+            is_seen = await asyncio.to_thread(sysctls.ensure_bridged_seen)
+            if not is_seen and any(named_in(nic.options) for nic in nics):
+                raise _no_bridge_firewall(network)
+            self._log.open()
+        script = render.nft_rules(network, nics, book)
         await asyncio.to_thread(self._ensure_rules, network.name, script)
+
+    async def logged(self, acl_id: str) -> bytes:
+        return await asyncio.to_thread(self._log.read, acl_id)
+
+    async def forget_log(self, acl_id: str) -> None:
+        await asyncio.to_thread(self._log.forget, acl_id)
 
     def _ensure_rules(self, name: str, script: str) -> None:
         """Replace the rules unless they are as they were after the same script: what is right stays."""
         mark = self._folder / name / "rules"
         if _lines(mark) == (self._fingerprint(name, script),):
             return
-        self._nft.run(script)
+        try:
+            self._nft.run(script)
+        except WrongState:
+            # Chains of an older version may be other than what they are to be. Alone it would say why not.
+            self._nft.run(render.nft_remove(name) + script)
         _write_lines(mark, (self._fingerprint(name, script),))
 
     def _fingerprint(self, name: str, script: str) -> str:
@@ -194,6 +218,11 @@ async def _forwarding_tables(ours: set[str]) -> dict[tuple[str, str], Rules]:
         if c.get("hook") == "forward" and c.get("policy") == "drop" and c["table"] not in ours
     }
     return {(family, table): await read("list", "table", family, table) for family, table in found}
+
+
+def _no_bridge_firewall(network: Network) -> WrongState:
+    why = f"security.acls of NICs on {network.name} needs br_netfilter; load it: modprobe br_netfilter"
+    return WrongState("NO_BR_NETFILTER", why, about=network.name)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from services.network.domain.render import is_on
 log = get_logger(__name__)
 _SYS = Path("/proc/sys")
 _IPV4, _IPV6 = "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"
+_BRIDGED = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
 _WATCHED = (
     _IPV4,
     _IPV6,
@@ -30,6 +31,17 @@ def ensure_forwarding(network: Network) -> None:
     if subnets.ipv6 and is_on(network, "ipv6.routing") and _read(_IPV6) != "1":
         _keep_accepting_routers()
         _ensure(_IPV6, "1")
+
+
+def ensure_bridged_seen() -> bool:
+    """Let the IP firewall see what passes a bridge. False when the kernel cannot.
+
+    Where it has no CONFIG_NF_CONNTRACK_BRIDGE there is no other way to tell answers from the rest.
+    """
+    for setting in _BRIDGED:
+        if _read(setting):
+            _ensure(setting, "1")
+    return all(_read(setting) for setting in _BRIDGED)
 
 
 def ensure_routed(name: str, options: Mapping[str, str]) -> None:

@@ -23,9 +23,11 @@ from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.network.domain import addresses
+from services.network.domain.acls import named_in
 from services.network.domain.bridge import check_together
 from services.network.ports import Host
 from services.network.store import NetworkStore
+from services.network.usecases.rulebooks import HOME, Rulebooks
 
 log = get_logger(__name__)
 _FAMILIES = ("ipv4", "ipv6")
@@ -44,9 +46,10 @@ class Networks:
     def __init__(self, store: NetworkStore, host: Host) -> None:
         self._store = store
         self._host = host
+        self._books = Rulebooks(store)
         self._random = random.Random()  # noqa: S311 - addresses are no secret
         # Without it the reconcile loop would take a create in progress for one a crash left behind.
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()
         declare(*_POINTS)
 
     def find(self, name: str) -> Entry[Network] | None:
@@ -77,7 +80,7 @@ class Networks:
 
     async def create(self, wanted: Network) -> Entry[Network]:
         """Record as Pending, bring up, record as Created; take everything back when that fails."""
-        async with self._changing:
+        async with self.changing:
             return await self._create(wanted)
 
     async def _create(self, wanted: Network) -> Entry[Network]:
@@ -106,7 +109,7 @@ class Networks:
         self, name: str, config: dict[str, str], description: str, *, merge: bool, expected_revision: int
     ) -> Entry[Network]:
         """Apply, then record; what was applied is taken back when the host refuses."""
-        async with self._changing:
+        async with self.changing:
             return await self._update(name, config, description, merge, expected_revision)
 
     async def _update(
@@ -127,17 +130,27 @@ class Networks:
             with contextlib.suppress(PodiumError):
                 await self._bring_up(old)
             raise
-        return await self._save(replace(new, status="Created", error=""), "network-updated")
+        entry = await self._save(replace(new, status="Created", error=""), "network-updated")
+        if named_in(old.config) != named_in(new.config):
+            await self._tell_others(name)
+        return entry
+
+    async def _tell_others(self, changed: str) -> None:
+        """ACLs may name who has other ACLs, so one network's choice matters to the rules of the others."""
+        for network in self._books.bounded():
+            if network.name != changed:
+                nics = self._store.nics_on(network.name)
+                await self._host.ensure_rules(network, nics, self._books.of(network))
 
     async def _bring_up(self, network: Network) -> None:
         if network.type != "bridge":
             return
         nics = self._store.nics_on(network.name)
-        await self._host.ensure_up(network, nics)
+        await self._host.ensure_up(network, nics, self._books.of(network))
         await self._host.write_nics(network, nics)
 
     async def rename(self, name: str, new_name: str) -> Entry[Network]:
-        async with self._changing:
+        async with self.changing:
             return await self._rename(name, new_name)
 
     async def _rename(self, name: str, new_name: str) -> Entry[Network]:
@@ -163,7 +176,7 @@ class Networks:
         return Entry(new, revision)
 
     async def delete(self, name: str) -> None:
-        async with self._changing:
+        async with self.changing:
             await self._delete(name)
 
     async def _delete(self, name: str) -> None:
@@ -191,7 +204,7 @@ class Networks:
 
     async def reconcile(self) -> None:
         """Bring every recorded network to what its record says; take back what no record knows."""
-        async with self._changing:
+        async with self.changing:
             await self._reconcile()
             for name in await self._host.made():
                 if not self.find(name):
@@ -234,6 +247,7 @@ class Networks:
             return filled
         NETWORK.check(filled)
         check_together(filled)
+        self._refuse_unknown_acls(filled)
         taken = await self._host.taken_subnets()
         for family in _FAMILIES:
             key = f"{family}.address"
@@ -246,6 +260,11 @@ class Networks:
             filled.setdefault(f"{family}.nat", "true")
         _refuse_overlap(filled, addresses.without(taken, addresses.subnets_of(old)))
         return filled
+
+    def _refuse_unknown_acls(self, config: dict[str, str]) -> None:
+        for name in named_in(config):
+            if self._store.acls.get(keys.network_acl(HOME, name)) is None:
+                raise Invalid("NO_ACL", f'Network ACL "{name[:64]}" does not exist', about=name)
 
     async def _save(self, network: Network, action: str) -> Entry[Network]:
         key = keys.network(network.name)

@@ -21,11 +21,12 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from services.network.domain import hostside, parents
 from services.network.domain import nics as plan
-from services.network.domain.filters import has_filters
+from services.network.domain.acls import named_in
 from services.network.domain.nics import Owner, Wanted
 from services.network.domain.places import Place, place_of, refused
 from services.network.ports import Host, Link
 from services.network.store import NetworkStore
+from services.network.usecases.rulebooks import HOME, Rulebooks
 
 __all__ = ["Nics", "Owner", "Wanted"]
 log = get_logger(__name__)
@@ -55,6 +56,7 @@ class Nics:
     def __init__(self, store: NetworkStore, host: Host) -> None:
         self._store = store
         self._host = host
+        self._books = Rulebooks(store)
         self._random = random.Random()  # noqa: S311 - addresses are no secret
         # Chosen here and not yet recorded: parallel launches must not choose the same and lose a round.
         self._choosing: set[tuple[str, str]] = set()
@@ -276,6 +278,7 @@ class Nics:
         place, taken, avoid = self._place(wanted), set[str](), dict[str, str]()
         if place.network:
             change.networks[place.network.name] = self._ready(place.network.name).revision
+            self._refuse_unknown_acls(wanted)
         if place.bridge:
             name = place.bridge.name
             taken = self._store.taken_on(name)
@@ -287,6 +290,12 @@ class Nics:
             )
         except Invalid as exc:
             raise refused(wanted.device, exc) from None
+
+    def _refuse_unknown_acls(self, wanted: Wanted) -> None:
+        for name in named_in(wanted.options):
+            if self._store.acls.get(keys.network_acl(HOME, name)) is None:
+                why = Invalid("NO_ACL", f'Network ACL "{name[:64]}" does not exist', about=name)
+                raise refused(wanted.device, why)
 
     def _fits(self, have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
         return plan.still_fits(have, owner, wanted, self._place(wanted)) and self._is_current(have)
@@ -319,6 +328,8 @@ class Nics:
             key = keys.nic(nic.instance_id, nic.device)
             txn.unchanged(key, old.revision) if old else txn.absent(key)
             txn.put(key, nic)
+        for name in {name for _, nic in change.made for name in named_in(nic.options)}:
+            txn.exists(keys.network_acl(HOME, name))
         for name, revision in change.networks.items():
             # Not just "exists": a network that is being deleted still has its record.
             txn.unchanged(keys.network(name), revision)
@@ -372,9 +383,10 @@ class Nics:
             if network := self._bridge(nic.network):
                 await self._host.write_nics(network, [nic])
         touched = [*change.gone, *(n for old, nic in change.made for n in (old and old.record, nic) if n)]
-        for name in {nic.network for nic in touched if has_filters(nic)}:
+        for name in self._books.touched(touched):
             if network := self._bridge(name):
-                await self._host.ensure_rules(network, self._store.nics_on(name))
+                nics = self._store.nics_on(name)
+                await self._host.ensure_rules(network, nics, self._books.of(network))
 
     async def _forget(self, nic: NicReservation) -> None:
         if nic.network:

@@ -23,9 +23,13 @@ NIC_C1 = NicReservation(instance_name="c1", hwaddr="00:16:3e:00:00:01", ipv4="10
 def test_the_nft_table_is_replaced_as_a_whole() -> None:
     assert render.nft_rules(NETWORK) == (
         "add table inet podium_br_2dx\n"
-        "delete table inet podium_br_2dx\n"
-        "add table bridge podium_br_2dx\n"
-        "delete table bridge podium_br_2dx\n"
+        "flush table inet podium_br_2dx\n"
+        "add chain inet podium_br_2dx loc\n"
+        "delete chain inet podium_br_2dx loc\n"
+        "add chain inet podium_br_2dx egr\n"
+        "delete chain inet podium_br_2dx egr\n"
+        "add chain inet podium_br_2dx igr\n"
+        "delete chain inet podium_br_2dx igr\n"
         "table inet podium_br_2dx {\n"
         " chain in {\n"
         "  type filter hook input priority filter; policy accept;\n"
@@ -43,6 +47,8 @@ def test_the_nft_table_is_replaced_as_a_whole() -> None:
         "  ip saddr 10.1.2.0/24 ip daddr != 10.1.2.0/24 masquerade\n"
         " }\n"
         "}\n"
+        "add table bridge podium_br_2dx\n"
+        "delete table bridge podium_br_2dx\n"
     )
 
 

@@ -1,0 +1,23 @@
+"""What besides itself and its NICs decides the rules of a network. Read once, so that rendering is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from core.records import NetworkAcl
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """acls: by name, those of the network's project. members: the addresses of NICs that have an ACL.
+
+    log_group: where the kernel sends what rules log; 0 for nowhere.
+    """
+
+    acls: Mapping[str, NetworkAcl] = field(default_factory=dict)
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    log_group: int = 0
+
+
+EMPTY = Rulebook()
