@@ -15,6 +15,7 @@ from gateway.backend import Backend
 
 BACKEND = web.AppKey("backend", Backend)
 MAX_JSON = 16 << 20
+_YEAR_10000 = 253402300800
 BODY_S = STALL_S = 60.0
 BODY = "body"
 
@@ -167,7 +168,10 @@ def when(data: dict[str, Any], field: str) -> float:
         raise Invalid("BAD_TIME", f"{field} must be a time as 2030-01-31T12:00:00Z", about=field) from None
     if found.year == 1:
         return 0.0
-    return max(found.replace(tzinfo=found.tzinfo or UTC).timestamp(), 0.0)
+    seconds = found.replace(tzinfo=found.tzinfo or UTC).timestamp()
+    if seconds >= _YEAR_10000:
+        raise Invalid("BAD_TIME", f"{field} must be a time before the year 10000", about=field)
+    return max(seconds, 0.0)
 
 
 def put_time(target: Any, seconds: float) -> None:

@@ -18,6 +18,7 @@ ip link add "$(printf 'x\377')" type veth peer name "$(printf 'y\034z')"
 cd /root && mkdir folder && mkfifo pipe && ln -s pipe to-pipe && ln -s / everywhere && ln -s loop loop
 ln -s "$(printf 't\377')" link && touch "folder/$(printf 'f\377')"
 ln -s /proc/sys/kernel/core_uses_pid to-kernel
+for at in 253402300800 -62135596801 9223372036854775807; do touch -d @$at past$at; done
 touch -d 9999-01-01 future && truncate -s 4T sparse
 chmod 7777 future && printf '\033[2J\377' > folder/plain
 """
@@ -29,6 +30,7 @@ _PATHS = (
     "loop",
     "link",
     "future",
+    *("past253402300800", "past-62135596801", "past9223372036854775807"),
     "folder/plain",
     "folder/f\udcff",
 )

@@ -21,6 +21,8 @@ _KINDS = {
     pb.FILE_TYPE_DIRECTORY: files.FOLDER,
     pb.FILE_TYPE_SYMLINK: files.LINK,
 }
+# What a message can hold (timestamp.proto), and a guest's file system need not keep to: years 1 to 9999.
+_EARLIEST, _LATEST = -62135596800, 253402300799
 _NUMBERS = {
     files.FILE: pb.FILE_TYPE_FILE,
     files.FOLDER: pb.FILE_TYPE_DIRECTORY,
@@ -123,5 +125,5 @@ def _shown(info: files.Info) -> pb.FileInfo:
         entries=info.entries,
         target=info.target,
     )
-    message.modified_at.FromNanoseconds(int(info.modified_at * 1e9))
+    message.modified_at.FromSeconds(min(max(int(info.modified_at), _EARLIEST), _LATEST))
     return message

@@ -19,6 +19,7 @@ OP_UNSUPPORTED = 8
 
 MOST_PACKET = 1 << 20
 _SIZE, _IDS, _MODE, _TIMES, _MORE = 1, 2, 4, 8, 0x80000000
+_YEAR_9999 = 253402300799  # later ones have no name, but a guest's files may have them
 _ALL = _SIZE | _IDS | _MODE | _TIMES
 
 
@@ -102,7 +103,7 @@ def bare_name(file: bytes) -> bytes:
 
 def _long_name(file: bytes, found: os.stat_result) -> bytes:
     """Return the line `ls -l` prints, which clients show as it is."""
-    at = time.gmtime(found.st_mtime)
+    at = time.gmtime(min(max(found.st_mtime, 0), _YEAR_9999))
     is_recent = 0 <= time.time() - found.st_mtime < 180 * 86400
     shown = time.strftime("%b %e %H:%M" if is_recent else "%b %e  %Y", at)
     head = f"{stat.filemode(found.st_mode)} {found.st_nlink:4} {found.st_uid:<8} {found.st_gid:<8}"

@@ -27,6 +27,28 @@ STRANGER = Caller(Identity("", "tls", ""), trusted=False)
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", 0),
+        ("0001-01-01T00:00:00Z", 0),
+        ("0001-01-01T00:00:00+23:59", 0),
+        ("1960-01-01T00:00:00Z", 0),
+        ("1970-01-02T00:00:00+00:00", 86400),
+        ("9999-12-31T23:59:59Z", 253402300799),
+    ],
+)
+def test_times_are_read_as_seconds(text: str, seconds: int) -> None:
+    assert req.when({"expires_at": text}, "expires_at") == seconds
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-23:59", "99999-01-01T00:00:00Z", "x", "2030-02-30"])
+def test_a_time_that_no_message_can_hold_is_refused(text: str) -> None:
+    """It crashed the request; as the expiry of a volume's snapshot it broke every list of them."""
+    with pytest.raises(Invalid):
+        req.when({"expires_at": text}, "expires_at")
+
+
+@pytest.mark.parametrize(
     ("caller", "access", "project"),
     [
         (STRANGER, "trusted", "default"),

@@ -11,6 +11,7 @@ import pytest
 from core.errors import LimitReached
 from services.runtime.domain.target import Target
 from services.runtime.kernel.patience import Descriptor
+from services.runtime.sftp import wire
 from services.runtime.usecases import sftp
 from services.runtime.usecases.sftp import SftpSessions
 
@@ -81,3 +82,10 @@ async def test_sessions_have_a_bound(world: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sftp, "_MOST_IN_ALL", 0)
     with pytest.raises(LimitReached):
         await sessions.open(target).__aenter__()
+
+
+@pytest.mark.parametrize("at", [-(1 << 40), 0, 253402300800, 1 << 56, (1 << 63) - 1])
+def test_a_file_of_any_time_can_be_listed(at: int) -> None:
+    """A guest sets what it wants, and years beyond 9999 ended the session that listed its folder."""
+    found = os.stat_result((0o100644, 1, 1, 1, 0, 0, 0, at, at, at))
+    assert wire.name(b"odd", found).startswith(b"\0\0\0\x03odd")
