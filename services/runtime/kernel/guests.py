@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
@@ -32,7 +33,7 @@ class ProcGuests:
     """Implements ports.Guests."""
 
     def interfaces(self, pid: int) -> list[GuestInterface]:
-        return interfaces_of(Path(f"/proc/{pid}/net"))
+        return interfaces_of(f"/proc/{pid}/net")
 
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         netns.set_up(pid, names)
@@ -47,11 +48,11 @@ class ProcGuests:
         netns.give_back(folder / _KEPT, given)
 
 
-def interfaces_of(folder: Path) -> list[GuestInterface]:
+def interfaces_of(folder: str | Path) -> list[GuestInterface]:
     """Return what /proc/PID/net tells; nothing when the guest is gone."""
     try:
-        dev, v6 = _text(folder / "dev"), _ipv6(folder)
-        v4 = ipv4_addresses(_text(folder / "fib_trie"), _text(folder / "route"))
+        dev, v6 = _text(f"{folder}/dev"), _ipv6(folder)
+        v4 = ipv4_addresses(_text(f"{folder}/fib_trie"), _text(f"{folder}/route"))
     except OSError:
         return []
     found = []
@@ -61,14 +62,20 @@ def interfaces_of(folder: Path) -> list[GuestInterface]:
     return found
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     """Return the whole lines of the file's beginning.
 
     Guests decide how many interfaces and addresses they have, and call them what they want: the
     kernel takes any byte but a few, also what is no UTF-8 or what Python splits lines and words at.
     """
-    with path.open("rb") as file:
-        data = file.read(_MOST_READ)
+    data = b""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # The kernel gives a page at a time.
+        while len(data) < _MOST_READ and (piece := os.read(fd, _MOST_READ - len(data))):
+            data += piece
+    finally:
+        os.close(fd)
     whole = data if len(data) < _MOST_READ else data[: data.rfind(b"\n") + 1]
     return _ODD.sub(b"?", whole).decode()
 
@@ -121,9 +128,9 @@ def _number(address: str) -> int:
     return int.from_bytes(bytes(int(part) for part in address.split(".")), "big")
 
 
-def _ipv6(folder: Path) -> dict[str, list[GuestAddress]]:
+def _ipv6(folder: str | Path) -> dict[str, list[GuestAddress]]:
     try:
-        text = _text(folder / "if_inet6")
+        text = _text(f"{folder}/if_inet6")
     except FileNotFoundError:
         return {}
     found: dict[str, list[GuestAddress]] = {}

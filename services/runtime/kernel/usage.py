@@ -1,6 +1,7 @@
 """What cgroup files tell of an instance's use of the host; version 1 and 2 in the same words.
 
-A file that is absent (an option of the kernel, a moment after the end) reads as zero.
+A file that is absent (an option of the kernel, a moment after the end) reads as zero. Paths are text and
+files are read by the bare calls: of a thousand instances that is fifteen thousand files.
 """
 
 from __future__ import annotations
@@ -27,36 +28,39 @@ _MEMORY = (
 )
 
 
+_PIECE = 1 << 16
+
+
 def read_v1(root: Path, group: str, *, total: int, detailed: bool) -> Usage:
     """Return the figures of *group* in the hierarchies below *root*. total: the host's memory in bytes."""
-    memory, cpu = root / "memory" / group, root / "cpuacct" / group
-    used, swapped = _number(memory / "memory.usage_in_bytes"), _number(memory / "memory.memsw.usage_in_bytes")
-    peak = _number(memory / "memory.max_usage_in_bytes")
+    memory = f"{root}/memory/{group}/memory"
+    used, swapped = _number(f"{memory}.usage_in_bytes"), _number(f"{memory}.memsw.usage_in_bytes")
+    peak = _number(f"{memory}.max_usage_in_bytes")
     return Usage(
         memory=used,
         memory_peak=peak,
-        memory_limit=min(_number(memory / "memory.limit_in_bytes") or total, total),
+        memory_limit=min(_number(f"{memory}.limit_in_bytes") or total, total),
         swap=max(0, swapped - used),
-        swap_peak=max(0, _number(memory / "memory.memsw.max_usage_in_bytes") - peak),
-        cpu_ns=_number(cpu / "cpuacct.usage"),
-        processes=_number(root / "pids" / group / "pids.current"),
+        swap_peak=max(0, _number(f"{memory}.memsw.max_usage_in_bytes") - peak),
+        cpu_ns=_number(f"{root}/cpuacct/{group}/cpuacct.usage"),
+        processes=_number(f"{root}/pids/{group}/pids.current"),
         details=_details_v1(root, group) if detailed else UsageDetails(),
     )
 
 
 def _details_v1(root: Path, group: str) -> UsageDetails:
-    memory, blkio = root / "memory" / group, root / "blkio" / group
-    stat = _stat(memory / "memory.stat")
-    rows = _rows(root / "cpuacct" / group / "cpuacct.usage_all")[1:]
+    memory, blkio = f"{root}/memory/{group}/memory", f"{root}/blkio/{group}/blkio.throttle"
+    stat = _stat(f"{memory}.stat")
+    rows = _rows(f"{root}/cpuacct/{group}/cpuacct.usage_all")[1:]
     disks: dict[str, dict[str, int]] = {}
     for file, suffix in (("io_service_bytes", "bytes"), ("io_serviced", "count")):
-        for row in _rows(blkio / f"blkio.throttle.{file}_recursive"):
+        for row in _rows(f"{blkio}.{file}_recursive"):
             if len(row) == 3 and row[1] in ("Read", "Write"):
                 disks.setdefault(row[0], {})[f"{row[1]}_{suffix}"] = int(row[2])
     return UsageDetails(
         cpus=tuple((int(user), int(system)) for _, user, system in rows),
         memory={ours: stat.get(f"total_{name}", 0) for ours, name, _ in _MEMORY},
-        oom_kills=_stat(memory / "memory.oom_control").get("oom_kill", 0),
+        oom_kills=_stat(f"{memory}.oom_control").get("oom_kill", 0),
         disks={
             _device(number): DiskUsage(
                 found.get("Read_bytes", 0),
@@ -70,23 +74,23 @@ def _details_v1(root: Path, group: str) -> UsageDetails:
 
 
 def read_v2(root: Path, group: str, *, total: int, detailed: bool) -> Usage:
-    folder = root / group
+    folder = f"{root}/{group}"
     return Usage(
-        memory=_number(folder / "memory.current"),
-        memory_peak=_number(folder / "memory.peak"),
-        memory_limit=_number(folder / "memory.max") or total,
-        swap=_number(folder / "memory.swap.current"),
-        swap_peak=_number(folder / "memory.swap.peak"),
-        cpu_ns=_stat(folder / "cpu.stat").get("usage_usec", 0) * 1000,
-        processes=_number(folder / "pids.current"),
+        memory=_number(f"{folder}/memory.current"),
+        memory_peak=_number(f"{folder}/memory.peak"),
+        memory_limit=_number(f"{folder}/memory.max") or total,
+        swap=_number(f"{folder}/memory.swap.current"),
+        swap_peak=_number(f"{folder}/memory.swap.peak"),
+        cpu_ns=_stat(f"{folder}/cpu.stat").get("usage_usec", 0) * 1000,
+        processes=_number(f"{folder}/pids.current"),
         details=_details_v2(folder) if detailed else UsageDetails(),
     )
 
 
-def _details_v2(folder: Path) -> UsageDetails:
-    cpu, stat = _stat(folder / "cpu.stat"), _stat(folder / "memory.stat")
+def _details_v2(folder: str) -> UsageDetails:
+    cpu, stat = _stat(f"{folder}/cpu.stat"), _stat(f"{folder}/memory.stat")
     disks = {}
-    for number, *pairs in _rows(folder / "io.stat"):
+    for number, *pairs in _rows(f"{folder}/io.stat"):
         found = {key: int(value) for key, _, value in (pair.partition("=") for pair in pairs)}
         disks[_device(number)] = DiskUsage(
             found.get("rbytes", 0), found.get("rios", 0), found.get("wbytes", 0), found.get("wios", 0)
@@ -95,7 +99,7 @@ def _details_v2(folder: Path) -> UsageDetails:
         # Version 2 does not tell one processor from another.
         cpus=((cpu.get("user_usec", 0) * 1000, cpu.get("system_usec", 0) * 1000),),
         memory={ours: stat.get(name, 0) for ours, _, name in _MEMORY},
-        oom_kills=_stat(folder / "memory.events").get("oom_kill", 0),
+        oom_kills=_stat(f"{folder}/memory.events").get("oom_kill", 0),
         disks=disks,
     )
 
@@ -109,19 +113,30 @@ def _device(number: str) -> str:
         return number
 
 
-def _number(path: Path) -> int:
+def _read(path: str) -> bytes:
+    """Return what one read gives, which of these files is all; nothing of one that is not there."""
     try:
-        return int(path.read_text())
-    except (OSError, ValueError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, _PIECE)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _number(path: str) -> int:
+    try:
+        return int(_read(path))
+    except ValueError:
         return 0
 
 
-def _rows(path: Path) -> list[list[str]]:
-    try:
-        return [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return []
+def _rows(path: str) -> list[list[str]]:
+    return [line.split() for line in _read(path).decode().splitlines()]
 
 
-def _stat(path: Path) -> dict[str, int]:
+def _stat(path: str) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in _rows(path) if len(row) == 2}
