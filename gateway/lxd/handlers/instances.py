@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -44,16 +44,18 @@ async def list_instances(request: web.Request) -> web.Response:
     depth, page = req.recursion(request), Page.of(request)
     if depth >= 2:
         return await _full_list(request, holds, page, everywhere=everywhere)
-    view = pb.INSTANCE_VIEW_SPEC
-    if depth == 0 and holds is None:
-        view = pb.INSTANCE_VIEW_NAME
+    view = pb.INSTANCE_VIEW_NAME if depth == 0 and holds is None else pb.INSTANCE_VIEW_SPEC
     reply = await req.backend(request).instances.ListInstances(
         _asked(request, view, page, everywhere=everywhere)
     )
     found: list[Any] = list(reply.instances)
     if holds is not None:
         found = [i for i in found if holds(instance_json(i))]
-    shown = [_url(request, i) if depth == 0 else instance_json(i) for i in found]
+    if depth == 0:
+        names = reply.names or [f"{i.project}/{i.name}" for i in found]
+        shown: list[Any] = _urls(_prefix(request), names)
+    else:
+        shown = [instance_json(i) for i in found]
     return envelope.sync(shown, headers=page.following(reply.next_place, reply.revision))
 
 
@@ -86,9 +88,13 @@ async def _nothing() -> dict[tuple[str, str], list[dict[str, Any]]]:
     return {}
 
 
-def _url(request: web.Request, instance: Any) -> str:
-    suffix = "" if instance.project == "default" else f"?project={instance.project}"
-    return f"{_prefix(request)}/{instance.name}{suffix}"
+def _urls(prefix: str, names: Iterable[str]) -> list[str]:
+    """Return the URLs of instances; *names* are PROJECT/NAME."""
+    split = (name.split("/", 1) for name in names)
+    return [
+        f"{prefix}/{name}" if project == "default" else f"{prefix}/{name}?project={project}"
+        for project, name in split
+    ]
 
 
 async def _get(request: web.Request, view: Any) -> Any:

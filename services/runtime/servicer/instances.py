@@ -75,13 +75,13 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         store = self._host.store
         prefix = keys.instances("" if request.all_projects else request.project)
         entries, next_place = _page(store.instances.entries(prefix), request.after, request.limit)
+        revision = store.instances.revision
         if request.view == pb.INSTANCE_VIEW_NAME:
-            shown = [self._named(e.record) for e in entries]
-        else:
-            shown = [self._shown(e.record, e.revision) for e in entries]
+            names = [f"{e.record.project}/{e.record.name}" for e in entries]
+            return pb.ListInstancesResponse(names=names, revision=revision, next_place=next_place)
+        shown = [self._shown(e.record, e.revision) for e in entries]
         if request.view == pb.INSTANCE_VIEW_FULL:
             await self._add_state(shown, [e.record for e in entries], frozenset(request.figures))
-        revision = store.instances.revision
         return pb.ListInstancesResponse(instances=shown, revision=revision, next_place=next_place)
 
     async def UpdateInstance(
@@ -169,10 +169,6 @@ class InstanceServicer(rpc.InstanceServiceServicer):
 
     def _observed(self, instance: Instance) -> InstanceObserved:
         return self._host.store.observed_of(instance).record
-
-    def _named(self, instance: Instance) -> pb.Instance:
-        status = convert.STATUS[self._observed(instance).status]
-        return pb.Instance(id=instance.id, project=instance.project, name=instance.name, status=status)
 
     def _shown(self, instance: Instance, revision: int) -> pb.Instance:
         expanded = self._host.expanded(instance)
