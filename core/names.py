@@ -45,8 +45,15 @@ def _why_no_host(name: str) -> str:
 
 
 def network_name(name: str) -> str:
-    if not _INTERFACE.fullmatch(name) or name in (".", "..") or name.startswith("-"):
-        raise _no("network", name, "it must have 2-15 characters of letters, digits, '-', '_' and '.'")
+    """It becomes an interface, a file and a word of a command. The words are LXD's."""
+    if not name:
+        raise Invalid("BAD_NAME", "No name provided")
+    if len(name) < 2:
+        raise Invalid("BAD_NAME", "Network interface is too short (minimum 2 characters)", about=name)
+    if len(name) > 15:
+        raise Invalid("BAD_NAME", "Network interface is too long (maximum 15 characters)", about=shown(name))
+    if not _INTERFACE.fullmatch(name) or name == ".." or name.startswith("-"):
+        raise Invalid("BAD_NAME", "Network interface contains invalid characters", about=shown(name))
     return name
 
 

@@ -10,9 +10,10 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 
-from core.configkeys.network import ACL_DEFAULTS, parse_acls, parse_ipv6
+from core.configkeys import netvalues
+from core.configkeys.network import ACL_DEFAULTS, parse_acls
 from core.units import parse_bits, parse_bool
 
 Options = Mapping[str, str]
@@ -20,46 +21,7 @@ Parser = Callable[[str], object]
 BRIDGED, P2P, MACVLAN, PHYSICAL, SRIOV = "bridged", "p2p", "macvlan", "physical", "sriov"
 ROUTED, IPVLAN = "routed", "ipvlan"
 OF_NETWORK = {"bridge": BRIDGED, "macvlan": MACVLAN, "physical": PHYSICAL, "sriov": SRIOV}
-_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _UINT = re.compile(r"[0-9]+")
-_MOST = 64
-
-
-def items(value: str) -> list[str]:
-    return [part.strip() for part in value.split(",")]
-
-
-def _each(parse: Parser) -> Parser:
-    def parse_all(value: str) -> object:
-        found = items(value)
-        if len(found) > _MOST:
-            raise ValueError(f"More than {_MOST} items")
-        for item in found:
-            try:
-                parse(item)
-            except ValueError as exc:
-                raise ValueError(f'Item "{item[:64]}": {exc}') from None
-        return found
-
-    return parse_all
-
-
-def _interface(value: str) -> str:
-    if len(value) < 2:
-        raise ValueError("Network interface is too short (minimum 2 characters)")
-    if len(value) > 15:
-        raise ValueError("Network interface is too long (maximum 15 characters)")
-    if not re.fullmatch(r"[-_a-zA-Z0-9.]+", value) or value == "..":
-        raise ValueError("Network interface contains invalid characters")
-    return value
-
-
-def _mac(value: str) -> str:
-    if not _MAC.fullmatch(value):
-        raise ValueError("Invalid MAC address, must be 6 bytes of hex separated by colons")
-    if int(value[:2], 16) & 1:
-        raise ValueError("Invalid MAC address, it must not be one of a group")
-    return value.lower()
 
 
 def uint32(value: str) -> int:
@@ -69,14 +31,6 @@ def uint32(value: str) -> int:
     if len(value) > 10 or int(value) > 2**32 - 1:
         why = f'strconv.ParseUint: parsing "{value[:32]}": value out of range'
         raise ValueError(f'Invalid value for uint32 "{value[:32]}": {why}')
-    return int(value)
-
-
-def mtu(value: str) -> int:
-    if not _UINT.fullmatch(value) or len(value) > 9:
-        raise ValueError(f'Invalid MTU "{value[:32]}"')
-    if not 1280 <= int(value) <= 16384:
-        raise ValueError(f'Out of MTU range (1280-16384) "{value}"')
     return int(value)
 
 
@@ -95,7 +49,7 @@ def _bridge_vlan(value: str) -> object:
 def vlan_ranges(value: str) -> list[int]:
     """Return the ids of a list such as "3-5,7". Raises: ValueError."""
     found: list[int] = []
-    for item in items(value):
+    for item in netvalues.split_items(value):
         match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", item)
         if not match:
             raise ValueError(f"Invalid VLAN range input: {item[:64]}")
@@ -115,22 +69,8 @@ def _bool(value: str) -> bool:
         raise ValueError(f'Invalid value for a boolean "{value[:32]}"') from None
 
 
-def _ip4(value: str) -> IPv4Address:
-    try:
-        return IPv4Address(value)
-    except ValueError:
-        raise ValueError(f'Not an IPv4 address "{value[:64]}"') from None
-
-
-def _ip6(value: str) -> object:
-    try:
-        return parse_ipv6(value)
-    except ValueError:
-        raise ValueError(f'Not an IPv6 address "{value[:64]}"') from None
-
-
 def parse_ip(value: str) -> object:
-    return _ip6(value) if ":" in value else _ip4(value)
+    return netvalues.ip6(value) if ":" in value else netvalues.ip4(value)
 
 
 def _or_none(parse: Parser) -> Parser:
@@ -183,17 +123,25 @@ def _text(value: str) -> str:
     return value
 
 
-_COMMON: dict[str, Parser] = {"name": _interface, "hwaddr": _mac, "mtu": mtu, "boot.priority": uint32}
-_PARENT: dict[str, Parser] = {"parent": _interface}
+_COMMON: dict[str, Parser] = {
+    "name": netvalues.interface,
+    "hwaddr": netvalues.mac,
+    "mtu": netvalues.mtu,
+    "boot.priority": uint32,
+}
+_PARENT: dict[str, Parser] = {"parent": netvalues.interface}
 _NETWORK: dict[str, Parser] = {"network": _text, **_PARENT}
 _VLAN: dict[str, Parser] = {"vlan": vlan_id}
 _GVRP: dict[str, Parser] = {"gvrp": _bool}
-_HOST: dict[str, Parser] = {"host_name": _interface}
+_HOST: dict[str, Parser] = {"host_name": netvalues.interface}
 _LIMITS: dict[str, Parser] = dict.fromkeys(("limits.ingress", "limits.egress", "limits.max"), _rate)
-_ROUTES: dict[str, Parser] = {"ipv4.routes": _each(_net4), "ipv6.routes": _each(_net6)}
+_ROUTES: dict[str, Parser] = {"ipv4.routes": netvalues.each(_net4), "ipv6.routes": netvalues.each(_net6)}
 _FILTERS: dict[str, Parser] = {f"security.{what}_filtering": _bool for what in ("mac", "ipv4", "ipv6")}
 _ACLS: dict[str, Parser] = {"security.acls": parse_acls, **{key: parse for key, parse, _ in ACL_DEFAULTS}}
-_LISTS: dict[str, Parser] = {"ipv4.address": _each(_ip4), "ipv6.address": _each(_ip6)}
+_LISTS: dict[str, Parser] = {
+    "ipv4.address": netvalues.each(netvalues.ip4),
+    "ipv6.address": netvalues.each(netvalues.ip6),
+}
 _PEER: dict[str, Parser] = {
     **{f"ipv{n}.gateway": _gateway for n in "46"},
     **{f"ipv{n}.host_table": uint32 for n in "46"},
@@ -219,7 +167,7 @@ TYPES: dict[str, NicType] = {
         | _FILTERS
         | _ACLS
         | {f"{key}.external": parse for key, parse in _ROUTES.items()}
-        | {"ipv4.address": _or_none(_ip4), "ipv6.address": _or_none(_ip6)}
+        | {"ipv4.address": _or_none(netvalues.ip4), "ipv6.address": _or_none(netvalues.ip6)}
         | {"security.port_isolation": _bool, "vlan": _bridge_vlan, "vlan.tagged": vlan_ranges},
         needs=("parent",),
         live=frozenset({*_LIMITS, *_ROUTES, *_FILTERS, *_ACLS, *(f"{key}.external" for key in _ROUTES)})
@@ -239,7 +187,7 @@ TYPES: dict[str, NicType] = {
         | _GVRP
         | _LISTS
         | _PEER
-        | {"ipv4.host_address": _ip4, "ipv6.host_address": _ip6}
+        | {"ipv4.host_address": netvalues.ip4, "ipv6.host_address": netvalues.ip6}
         | {f"ipv{n}.neighbor_probe": _bool for n in "46"},
         live=frozenset(_LIMITS),
     ),
@@ -364,7 +312,7 @@ def _check_unmanaged(options: Options, key: str, *, filters: bool) -> None:
 def _check_lists(options: Options) -> None:
     for version in ("ipv4", "ipv6"):
         key = f"{version}.address"
-        addresses = items(options[key]) if options.get(key) else []
+        addresses = netvalues.split_items(options[key]) if options.get(key) else []
         for address in addresses:
             if addresses.count(address) > 1:
                 raise ValueError(f'Duplicate address "{address}" in "{key}"')

@@ -117,15 +117,18 @@ class Schema:
                 return ConfigKey(name, refused=why)
         return None
 
-    def check(self, config: Mapping[str, str]) -> None:
-        """Raises: Invalid UNKNOWN_KEY, KEY_REFUSED or BAD_VALUE, naming the key."""
-        for name, value in config.items():
-            self._check_one(name, value)
+    def check(self, config: Mapping[str, str], *, of: str = "") -> None:
+        """Check all keys. *of*: whose they are, for sentences that name it instead of the kind.
 
-    def _check_one(self, name: str, value: str) -> None:
+        Raises: Invalid UNKNOWN_KEY, KEY_REFUSED or BAD_VALUE, naming the key.
+        """
+        for name, value in config.items():
+            self._check_one(name, value, of or self.what)
+
+    def _check_one(self, name: str, value: str, what: str) -> None:
         key = self.find(name)
         if key is None:
-            raise self._unknown(name, value)
+            raise self._unknown(name, value, what)
         if key.refused:
             raise Invalid("KEY_REFUSED", f"{name} is not supported: {key.refused}", about=name)
         if len(value) > _MAX_VALUE:
@@ -134,12 +137,12 @@ class Schema:
             _check_name(name)
             key.parse(value)
         except ValueError as exc:
-            said = self._sentences.bad_value.format(what=self.what, name=name, value=value[:64], why=exc)
+            said = self._sentences.bad_value.format(what=what, name=name, value=value[:64], why=exc)
             raise Invalid("BAD_VALUE", said, about=name) from None
 
-    def _unknown(self, name: str, value: str) -> Invalid:
+    def _unknown(self, name: str, value: str, what: str) -> Invalid:
         shown = "".join(c if c.isprintable() else "?" for c in name[:80])
-        said = self._sentences.unknown.format(what=self.what, name=shown, value=value[:64])
+        said = self._sentences.unknown.format(what=what, name=shown, value=value[:64])
         return Invalid("UNKNOWN_KEY", said, about=shown)
 
     def get(self, config: Mapping[str, str], name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Interface, IPv6Interface
 
-from core.configkeys import nic
+from core.configkeys import netvalues, nic
 from core.configkeys.network import items, parse_interface
 from core.configkeys.nic import Parser
 from core.errors import Invalid
@@ -31,7 +31,7 @@ def _gateway6(value: str) -> object:
     return IPv6Interface(value)
 
 
-_PARENT: dict[str, Parser] = {"parent": parse_interface, "mtu": nic.mtu, "vlan": nic.vlan_id}
+_PARENT: dict[str, Parser] = {"parent": parse_interface, "mtu": netvalues.mtu, "vlan": nic.vlan_id}
 _GVRP: dict[str, Parser] = {"gvrp": parse_bool}
 UPLINKS: dict[str, dict[str, Parser]] = {
     "macvlan": {**_PARENT, **_GVRP},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.configkeys import nic as keys
+from core.configkeys.netvalues import split_items
 from core.records import NicReservation
 from core.units import parse_bool
 
@@ -69,7 +70,7 @@ def addresses_of(nic: NicReservation, version: str) -> list[str]:
     """Return what a routed or ipvlan NIC has inside."""
     is_fixed = nic.nictype in (keys.ROUTED, keys.IPVLAN)
     text = nic.options.get(f"{version}.address", "") if is_fixed else ""
-    return keys.items(text) if text else []
+    return split_items(text) if text else []
 
 
 def gateway_of(nic: NicReservation, version: str) -> str:
@@ -116,5 +117,5 @@ def _routes(nic: NicReservation, version: str = "") -> list[str]:
     for v in (version,) if version else _VERSIONS:
         for key in (f"{v}.routes", f"{v}.routes.external"):
             if text := nic.options.get(key):
-                found += keys.items(text)
+                found += split_items(text)
     return found

@@ -53,10 +53,13 @@ class Links:
                     ifname=plan.name,
                     kind="bridge",
                     address=plan.hwaddr,
-                    br_forward_delay=0,
                     mtu=plan.mtu,
                 )
             index = self._required(plan.name)
+            if self._kind(index) != "bridge":
+                raise WrongState(
+                    "NOT_A_BRIDGE", f"The interface {plan.name} of this host is not a bridge", about=plan.name
+                )
             self._set_addresses(index, plan.subnets)
             self._set_link(index, plan)
             self._set_ports(index, plan.external, before)
@@ -129,8 +132,9 @@ class Links:
 
     def _set_ports(self, bridge: int, wanted: tuple[str, ...], before: tuple[str, ...]) -> None:
         for name in wanted:
-            index = self._required(name)
-            if self._master(index) != bridge:
+            # One that is away joins when it is back, with the next look after the networks.
+            index = _index(name)
+            if index is not None and self._master(index) != bridge:
                 self._refuse_configured(index, name)
                 self._ip.link("set", index=index, master=bridge, state="up")
         for name in set(before) - set(wanted):
@@ -152,7 +156,12 @@ class Links:
         for net in have - wanted:
             self._ip.route("del", dst=net, oif=index, proto=_STATIC)
         for net in wanted - have:
-            self._ip.route("add", dst=net, oif=index, proto=_STATIC)
+            try:
+                self._ip.route("add", dst=net, oif=index, proto=_STATIC)
+            except NetlinkError as exc:
+                raise WrongState(
+                    "ROUTE_FAILED", f"The route to {net} could not be set: {exc}", about=net
+                ) from exc
 
     def _set_addresses(self, index: int, subnets: Subnets) -> None:
         wanted = {(str(i.ip), i.network.prefixlen) for i in (subnets.ipv4, subnets.ipv6) if i}

@@ -88,7 +88,7 @@ class NetworkServicer(rpc.NetworkServiceServicer):
         return pb.GetNetworkStateResponse(state=_state(await self._link(request.name, _NO_LINK)))
 
     async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
-        network = self._networks.get(request.name).record
+        network = self._networks.loaded(request.name)
         if network.type != "bridge":
             raise Unsupported("NO_LEASES", "Not implemented", about=network.name)
         subnets = subnets_of(network.config)

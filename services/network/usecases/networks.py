@@ -61,7 +61,7 @@ class Networks:
             raise NotFound("NO_NETWORK", "Network not found", about=name)
         return entry
 
-    def _loaded(self, name: str) -> Network:
+    def loaded(self, name: str) -> Network:
         if entry := self.find(name):
             return entry.record
         raise NotFound("NO_NETWORK", "Failed loading network: Network not found", about=name)
@@ -154,11 +154,16 @@ class Networks:
             return await self._rename(name, new_name)
 
     async def _rename(self, name: str, new_name: str) -> Entry[Network]:
+        old = self.loaded(name)
+        if not new_name:
+            raise Invalid("BAD_NAME", "New network name not provided")
         network_name(new_name)
-        self._refuse_used(name)
-        old = self._loaded(name)
+        if self.users(name):
+            raise Invalid("NETWORK_IN_USE", "Network is currently in use", about=name)
         if self.find(new_name):
-            raise AlreadyExists("EXISTS", "The network already exists", about=new_name)
+            raise AlreadyExists("EXISTS", f'Network "{new_name}" already exists', about=new_name)
+        if new_name in {link.name for link in await self._host.links()}:
+            raise AlreadyExists("EXISTS", f'Network interface "{new_name}" already exists', about=new_name)
         new = replace(old, name=new_name)
         txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
         try:
@@ -181,7 +186,7 @@ class Networks:
 
     async def _delete(self, name: str) -> None:
         """Record that it goes, take it down, forget it: so a crash in between leaves a name to finish by."""
-        old = self._loaded(name)
+        old = self.loaded(name)
         self._refuse_used(name)
         seen = self._store.nics.revision
         key, going = keys.network(name), replace(old, status="Deleting")
@@ -245,7 +250,7 @@ class Networks:
         if wanted.type in UPLINKS:
             uplink.check(wanted.name, wanted.type, filled)
             return filled
-        NETWORK.check(filled)
+        NETWORK.check(filled, of=wanted.name)
         check_together(filled)
         self._refuse_unknown_acls(filled)
         taken = await self._host.taken_subnets()

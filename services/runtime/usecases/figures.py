@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from core.configkeys.devices import disk
-from core.configkeys.nic import ROUTED, items
+from core.configkeys.netvalues import split_items
+from core.configkeys.nic import ROUTED
 from core.errors import NotFound, Unsupported
 from core.records import Instance, InstanceObserved, NicReservation
 from services.runtime.domain.lifecycle import UP
@@ -58,7 +59,7 @@ def _with_fixed(found: GuestInterface, nic: NicReservation | None) -> GuestInter
     if nic is None or nic.nictype != ROUTED or not nic.options.get("ipv4.address"):
         return found
     has = {a.address for a in found.addresses}
-    given = [a for a in items(nic.options["ipv4.address"]) if a not in has]
+    given = [a for a in split_items(nic.options["ipv4.address"]) if a not in has]
     return replace(
         found, addresses=(*(GuestAddress("inet", a, 32, "global") for a in given), *found.addresses)
     )

@@ -408,6 +408,22 @@ async def test_an_external_interface_becomes_a_port_and_is_let_go_again(bench: B
         subprocess.run(["ip", "link", "delete", names[0]], check=True, timeout=10)
 
 
+async def test_no_interface_of_the_host_becomes_a_network(bench: Bench) -> None:
+    """Renamed onto one, a network would have given it addresses, a MAC and an MTU."""
+    await bench.create()
+    name = f"px{secrets.token_hex(3)}"
+    subprocess.run(["ip", "link", "add", name, "type", "veth"], check=True, timeout=10)
+    try:
+        with pytest.raises(AlreadyExists, match="already exists"):
+            await bench.networks.rename(bench.name, name)
+        config = {"ipv4.address": "10.213.7.1/24", "ipv6.address": "none"}
+        with pytest.raises(WrongState, match="not a bridge"):
+            await bench.host.ensure_up(Network(name, "default", "bridge", "", config), [])
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True, timeout=10)
+        await bench.host.ensure_down(name)
+
+
 @pytest.fixture
 def guest() -> Iterator[int]:
     """A process in a network namespace of its own."""

@@ -246,3 +246,33 @@ def test_a_subnet_in_use_is_not_chosen() -> None:
 
 def test_the_guest_forms_its_address_from_its_mac() -> None:
     assert addresses.slaac(IPv6Network("fd42::/64"), "00:16:3e:00:00:01") == "fd42::216:3eff:fe00:1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("bogus", "1", 'Invalid option for network "br-x" option "bogus"'),
+        ("ipv4.address", "foo", "invalid CIDR address: foo"),
+        ("ipv4.address", "10.1.2.1", "invalid CIDR address: 10.1.2.1"),
+        ("ipv4.address", "10.1.2.1/33", "invalid CIDR address: 10.1.2.1/33"),
+        ("ipv4.address", "10.1.2.0/24", 'Not a usable IPv4 address "10.1.2.0/24"'),
+        ("ipv4.address", "fd00::1/64", 'Not an IPv4 address "fd00::1/64"'),
+        ("ipv6.address", "10.1.2.1/24", 'Not an IPv6 address "10.1.2.1/24"'),
+        ("ipv6.address", "fe80::1%eth0/64", "invalid CIDR address: fe80::1%eth0/64"),
+        (
+            "ipv4.dhcp.ranges",
+            "10.1.2.5",
+            'Item "10.1.2.5": IP range must contain start and end IP addresses',
+        ),
+        ("ipv4.dhcp.ranges", "10.1.2.5-foo", 'Item "10.1.2.5-foo": Not an IPv4 address "foo"'),
+        ("ipv4.routes", "10.9.0.1/24", 'Item "10.9.0.1/24": Not an IPv4 network address "10.9.0.1/24"'),
+        ("bridge.mtu", "99999", 'Out of MTU range (1280-16384) "99999"'),
+        ("bridge.hwaddr", "foo", "Invalid MAC address, must be 6 bytes of hex separated by colons"),
+        ("ipv4.nat", "maybe", 'Invalid value for a boolean "maybe"'),
+    ],
+)
+def test_what_is_wrong_with_a_key_is_said_in_the_words_of_lxd(key: str, value: str, said: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        KEYS.check({key: value}, of="br-x")
+    whole = said if key == "bogus" else f'Invalid value for network "br-x" option "{key}": {said}'
+    assert str(caught.value) == whole
