@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from core.errors import Busy, Stale
+from core.errors import Busy, Stale, Unavailable
 from core.operations.operation import Context, Operation
 from core.operations.runner import Runner
 from core.records import Instance, InstanceObserved
@@ -25,6 +25,7 @@ _ENDING_S = 2.0
 # Done in a moment on their own; who comes meanwhile waits instead of hearing that it is busy.
 _QUICK = "snapshot."
 _QUICK_S = 30.0
+_LOOK_S = 0.25
 
 
 class Claims:
@@ -51,7 +52,7 @@ class Claims:
         A function is asked for its change anew at each try: for checks (of Policy) whose answer may be
         another one by then. What it decides, it may put into *input*.
 
-        Raises: NotFound, WrongState, Busy when another operation has it.
+        Raises: NotFound, WrongState, Busy when another operation has it, Unavailable.
         """
         for _ in range(_ATTEMPTS):
             entry = self.store.instance(project, name)
@@ -85,14 +86,15 @@ class Claims:
     async def caught_up(self, project: str, name: str) -> None:
         """Return when no outcome about *name* is being recorded: the caller may have read it already."""
         if entry := self.store.instances.get(keys.instance(project, name)):
-            await self._ends_just_now(self.store.observed_of(entry.record).record)
+            with contextlib.suppress(Unavailable):
+                await self._ends_just_now(self.store.observed_of(entry.record).record)
 
     async def all_caught_up(self) -> None:
         """Return when no outcome is being recorded that was begun before: see caught_up()."""
         if ending := self.runner.ending:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, Unavailable):
                 async with asyncio.timeout(_ENDING_S):
-                    await asyncio.gather(*(self.runner.wait(id) for id in ending))
+                    await asyncio.gather(*(self._ended(id, _ENDING_S) for id in ending))
 
     async def _ends_just_now(self, observed: InstanceObserved) -> bool:
         """Wait for an owner whose outcome is being recorded: a client may have read it before we know."""
@@ -101,10 +103,13 @@ class Claims:
         return await self._ended(observed.operation, _ENDING_S)
 
     async def _ended(self, operation_id: str, within_s: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self.runner.wait(operation_id)
-                return True
+        """Say whether it ends in time. Raises: Unavailable without a state store, when nothing can end."""
+        for _ in range(round(within_s / _LOOK_S)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self.runner.wait(operation_id)
+                    return True
+            await self.store.get(keys.operation(operation_id))
         return False
 
     async def _ends_soon(self, observed: InstanceObserved) -> bool:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from core.errors import Stale
+from core.errors import Stale, Unavailable
 from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.records import Network, Pool, Profile, Project
 from core.state import keys
 from core.state.memory import MemoryStore
-from core.state.store import Change, Resync, Txn
+from core.state.store import KV, Change, Resync, Txn
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.abouts import AboutInstances
 from services.runtime.usecases.change import Changes
@@ -64,6 +64,12 @@ class LateStore(MemoryStore):
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.refused = 0
+        self.is_away = False
+
+    async def get(self, key: str) -> KV | None:
+        if self.is_away:
+            raise Unavailable("ETCD_UNAVAILABLE", "away")
+        return await super().get(key)
 
     async def commit(self, txn: Txn) -> int:
         await asyncio.sleep(0)  # others decide meanwhile

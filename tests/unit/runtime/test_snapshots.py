@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from core.errors import AlreadyExists, NotFound, WrongState
+from core.errors import AlreadyExists, NotFound, Unavailable, WrongState
 from core.operations.operation import Operation
 from core.records import Instance, Profile, Snapshot
 from core.state import keys
@@ -79,6 +79,25 @@ async def test_many_at_once_wait_for_each_other(desk: Desk) -> None:
     done = await asyncio.gather(*(desk.take() for _ in range(12)))
     assert [operation.error_message for operation in done] == [""] * 12
     assert sorted(desk.names()) == sorted(f"snap{n}" for n in range(12))
+
+
+async def test_nobody_waits_for_one_that_cannot_end(desk: Desk) -> None:
+    """While the state store is away, calls answer that at once, whatever was at work when it went."""
+    goes_on, clone = asyncio.Event(), desk.world.driver.clone_volume
+
+    async def stuck(*args: object, **more: object) -> object:
+        await goes_on.wait()
+        return await clone(*args, **more)  # type: ignore[arg-type]
+
+    desk.world.driver.clone_volume = stuck  # type: ignore[method-assign,assignment]
+    first = asyncio.create_task(desk.take("a"))
+    await asyncio.sleep(0.01)
+    desk.world.late.is_away = True
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(desk.take("b"), 5)
+    desk.world.late.is_away = False
+    goes_on.set()
+    await first
 
 
 async def test_a_running_one_is_frozen_only_meanwhile(desk: Desk) -> None:
