@@ -132,6 +132,10 @@ class Writer:
         """Write all of *data*; say whether the other side still took it."""
         return self._fd >= 0 and await write_all(self._fd, data)
 
+    def duplicate(self) -> int:
+        """Return another descriptor of the pipe, the caller's to close."""
+        return os.dup(self._fd)
+
     def close(self) -> None:
         """Repeatable. Not while a write waits, unless its task is cancelled."""
         if self._fd >= 0:

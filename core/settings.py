@@ -73,6 +73,11 @@ class Settings:
         return self.run_dir / "lending.sock"
 
     @property
+    def image_lending_socket(self) -> Path:
+        """Where the image service lends pipes of uploads and files of images to gateways of this host."""
+        return self.run_dir / "image-lending.sock"
+
+    @property
     def tls_dir(self) -> Path:
         return self.state_dir / "tls"
 

@@ -101,6 +101,7 @@ class Backend:
         self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
         self.facts = FactsFollower(settings, store, lines["runtime"], self.instances)
         self.lender = Lender(settings.lending_socket)
+        self.image_lender = Lender(settings.image_lending_socket)
         self._waiters: dict[str, set[asyncio.Event]] = {}
 
     async def start(self) -> None:
@@ -114,6 +115,7 @@ class Backend:
             await cache.stop()
         await self.facts.stop()
         self.lender.close()
+        self.image_lender.close()
         for line in self._lines.values():
             await line.close()
 

@@ -21,7 +21,7 @@ from core.logs import get_logger
 from core.rpc.identity import Identity, set_identity
 from gateway.backend import Backend
 from gateway.guests import listening
-from gateway.lxd.handlers.images import send_image
+from gateway.lxd.imagefiles import send_image
 from protos.podium.image.v1 import image_pb2
 from protos.podium.runtime.v1 import guest_pb2 as pb
 

@@ -14,6 +14,7 @@ from services.image.formats.squashfs import SquashfsConverter
 from services.image.servicer.about import AboutServicer
 from services.image.servicer.bases import BaseServicer
 from services.image.servicer.downloads import DownloadServicer
+from services.image.servicer.lending import Lending
 from services.image.servicer.publish import PublishServicer
 from services.image.servicer.services import ImageServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
@@ -46,10 +47,13 @@ async def main() -> None:
         await service.start(store)
         await service.start(runner)
         await imports.clean()
+        lending = Lending(service.settings.image_lending_socket)
+        await service.start(lending)
 
         servicers = Servicers("podium.image.v1")
         servicers.add(
-            rpc.add_ImageServiceServicer_to_server, ImageServicer(store, images, imports, builds, runner)
+            rpc.add_ImageServiceServicer_to_server,
+            ImageServicer(store, images, imports, builds, runner, lending),
         )
         downloading = DownloadServicer(downloads, runner)
         servicers.add(download_pb2_grpc.add_DownloadServiceServicer_to_server, downloading)

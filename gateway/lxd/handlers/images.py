@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -12,8 +12,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from core.errors import Invalid, NotFound, Unsupported
-from gateway.backend import Backend
-from gateway.lxd import envelope, etag, filters, streams
+from gateway.lxd import envelope, etag, filters, imagefiles
 from gateway.lxd import request as req
 from gateway.lxd.handlers import downloads, publish
 from gateway.lxd.views.others import alias_json, image_json
@@ -109,7 +108,7 @@ async def post_image(request: web.Request) -> web.Response:
             return await _from_source(request, first)
         parts = _raw(request, first)
     backend = req.backend(request)
-    reply = await backend.images.UploadImage(_upload(_header(request), parts))
+    reply = await imagefiles.upload(backend, _header(request), parts)
     return envelope.accepted(backend.accepted(reply.operation))
 
 
@@ -147,21 +146,15 @@ def _properties(request: web.Request) -> dict[str, str]:
     return req.text_map({"X-LXD-properties": found}, "X-LXD-properties")
 
 
-async def _upload(
-    header: pb.UploadHeader, parts: AsyncIterator[pb.UploadImageRequest]
-) -> AsyncIterator[pb.UploadImageRequest]:
-    yield pb.UploadImageRequest(header=header)
-    async for message in parts:
-        yield message
+async def _raw(request: web.Request, first: bytes) -> AsyncIterator[imagefiles.Part]:
+    async def chunks() -> AsyncIterator[bytes]:
+        if first:
+            yield first
+        request.content.set_read_chunk_size(_CHUNK)
+        while chunk := await _in_time(request.content.read(_CHUNK)):
+            yield chunk
 
-
-async def _raw(request: web.Request, first: bytes) -> AsyncIterator[pb.UploadImageRequest]:
-    yield pb.UploadImageRequest(part=pb.IMAGE_PART_UNIFIED)
-    if first:
-        yield pb.UploadImageRequest(chunk=first)
-    request.content.set_read_chunk_size(_CHUNK)
-    while chunk := await _in_time(request.content.read(_CHUNK)):
-        yield pb.UploadImageRequest(chunk=chunk)
+    yield pb.IMAGE_PART_UNIFIED, chunks()
 
 
 async def _in_time(reading: Awaitable[bytes]) -> bytes:
@@ -173,63 +166,35 @@ async def _in_time(reading: Awaitable[bytes]) -> bytes:
         raise Invalid("STALLED", f"No byte of the upload came for {_STALL_S:g} s; send it again") from None
 
 
-async def _multipart(request: web.Request) -> AsyncIterator[pb.UploadImageRequest]:
+async def _multipart(request: web.Request) -> AsyncIterator[imagefiles.Part]:
+    async def chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+        with _whole_forms():
+            while chunk := await _in_time(part.read_chunk(_CHUNK)):
+                yield chunk
+
     left = dict(_PARTS)
-    try:
+    with _whole_forms():
         async for part in await request.multipart():
             name = part.name if isinstance(part, BodyPartReader) else None
             if name == "rootfs.img":
                 raise Unsupported("NO_VMS", "Images of virtual machines are not supported")
             if name not in left or not isinstance(part, BodyPartReader):
                 raise Invalid("BAD_PART", "An image has the parts metadata and rootfs, once each")
-            yield pb.UploadImageRequest(part=left.pop(name))
-            while chunk := await _in_time(part.read_chunk(_CHUNK)):
-                yield pb.UploadImageRequest(chunk=chunk)
+            yield left.pop(name), chunks(part)
+
+
+@contextmanager
+def _whole_forms() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, RuntimeError, AssertionError, HttpProcessingError) as exc:
         raise Invalid("BAD_MULTIPART", f"The body is not a whole multipart form: {str(exc)[:200]}") from exc
 
 
 async def export_image(request: web.Request) -> web.StreamResponse:
-    return await send_image(request, req.backend(request), _project(request), await _image(request))
-
-
-async def send_image(
-    request: web.BaseRequest, backend: Backend, project: str, image: Any
-) -> web.StreamResponse:
-    """Send the files of *image* as the body: one, or both parts of a split one."""
-    stream = backend.images.ExportImage(pb.ExportImageRequest(project=project, fingerprint=image.fingerprint))
-    if image.split:
-        async with aclosing(stream):
-            return await _export_split(request, stream, image)
-    header = (await anext(stream)).header
-    headers = {
-        "Content-Disposition": f"inline;filename={header.filename}",
-        "Content-Length": str(header.size_bytes),
-    }
-    return await streams.answer(request, stream, headers)
-
-
-async def _export_split(
-    request: web.BaseRequest, stream: AsyncIterator[Any], image: Any
-) -> web.StreamResponse:
-    boundary = f"podium-{image.fingerprint[:32]}"
-    response = web.StreamResponse(headers={"Content-Type": f"multipart/form-data; boundary={boundary}"})
-    response.enable_chunked_encoding()
-    await response.prepare(request)
-    names = {pb.IMAGE_PART_METADATA: "metadata", pb.IMAGE_PART_ROOTFS: "rootfs"}
-    lead = ""
-    async for message in stream:
-        if message.HasField("header"):
-            h = message.header
-            head = f'{lead}--{boundary}\r\nContent-Disposition: form-data; name="{names[h.part]}"; '
-            head += f'filename="{h.filename}"\r\nContent-Type: application/octet-stream\r\n\r\n'
-            await response.write(head.encode())
-            lead = "\r\n"
-        else:
-            await response.write(message.chunk)
-    await response.write(f"\r\n--{boundary}--\r\n".encode())
-    await response.write_eof()
-    return response
+    return await imagefiles.send_image(
+        request, req.backend(request), _project(request), await _image(request)
+    )
 
 
 async def list_aliases(request: web.Request) -> web.Response:

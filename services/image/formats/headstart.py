@@ -30,6 +30,9 @@ class HeadStart:
         if not await self._pipeline.write(chunk):
             await asyncio.wait([self._task])
 
+    def input(self) -> int:
+        return self._pipeline.input()
+
     async def done(self, limit_s: float) -> bool:
         """The upload ended: return whether the squashfs is complete, after *limit_s* at the latest."""
         self._pipeline.end_input()

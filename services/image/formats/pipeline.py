@@ -66,6 +66,11 @@ class Pipeline:
         """Give the first program its next bytes; say whether it still took them."""
         return self._input is not None and await self._input.write(data)
 
+    def input(self) -> int:
+        """Return a descriptor of the caller's for what write() writes to."""
+        assert self._input
+        return self._input.duplicate()
+
     def end_input(self) -> None:
         """No more comes. Whoever writes calls it, also after run(): a write may be waiting until then."""
         if self._input:

@@ -17,6 +17,7 @@ from core.state import keys
 from core.state.repository import Entry
 from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
+from services.image.servicer.lending import Lending
 from services.image.store import ImageStore
 from services.image.usecases.builds import Builds, Wanted
 from services.image.usecases.images import Images
@@ -33,13 +34,20 @@ _PART_NUMBERS = {name: number for number, name in _PARTS.items()}
 
 class ImageServicer(rpc.ImageServiceServicer):
     def __init__(
-        self, store: ImageStore, images: Images, imports: Imports, builds: Builds, runner: Runner
+        self,
+        store: ImageStore,
+        images: Images,
+        imports: Imports,
+        builds: Builds,
+        runner: Runner,
+        lending: Lending,
     ) -> None:
         self._store = store
         self._images = images
         self._imports = imports
         self._builds = builds
         self._runner = runner
+        self._lending = lending
 
     async def UploadImage(
         self, request_iterator: AsyncIterator[pb.UploadImageRequest], context: Any
@@ -56,8 +64,24 @@ class ImageServicer(rpc.ImageServiceServicer):
             h.expected_fingerprint,
             tuple(a.name for a in h.aliases),
         )
-        operation = await self._imports.receive(str(uuid.uuid4()), header, _chunks(request_iterator))
+        operation = await self._imports.receive(
+            str(uuid.uuid4()), header, self._parts(h.line, request_iterator)
+        )
         return pb.UploadImageResponse(operation=answer(self._runner, operation))
+
+    async def _parts(
+        self, line: str, requests: AsyncIterator[pb.UploadImageRequest]
+    ) -> AsyncIterator[tuple[str, bytes | int]]:
+        """Yield the bytes of an upload as they come, or pipes that bring them."""
+        part = "unified"
+        async for request in requests:
+            kind = request.WhichOneof("message")
+            if kind == "part":
+                part = _PARTS.get(request.part, "unified")
+            elif kind == "ticket":
+                yield part, self._lending.pipe(line, request.ticket)
+            else:
+                yield part, request.chunk
 
     async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
         ref = request.image
@@ -93,11 +117,16 @@ class ImageServicer(rpc.ImageServiceServicer):
         self, request: pb.ExportImageRequest, context: Any
     ) -> AsyncIterator[pb.ExportImageResponse]:
         image = (await self._store.image(request.project, request.fingerprint)).record
+        tickets = iter(request.tickets if self._lending.has(request.line) else ())
         for part, path, filename in await asyncio.to_thread(self._images.files, image):
             header = pb.ExportHeader(
                 part=_PART_NUMBERS[part], filename=filename, size_bytes=path.stat().st_size
             )
             yield pb.ExportImageResponse(header=header)
+            if ticket := next(tickets, ""):
+                self._lending.lend(request.line, ticket, path)
+                yield pb.ExportImageResponse(lent=True)
+                continue
             with path.open("rb") as file:
                 while chunk := await asyncio.to_thread(file.read, _CHUNK):
                     yield pb.ExportImageResponse(chunk=chunk)
@@ -172,15 +201,6 @@ class ImageServicer(rpc.ImageServiceServicer):
             if value:
                 getattr(message, name).FromNanoseconds(int(value * 1e9))
         return message
-
-
-async def _chunks(requests: AsyncIterator[pb.UploadImageRequest]) -> AsyncIterator[tuple[str, bytes]]:
-    part = "unified"
-    async for request in requests:
-        if request.WhichOneof("message") == "part":
-            part = _PARTS.get(request.part, "unified")
-        else:
-            yield part, request.chunk
 
 
 def _alias(entry: Entry[Alias]) -> pb.Alias:

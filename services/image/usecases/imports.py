@@ -61,8 +61,10 @@ class Imports:
             )
         )
 
-    async def receive(self, id: str, header: Header, parts: AsyncIterator[tuple[str, bytes]]) -> Operation:
-        """Read the parts to their end, then accept the operation that makes an image of them."""
+    async def receive(
+        self, id: str, header: Header, parts: AsyncIterator[tuple[str, bytes | int]]
+    ) -> Operation:
+        """Read the parts (see Receiver), then accept the operation that makes an image of them."""
         for name in header.aliases:
             alias_name(name)
         try:

@@ -24,6 +24,7 @@ from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.blobs.files import FileBlobs
 from services.image.formats.squashfs import SquashfsConverter
 from services.image.ports import Builder
+from services.image.servicer.lending import Lending
 from services.image.servicer.services import ImageServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
 from services.image.store import ImageStore
@@ -140,11 +141,15 @@ async def image_service(
     imports = Imports(store, blobs, SquashfsConverter(), runner)
     images = Images(store, blobs, runner, imports.remove_unused)
     builds = Builds(store, blobs, builder or Mmdebstrap(), imports, images, runner)
+    lending = Lending(settings.image_lending_socket)
     await store.start()
     await runner.start()
+    await lending.start()
 
     def register(server: grpc.aio.Server) -> list[str]:
-        rpc.add_ImageServiceServicer_to_server(ImageServicer(store, images, imports, builds, runner), server)
+        rpc.add_ImageServiceServicer_to_server(
+            ImageServicer(store, images, imports, builds, runner, lending), server
+        )
         return ["podium.image.v1.ImageService"]
 
     server = await serve(settings, "image", register)
@@ -154,6 +159,7 @@ async def image_service(
     finally:
         await line.close()
         await server.stop(0)
+        await lending.stop()
         await runner.stop()
         await imports.stop()
         await store.stop()

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import tarfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -158,3 +159,68 @@ async def test_a_writer_with_much_to_say_does_not_stop(tmp_path: Path) -> None:
     async with asyncio.timeout(30):
         await SquashfsConverter().convert(tmp_path / "unified", tmp_path / MADE)
     assert (tmp_path / MADE).stat().st_size
+
+
+async def through_a_pipe(data: bytes, converter: SquashfsConverter, folder: Path, pause_s: float) -> Received:
+    """Receive what somebody else writes into a pipe, now and then."""
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+
+    def fill() -> None:
+        for at in range(0, len(data), 700_001):
+            os.write(theirs, data[at : at + 700_001])
+            time.sleep(pause_s)
+        os.close(theirs)
+
+    async def parts() -> AsyncIterator[tuple[str, int]]:
+        yield "unified", ours
+
+    received, _ = await asyncio.gather(Receiver(folder, converter).receive(parts()), asyncio.to_thread(fill))
+    return received
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+async def test_what_comes_through_a_pipe_is_converted_in_the_same_pass(
+    tmp_path: Path, pause_s: float
+) -> None:
+    body, before = os.urandom(6 << 20), (descriptors(), children())
+    data = gzip.compress(tarball(a=body), 1)
+    received = await through_a_pipe(data, SquashfsConverter(), tmp_path, pause_s)
+    assert received.head_start and await received.head_start.done(60)
+    assert (received.fingerprint, received.size) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert (tmp_path / "unified").read_bytes() == data
+    assert content(tmp_path / MADE, "a") == body
+    assert (descriptors(), children()) == before
+
+
+async def test_a_pipe_outlives_a_head_start_that_dies(tmp_path: Path) -> None:
+    """What the dead one missed is no part of any image: all is converted from what was stored."""
+    data, before = gzip.compress(tarball(a=os.urandom(6 << 20)), 1), (descriptors(), children())
+
+    async def killer() -> None:
+        while not (found := children() - before[1]):
+            await asyncio.sleep(0.001)
+        for pid in found:
+            os.kill(int(pid), signal.SIGKILL)
+
+    received, _ = await asyncio.gather(through_a_pipe(data, SquashfsConverter(), tmp_path, 0.02), killer())
+    assert received.head_start is None or not await received.head_start.done(60)
+    assert (tmp_path / "unified").read_bytes() == data
+    assert (descriptors(), children()) == before
+
+
+async def test_an_upload_that_is_cancelled_closes_its_pipe(tmp_path: Path) -> None:
+    before, (ours, theirs) = descriptors(), os.pipe()
+    os.set_blocking(ours, False)
+
+    async def parts() -> AsyncIterator[tuple[str, int]]:
+        yield "unified", ours
+
+    os.write(theirs, gzip.compress(tarball(a=b"x")))
+    task = asyncio.create_task(Receiver(tmp_path, SquashfsConverter()).receive(parts()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    os.close(theirs)
+    assert descriptors() == before
