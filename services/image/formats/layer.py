@@ -1,18 +1,22 @@
-"""Make a squashfs of the tarball on stdin, beside whatever else is going on: a process of its own.
+"""Make a squashfs of the archive on stdin, beside whatever else is going on: a process of its own.
 
-    python -m services.image.formats.layer SOURCE TARGET LIMITS
+    python -m services.image.formats.layer SOURCE TARGET LIMITS [READER...]
 
 The tarball itself, as it comes, becomes the data of the squashfs; behind it come the tables that tell
 where each file lies in it. So nothing is copied twice or compressed, and what a stranger sent is read
-by no code that could write where it should not. SOURCE is the file that was received so far, whose
+by no code that could write where it should not. READER unpacks, straight into TARGET, where its output
+is read as it grows; without one stdin is a tarball. SOURCE is the file that was received so far, whose
 size bounds how far it may unpack. On refusal the reason is on stderr and the exit code is REFUSED.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Generator, Iterable
+from contextlib import closing
 
 from core.errors import Invalid
 from services.image.formats.scanner import Limits, Member, TarScanner
@@ -22,22 +26,25 @@ from services.image.formats.tree import Node, Tree
 
 REFUSED = 65
 _CHUNK = 1 << 20
+_LOOK_EVERY_S = 0.002
 
 
 def main() -> int:
-    source, target = sys.argv[1], sys.argv[2]
-    limits = Limits(*map(int, sys.argv[3].split(",")))
+    source, target, numbers, *reader = sys.argv[1:]
     out = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    scanner = TarScanner(Limits(*map(int, numbers.split(","))), lambda: os.stat(source).st_size)
+    os.lseek(out, DATA_AT, os.SEEK_SET)
     try:
-        make(0, out, limits, lambda: os.stat(source).st_size)
+        with closing(_unpacked(reader, out) if reader else copied(0, out)) as pieces:
+            write(scanner, pieces, out)
     except Invalid as exc:
         print(exc.message.replace("\n", " "), file=sys.stderr)
         return REFUSED
     return 0
 
 
-def make(source: int, target: int, limits: Limits, received: Callable[[], int]) -> Tree:
-    """Write the tarball that comes from descriptor *source*, and its tables, to *target*. Raises: Invalid."""
+def write(scanner: TarScanner, pieces: Iterable[memoryview], target: int) -> None:
+    """Write the tables of the tarball whose *pieces* lie in *target* as they come. Raises: Invalid."""
     tree = Tree()
     sparse: list[Node] = []
 
@@ -47,29 +54,53 @@ def make(source: int, target: int, limits: Limits, received: Callable[[], int]) 
         if member.sparse is not None:
             sparse.append(node)
 
-    scanner = TarScanner(limits, received, found)
-    os.lseek(target, DATA_AT, os.SEEK_SET)
-    _copy(source, target, scanner)
+    scanner.found = found
+    for piece in pieces:
+        scanner.feed(piece)
+        # For pages just written this only starts their way to the disk, so that the final fsync is short.
+        os.posix_fadvise(target, DATA_AT + scanner.passed - len(piece), len(piece), os.POSIX_FADV_DONTNEED)
     scanner.finish()
-    expander = Expander(target, os.lseek(target, 0, os.SEEK_CUR))
+    expander = Expander(target, os.lseek(target, 0, os.SEEK_END))
     sizes = {node.number: expander.expand(node) for node in sparse if node.links}
     with open(target, "r+b", buffering=_CHUNK, closefd=False) as file:
         SquashWriter(tree, sizes).write(file, expander.end)
-    return tree
 
 
-def _copy(source: int, target: int, scanner: TarScanner) -> None:
-    """Keep what the scanner lets pass; what comes behind the end is only read, since its check sum counts."""
+def copied(source: int, target: int) -> Generator[memoryview, None, None]:
+    """Yield what comes from *source*, then written to *target*."""
     buffer = memoryview(bytearray(_CHUNK))
     while size := os.readv(source, [buffer]):
-        has_ended = scanner.ended
-        scanner.feed(buffer[:size])
-        rest = buffer[: 0 if has_ended else size]
+        yield buffer[:size]
+        rest = buffer[:size]
         while rest:
             rest = rest[os.write(target, rest) :]
-        # For pages just written this only starts their way to the disk, so that the final fsync is short.
-        end = os.lseek(target, 0, os.SEEK_CUR)
-        os.posix_fadvise(target, end - size, size, os.POSIX_FADV_DONTNEED)
+
+
+def _unpacked(reader: list[str], target: int) -> Generator[memoryview, None, None]:
+    """Yield what *reader* writes to *target*. Raises: Invalid when it fails."""
+    has_ended = False
+    silent = (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)
+    actions = [(os.POSIX_SPAWN_DUP2, target, 1), silent]
+    pid = os.posix_spawnp(reader[0], reader, os.environ, file_actions=actions)
+    try:
+        buffer, at, status = memoryview(bytearray(_CHUNK)), DATA_AT, 0
+        while True:
+            if size := os.preadv(target, [buffer], at):
+                at += size
+                yield buffer[:size]
+                continue
+            if has_ended:
+                break
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            has_ended = ended == pid
+            if not has_ended:
+                time.sleep(_LOOK_EVERY_S)
+    finally:
+        if not has_ended:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    if status:
+        raise Invalid("BAD_ARCHIVE", "The image is not usable: its data is damaged")
 
 
 if __name__ == "__main__":

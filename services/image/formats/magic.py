@@ -14,11 +14,11 @@ _MAGIC = (
 _DECOMPRESS = {
     # Three times as fast as gzip and pigz.
     "gz": ("igzip", "-dc"),
-    "xz": ("xz", "-dc", "-T0"),
-    "zst": ("zstd", "-dcq"),
+    "xz": ("xz", "-dc", "-T0", "--no-sparse"),
+    "zst": ("zstd", "-dcq", "--no-sparse"),
     "bz2": ("bzip2", "-dc"),
-    "lz4": ("lz4", "-dcq"),
-    "lzma": ("xz", "-dc", "--format=lzma"),
+    "lz4": ("lz4", "-dcq", "--no-sparse"),
+    "lzma": ("xz", "-dc", "--format=lzma", "--no-sparse"),
 }
 
 
@@ -31,7 +31,7 @@ def kind_of(head: bytes) -> str:
 
 
 def decompressor(kind: str) -> tuple[str, ...]:
-    """Return the program that turns *kind* on its stdin into a tar on its stdout."""
+    """Return the program that turns *kind* on its stdin into a tar on its stdout, which may be a file."""
     return _DECOMPRESS[kind]
 
 

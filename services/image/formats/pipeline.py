@@ -1,7 +1,6 @@
-"""One pass over an archive: a program that unpacks it, and the one that makes a squashfs of what comes out.
+"""One pass over an archive by a process of its own, which has a program unpack it (see layer.py).
 
-Nothing touches the disk but the squashfs. The two speak to each other: no byte of an archive passes
-through this process, or stays in its memory.
+Nothing touches the disk but the squashfs, and no byte of an archive stays in the memory of this process.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
@@ -21,7 +21,7 @@ from services.image.formats.scanner import Limits
 _ROOT = Path(__file__).resolve().parents[3]
 _SAID_MAX = 1 << 16
 _MAX_BYTES = 64 << 30
-_MAX_MEMORY = 4 << 30
+_MAX_MEMORY = 8 << 30
 _MAX_CPU_S = 900
 
 
@@ -29,33 +29,27 @@ def bad(why: str) -> Invalid:
     return Invalid("BAD_ARCHIVE", f"The image is not usable: {why}")
 
 
-def bounded(*argv: str) -> list[str]:
-    """Return the command that runs *argv*, options of prlimit(1) and a program, within the usual bounds."""
-    return ["prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", *argv]
-
-
 class Pipeline:
-    """Running programs and what lies between them. open(), then run() to its end or cancelled."""
+    """The process and its input. open(), then run() to its end or cancelled."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._input: Writer | None = None
-        self._reader: Process | None = None
-        self._writer: Process
+        self._process: Process
 
-    async def open(self, reader: list[str] | None, received: Path, target: Path, source: int | None) -> None:
-        """Start the programs. *reader* is None where the archive is not packed.
+    async def open(self, reader: list[str], received: Path, target: Path, source: int | None) -> None:
+        """Start it; *reader* unpacks, and is empty where the archive is not packed.
 
-        source: the first one's stdin, a descriptor or None for what comes through input(). received:
-        the file that holds what was received so far.
+        source: its stdin, a descriptor or None for what comes through write(). received: the file
+        that holds what was received so far.
         """
         if source is not None:
-            await self._open(reader, received, target, source)
+            self._process = await self._start(reader, received, target, source)
             return
         theirs, ours = big_pipe()
         self._input = Writer(ours)
         try:
-            await self._open(reader, received, target, theirs)
+            self._process = await self._start(reader, received, target, theirs)
         except BaseException:
             self.end_input()
             raise
@@ -63,7 +57,7 @@ class Pipeline:
             os.close(theirs)
 
     async def write(self, data: bytes) -> bool:
-        """Give the first program its next bytes; say whether it still took them."""
+        """Give it its next bytes; say whether it still took them."""
         return self._input is not None and await self._input.write(data)
 
     def input(self) -> int:
@@ -76,36 +70,19 @@ class Pipeline:
         if self._input:
             self._input.close()
 
-    async def _open(self, reader: list[str] | None, received: Path, target: Path, source: int) -> None:
-        if reader is None:
-            self._writer = await self._layer(received, target, source)
-            return
-        unpacked = big_pipe()
-        try:
-            self._reader = await asyncio.create_subprocess_exec(
-                *reader, stdin=source, stdout=unpacked[1], stderr=DEVNULL
-            )
-            try:
-                self._writer = await self._layer(received, target, unpacked[0])
-            except BaseException:
-                _kill(self._reader)
-                raise
-        finally:
-            for descriptor in unpacked:
-                os.close(descriptor)
-
-    async def _layer(self, received: Path, target: Path, source: int) -> Process:
+    async def _start(self, reader: list[str], received: Path, target: Path, source: int) -> Process:
         limits = self._limits
         numbers = (limits.tree_bytes, limits.entries, limits.ratio, limits.ratio_floor_bytes)
         return await asyncio.create_subprocess_exec(
-            *bounded(f"--as={_MAX_MEMORY}", "--", sys.executable, "-S", "-B"),
-            *("-m", "services.image.formats.layer"),
-            *(str(received), str(target), ",".join(map(str, numbers))),
+            *("prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", f"--as={_MAX_MEMORY}", "--"),
+            *(sys.executable, "-S", "-B", "-m", "services.image.formats.layer"),
+            *(str(received), str(target), ",".join(map(str, numbers)), *reader),
             stdin=source,
             stdout=DEVNULL,
             stderr=PIPE,
             cwd="/",
             env={"PYTHONPATH": str(_ROOT), "LANG": "C.UTF-8", "PATH": os.defpath},
+            start_new_session=True,
         )
 
     async def run(self, limit_s: float | None) -> None:
@@ -113,27 +90,24 @@ class Pipeline:
 
         Raises: Invalid, TooLate.
         """
-        said = asyncio.ensure_future(_said(self._writer))
+        said = asyncio.ensure_future(_said(self._process))
         try:
             async with asyncio.timeout(limit_s):
-                verdict = await self._writer.wait()
-                # Who was refused has more to say that nobody hears.
-                unpacked = await self._reader.wait() if self._reader and not verdict else 0
+                verdict = await self._process.wait()
         except TimeoutError:
             raise TooLate("ARCHIVE_TIMEOUT", "The image took too long to read; it was refused") from None
         finally:
-            for process in (self._reader, self._writer):
-                if process:
-                    _kill(process)
-                    await process.wait()
+            if self._process.returncode is None:
+                # With the program that it runs, which it ends itself otherwise.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                await self._process.wait()
             await asyncio.wait([said])
         why = said.result().decode(errors="replace").strip().splitlines()[:1]
         if verdict == REFUSED and why:
             raise Invalid("BAD_ARCHIVE", why[0][:300])
         if verdict:
             raise bad("reading it took too much time or memory")
-        if unpacked:
-            raise bad("its data is damaged")
 
 
 async def _said(process: Process) -> bytes:
@@ -143,9 +117,3 @@ async def _said(process: Process) -> bytes:
     while chunk := await process.stderr.read(_SAID_MAX):
         said += chunk[: _SAID_MAX - len(said)]
     return said
-
-
-def _kill(process: Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()

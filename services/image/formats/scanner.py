@@ -100,6 +100,8 @@ class TarScanner:
     found: is told of each entry, before its bytes passed.
     """
 
+    found: Callable[[Member], None]
+
     def __init__(
         self,
         limits: Limits,
@@ -108,7 +110,7 @@ class TarScanner:
     ) -> None:
         self._limits = limits
         self._received = received
-        self._found = found
+        self.found = found
         self._allowed = limits.allowed_bytes(received())
         self._head = self._body = b""
         self._skip = self._wanted = self._size = 0
@@ -279,7 +281,7 @@ class TarScanner:
         if self.entries > self._limits.entries:
             raise bad(f"it has more than {self._limits.entries} entries")
         self._check_bound(self._total)
-        self._found(member)
+        self.found(member)
 
 
 def _fill(member: Member, block: bytes, pax: dict[bytes, bytes]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from core.errors import TooLate
 from services.image.formats import magic
 from services.image.formats.headstart import HeadStart
-from services.image.formats.pipeline import Pipeline, bad, bounded
+from services.image.formats.pipeline import Pipeline, bad
 from services.image.formats.scanner import Limits
 from services.image.ports import Tell
 
@@ -57,7 +57,7 @@ class SquashfsConverter:
                 kind = magic.kind_of(os.pread(file.fileno(), 512, 0))
                 if not kind:
                     raise bad("it is neither a tarball nor a squashfs")
-                reader = bounded("--", "sqfs2tar", str(source)) if kind == "squashfs" else _reader(kind)
+                reader = ["sqfs2tar", str(source)] if kind == "squashfs" else _reader(kind)
                 pipeline = Pipeline(self._limits)
                 await pipeline.open(reader, source, target, file.fileno())
                 how_far = partial(_progress, file, size, target)
@@ -106,8 +106,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _reader(kind: str) -> list[str] | None:
-    return None if kind == "tar" else bounded("--", *magic.decompressor(kind))
+def _reader(kind: str) -> list[str]:
+    return [] if kind == "tar" else list(magic.decompressor(kind))
 
 
 @contextlib.asynccontextmanager

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import Invalid
-from services.image.formats.layer import make
-from services.image.formats.scanner import Limits
+from services.image.formats.layer import copied, write
+from services.image.formats.scanner import Limits, TarScanner
+from services.image.formats.squashwriter import DATA_AT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 Facts = dict[str, tuple[object, ...]]
@@ -27,7 +28,8 @@ def layer(data: bytes, target: Path) -> Path:
     reading = os.open(source, os.O_RDONLY)
     writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
-        make(reading, writing, Limits(), lambda: len(data))
+        os.lseek(writing, DATA_AT, os.SEEK_SET)
+        write(TarScanner(Limits(), lambda: len(data)), copied(reading, writing), writing)
     finally:
         os.close(reading)
         os.close(writing)
