@@ -35,7 +35,7 @@ purge: $(VENV)/.runtime
 	@$(PY) -m deploy.purge
 
 test-packages: packages
-	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; names = ensure_packages(wanted("packages-test.txt"), units=["prometheus.service"]); names and print("==> Installed", *names)'
+	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; names = ensure_packages(wanted("packages-test.txt"), units=["prometheus.service", "docker-registry.service"]); names and print("==> Installed", *names)'
 
 test: test-packages stubs $(VENV)/.dev
 	@$(PY) -m pytest

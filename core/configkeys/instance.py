@@ -16,10 +16,13 @@ from core.configkeys.values import (
     off,
     parse_command,
     parse_count,
+    parse_folder,
     parse_http_target,
     parse_modules,
     parse_port,
+    parse_program,
     parse_seconds,
+    parse_signal,
     parse_snapshot_expiry,
     parse_some_seconds,
     parse_syscalls,
@@ -321,6 +324,13 @@ _OURS = (
         "the health check",
     ),
 )
+_APPLICATION = (
+    _k("oci.entrypoint", parse_program, "program to run in place of a system's init", at="/proc/1/cmdline"),
+    _k("oci.cwd", parse_folder, "folder it runs in", "/", at="/proc/1/cwd"),
+    _k("oci.uid", parse_uint32, "user it runs as", "0", at="/proc/1/status"),
+    _k("oci.gid", parse_uint32, "group it runs as", "0", at="/proc/1/status"),
+    _k("oci.stop_signal", parse_signal, "what asks it to end", "SIGTERM", at="stop"),
+)
 _REFUSED = (
     _no("raw.lxc", _LOW_LEVEL),
     _no("raw.apparmor", _APPARMOR),
@@ -366,7 +376,7 @@ MACHINES = (
     _vm("security.sev.session.data"),
     _vm("security.sev.session.dh"),
 )
-KEYS = (*_BOOT, *_GUEST, *_LIMITS, *_SECURITY, *_RECORD, *_OURS, *_REFUSED)
+KEYS = (*_BOOT, *_GUEST, *_LIMITS, *_SECURITY, *_RECORD, *_OURS, *_APPLICATION, *_REFUSED)
 _SYSCALLS = "security.syscalls."
 ALIASES = {
     f"{_SYSCALLS}whitelist": f"{_SYSCALLS}allow",
@@ -384,8 +394,8 @@ def _variable(name: str, value: str) -> object:
 
 _WHOLE = """
 apply_nvram apply_quota apply_template attached_volumes base_image cloud-init.instance-id cluster.group
-evacuate.origin health idmap.base idmap.current idmap.next last_state.idmap last_state.power last_state.ready
-restarts
+evacuate.origin health idmap.base idmap.current idmap.next last_state.exit_code last_state.idmap
+last_state.power last_state.ready restarts
 uuid uuid.generation vsock_id
 """
 _ENDS = """

@@ -6,6 +6,7 @@ import re
 import shlex
 from uuid import UUID
 
+from core.applications import signal_number
 from core.configkeys.schema import Parser, lines
 from core.errors import Invalid
 from core.units import parse_bool, parse_expiry, parse_int
@@ -69,6 +70,17 @@ def parse_yaml(text: str) -> str:
         problem = getattr(exc, "problem", "") or "it cannot be read"
         raise ValueError(f"yaml: {problem}") from None
     return text
+
+
+def parse_folder(text: str) -> str:
+    """Return the absolute path of a folder inside."""
+    if not text.startswith("/") or ".." in text.split("/") or len(text) > 4096:
+        raise ValueError(f"Must be an absolute path: {text[:64]!r}")
+    return parse_variable(text)
+
+
+def parse_signal(text: str) -> int:
+    return signal_number(text)
 
 
 def parse_variable(text: str) -> str:
@@ -166,6 +178,14 @@ def _is_action(text: str) -> bool:
 def parse_command(text: str) -> list[str]:
     """Return the words of a command as a shell would split them; no shell runs it."""
     words = shlex.split(_one_line(text))
+    if not words:
+        raise ValueError("it must name a command")
+    return words
+
+
+def parse_program(text: str) -> list[str]:
+    """Return the words of a command as a shell would split them; a word may hold line breaks."""
+    words = shlex.split(str(lines(text)))
     if not words:
         raise ValueError("it must name a command")
     return words

@@ -41,7 +41,13 @@ async def main() -> None:
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
         abouts = Abouts(blobs, converter)
-        downloads = Downloads(store, Fetchers(platform.machine()), imports, images, runner)
+        downloads = Downloads(
+            store,
+            Fetchers(platform.machine(), service.settings.state_dir / "images"),
+            imports,
+            images,
+            runner,
+        )
         publish = Publish(store, roots, imports, images, runner)
         service.at_end(imports.stop)
         await service.start(store)

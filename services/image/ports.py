@@ -12,6 +12,8 @@ from services.image.sources.recipe import Recipe
 # Told how far something is, in words for people.
 Tell = Callable[[str], Awaitable[None]]
 PARTS = ("unified", "metadata", "rootfs")
+# No part of an image: how many bytes came of what is put together before it is sent on, in digits.
+CAME = "came"
 
 
 class Blobs(Protocol):
@@ -111,7 +113,7 @@ class About:
 
 @dataclass(frozen=True)
 class RemoteSource:
-    """An image on another server. protocol: simplestreams, lxd or url; wanted: an alias or fingerprint.
+    """An image on another server. protocol: simplestreams, lxd, url or oci; wanted: an alias or fingerprint.
 
     certificate: PEM of the server, when it is no public one. may_reach_inside: addresses of this host
     and its networks may be asked.
@@ -129,7 +131,10 @@ class RemoteSource:
 
 @dataclass(frozen=True)
 class Known:
-    """What a server says of an image before its bytes; size in bytes, 0 for unknown."""
+    """What a server says of an image before its bytes; size in bytes, 0 for unknown.
+
+    Registries know no fingerprint: there it is empty, and digest, that of a manifest, says what it is.
+    """
 
     fingerprint: str
     architecture: str = ""
@@ -138,6 +143,7 @@ class Known:
     size: int = 0
     filename: str = ""
     public: bool = False
+    digest: str = ""
 
 
 Told = Callable[[Known], None]
@@ -152,6 +158,8 @@ class Remotes(Protocol):
 
     def parts(self, source: RemoteSource, told: Told) -> AsyncGenerator[tuple[str, bytes], None]:
         """Yield an image as it comes, after *told* heard what it is. Closing it early ends the download.
+
+        Where it is put together first, what is yielded meanwhile is (CAME, how many bytes came).
 
         Raises: as look().
         """

@@ -14,8 +14,18 @@ from pathlib import Path
 from typing import Protocol
 
 from core.configkeys.devices.disk import DiskLimits
+from services.runtime.domain.applications import Application
 from services.runtime.domain.devices.plan import DevicePlan
 from services.runtime.domain.idmaps import IdMap
+
+
+@dataclass(frozen=True)
+class Told:
+    """What DHCP tells a guest on a network: its router, "" for none, servers of names, domains to search."""
+
+    router: str = ""
+    name_servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,9 @@ class NicPlan:
     mode: str = ""
     host_side: bool = False
     volatile: Mapping[str, str] = field(default_factory=dict)
+    told: Told = Told()
+    is_fixed: bool = False
+    """Whether the engine sets its addresses; else they are the guest's own business."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,8 @@ class EnginePlan:
     nesting: bool = False
     device_rules: tuple[str, ...] = ()
     is_held: bool = False
+    application: Application | None = None
+    """The program to run below an init of ours; None for the init of the guest."""
     seccomp: str = ""
     """Its own filter of system calls as liblxc reads it; empty for that of all instances."""
 
@@ -83,11 +98,13 @@ class ExitRecord:
     """How an instance ended: target is "stop" or "reboot"; time in unix seconds.
 
     is_failure: whether its init crashed, was killed or left with a code; None when nobody saw it.
+    code: what it left with, 128 and more for a signal; None as well.
     """
 
     target: str
     time: float
     is_failure: bool | None = None
+    code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +125,8 @@ class Engine(Protocol):
 
     async def start(self, plan: EnginePlan, ready: Callable[[int], Awaitable[None]] | None = None) -> int:
         """Start and return the host pid of its init. Idempotent: a running one is returned.
+
+        It is 0 when the program of an application has ended already.
 
         A plan that is held calls *ready* with that pid when its namespaces are complete and its init has
         not begun; a running one that is not held any more calls it too. What it raises ends the start.
@@ -147,8 +166,8 @@ class Engine(Protocol):
         """Kill at once and wait until the monitor is gone. Idempotent."""
         ...
 
-    async def shutdown(self, id: str) -> None:
-        """Ask init to power off; does not wait."""
+    async def shutdown(self, id: str) -> bool:
+        """Ask init to power off; does not wait for that. Return whether it is sure to have heard it."""
         ...
 
     async def wait_exit(self, id: str) -> ExitRecord:

@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,11 +24,22 @@ class ImageServer:
         self.redirects: dict[str, str] = {}
         self.asked: list[str] = []
         self.breaks_at: dict[str, int] = {}
+        self.guard: Callable[[str, str], tuple[int, dict[str, str]] | None] = lambda path, shown: None
+        """Answers a request (path, header Authorization) in place of the file, where it returns something."""
         self.port = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def instead(self, path: str, shown: str) -> tuple[int, dict[str, str]] | None:
+        """Return status and headers that a request gets in place of a file."""
+        if refused := self.guard(path, shown):
+            return refused
+        path = path.split("?")[0]
+        if target := self.redirects.get(path):
+            return 302, {"Location": target}
+        return None if path in self.files else (404, {})
 
     def offer(self, alias: str = "mini", *, version: str = "20260101_0100", content: bytes = b"x") -> str:
         """Offer a split image by simplestreams; return its fingerprint."""
@@ -115,12 +126,9 @@ def serving() -> Iterator[ImageServer]:
 
         def _answer(self, *, with_body: bool) -> None:
             path = self.path.split("?")[0]
-            if target := images.redirects.get(path):
-                self._send(302, {"Location": target}, b"", 0)
-                return
-            content = images.files.get(path)
-            if content is None:
-                self._send(404, {}, b"", 0)
+            content = images.files.get(path, b"")
+            if instead := images.instead(self.path, self.headers.get("Authorization", "")):
+                self._send(*instead, b"", 0)
                 return
             start = int(self.headers["Range"][6:-1]) if "Range" in self.headers else 0
             body = content[start:]

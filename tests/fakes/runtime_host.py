@@ -77,10 +77,11 @@ class FakeEngine:
     async def kill(self, id: str) -> None:
         self.end(id)
 
-    async def shutdown(self, id: str) -> None:
+    async def shutdown(self, id: str) -> bool:
         self.asked += 1
         if not self.is_stuck and self.asked > self.deaf_to:
             self.end(id)
+        return False
 
     async def wait_exit(self, id: str) -> ExitRecord:
         if id in self.pids:

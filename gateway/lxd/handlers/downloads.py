@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from aiohttp import web
 
@@ -45,12 +46,28 @@ def source_of(source: dict[str, Any]) -> RemoteSource:
         return RemoteSource(protocol="url", server=url)
     if not (server := req.text(source, "server")):
         raise Invalid("NO_SERVER", "Source server is required for pull mode", about="source.server")
+    protocol = req.text(source, "protocol") or "lxd"
+    server, credentials = _without_credentials(server) if protocol == "oci" else (server, "")
     return RemoteSource(
-        protocol=req.text(source, "protocol") or "lxd",
+        protocol=protocol,
         server=server,
         alias=req.text(source, "alias"),
         fingerprint=req.text(source, "fingerprint"),
         certificate=req.text(source, "certificate"),
-        secret=req.text(source, "secret"),
+        secret=credentials or req.text(source, "secret"),
         remote_project=req.text(source, "project"),
     )
+
+
+def _without_credentials(server: str) -> tuple[str, str]:
+    """Return the address of a registry, and "USER:PASSWORD" if it has them. Raises: Invalid."""
+    try:
+        parts = urlsplit(server)
+    except ValueError:
+        raise Invalid(
+            "BAD_URL", "The registry's address is no http or https address", about="server"
+        ) from None
+    if "@" not in parts.netloc:
+        return server, ""
+    credentials, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=host).geturl(), unquote(credentials)

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import yaml
 
+from core.applications import checked_application
 from core.errors import Invalid
 from core.templates import checked_properties, checked_templates
 from services.image.domain.boundedyaml import load
@@ -55,7 +56,7 @@ def bad(why: str) -> Invalid:
 
 
 def parse(text: bytes) -> dict[str, Any]:
-    """Return the checked metadata: architecture, creation_date, expiry_date, properties, templates.
+    """Return the checked metadata: architecture, creation_date, expiry_date, properties, templates, oci.
 
     Raises: Invalid.
     """
@@ -77,6 +78,8 @@ def parse(text: bytes) -> dict[str, Any]:
         "properties": checked_properties(raw.get("properties"), bad),
         "templates": checked_templates(raw.get("templates"), bad),
     }
+    if application := checked_application(raw.get("oci"), bad):
+        checked["oci"] = application
     if len(orjson.dumps(checked)) > _MAX_RECORD:
         raise bad("it holds more than 256 KiB")
     return checked

@@ -195,6 +195,8 @@ class ImageServicer(rpc.ImageServiceServicer):
             revision=entry.revision,
             origin=r.origin,
         )
+        if isinstance(application := r.metadata.get("oci"), dict):
+            message.application.CopyFrom(pb.Application(**application))
         times = {"created_at": r.created_at, "expires_at": r.expires_at, "uploaded_at": r.uploaded_at}
         times["last_used_at"] = self._store.last_used_at(r)
         for name, value in times.items():

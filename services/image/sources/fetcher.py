@@ -5,7 +5,7 @@ it takes is given back when the process ends. A JSON request comes on standard i
 standard output: one byte of kind, four of length (network order), then that many.
 
     j  what is known: fingerprint, files, properties, aliases …     m u r  bytes of metadata, unified, rootfs
-    e  why it failed: kind, reason, message
+    e  why it failed: kind, reason, message                         p      bytes that came so far, as a number
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ import re
 import resource
 import struct
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, BinaryIO
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from core.errors import Invalid, NotFound, PodiumError, from_exception
 from services.image.domain import simplestreams
@@ -33,6 +36,7 @@ _INDEX_MOST = 64 << 20
 _JSON_MOST = 1 << 20
 _KINDS = {"metadata": b"m", "unified": b"u", "rootfs": b"r"}
 _CHUNK = 1 << 20
+_LOCK = threading.Lock()
 
 
 def main() -> int:
@@ -50,8 +54,9 @@ def main() -> int:
 
 
 def _frame(out: BinaryIO, kind: bytes, data: bytes) -> None:
-    out.write(kind + struct.pack("!I", len(data)) + data)
-    out.flush()
+    with _LOCK:
+        out.write(kind + struct.pack("!I", len(data)) + data)
+        out.flush()
 
 
 def _tell(out: BinaryIO, **known: Any) -> None:
@@ -227,7 +232,19 @@ def _url(asked: Mapping[str, Any], out: BinaryIO) -> None:
         _frame(out, b"u", chunk)
 
 
-_SOURCES = {"simplestreams": _simplestreams, "lxd": _lxd, "url": _url}
+# --- a registry --------------------------------------------------------------------------------------
+
+
+def _oci(asked: Mapping[str, Any], out: BinaryIO) -> None:
+    """Who may name a server inside names that one; where it leads to must lie outside, or there as well."""
+    from services.image.sources import oci  # the other protocols need none of it
+
+    host = urlsplit(asked["server"]).hostname or ""
+    web = replace(_web(asked), may_reach_inside=False, inside_host=host if asked["may_reach_inside"] else "")
+    oci.bring(asked, web, partial(_tell, out), partial(_frame, out))
+
+
+_SOURCES = {"simplestreams": _simplestreams, "lxd": _lxd, "url": _url, "oci": _oci}
 
 if __name__ == "__main__":
     sys.exit(main())

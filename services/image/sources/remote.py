@@ -11,24 +11,26 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from core.errors import Kind, TooLate, Unavailable, error_of
-from services.image.ports import Known, RemoteSource, Told
+from services.image.ports import CAME, Known, RemoteSource, Told
 
-_PARTS = {b"m": "metadata", b"u": "unified", b"r": "rootfs"}
+_PARTS = {b"m": "metadata", b"u": "unified", b"r": "rootfs", b"p": CAME}
 _STALL_S = 120.0
 _MOST_AT_ONCE = 4
 _MOST_FRAME = 64 << 20
 
 
 class Fetchers:
-    """Implements ports.Remotes; a few at once, the others wait."""
+    """Implements ports.Remotes; a few at once, the others wait. scratch: where large files may lie."""
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, scratch: Path) -> None:
         self._architecture = architecture
+        self._scratch = scratch
         self._slots = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def look(self, source: RemoteSource) -> Known:
@@ -45,7 +47,12 @@ class Fetchers:
     async def _fetch(
         self, source: RemoteSource, told: Told, *, only_look: bool
     ) -> AsyncGenerator[tuple[str, bytes], None]:
-        asked = {**asdict(source), "architecture": self._architecture, "only_look": only_look}
+        asked = {
+            **asdict(source),
+            "architecture": self._architecture,
+            "only_look": only_look,
+            "scratch": str(self._scratch),
+        }
         async with self._slots:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "services.image.sources.fetcher"),

@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from core.addresses import is_outside
@@ -24,13 +24,30 @@ _CHUNK = 1 << 20
 _SCHEMES = {"http": 80, "https": 443}
 
 
+class Login(Protocol):
+    """What proves who asks. It is told each address, since not every one may learn it."""
+
+    def header(self, parts: SplitResult) -> str:
+        """Return the header Authorization for an address; empty for none."""
+        ...
+
+    def answer(self, parts: SplitResult, challenge: str) -> bool:
+        """Take what a server said with 401; return whether asking again may help."""
+        ...
+
+
 @dataclass(frozen=True)
 class Web:
-    """How to ask. certificate: PEM of the only one that is believed; empty for any that a known CA signed."""
+    """How to ask. certificate: PEM of the only one that is believed; empty for any that a known CA signed.
+
+    inside_host: the one host that may be inside though others may not.
+    """
 
     certificate: str = ""
     may_reach_inside: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    login: Login | None = None
+    inside_host: str = ""
 
     def get(self, url: str, most: int) -> bytes:
         """Return a whole body of at most *most* bytes. Raises: Invalid, NotFound, Forbidden, Unavailable."""
@@ -76,13 +93,15 @@ class Web:
     ) -> tuple[str, http.client.HTTPResponse]:
         for _ in range(_REDIRECTS + 1):
             parts = _checked(url)
-            connection = self._connect(parts)
-            path = parts.path + (f"?{parts.query}" if parts.query else "")
-            try:
-                connection.request(method, path or "/", headers={**self.headers, **headers})
-                response = connection.getresponse()
-            except (OSError, http.client.HTTPException) as exc:
-                raise _unreachable(url, exc) from exc
+            response = self._ask(method, parts, headers)
+            if response.status == 401 and self.login:
+                challenge = response.getheader("WWW-Authenticate") or ""
+                response.close()
+                if self.login.answer(parts, challenge):
+                    response = self._ask(method, parts, headers)
+                if response.status in (401, 403):
+                    why = f"{url[:200]} is not for whoever asks with these credentials"
+                    raise Forbidden("NO_ACCESS", why)
             if response.status not in (301, 302, 303, 307, 308):
                 _refuse(url, response)
                 return url, response
@@ -92,6 +111,17 @@ class Web:
                 raise Forbidden("DOWNGRADED", f"{url[:200]} leads from https to something else")
             url = target
         raise Invalid("REDIRECTS", f"{url[:200]} leads in circles")
+
+    def _ask(self, method: str, parts: SplitResult, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        connection = self._connect(parts)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        own = self.login.header(parts) if self.login else ""
+        more = {"Authorization": own} if own else {}
+        try:
+            connection.request(method, path or "/", headers={**self.headers, **headers, **more})
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as exc:
+            raise _unreachable(parts.geturl(), exc) from exc
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", parts.port or _SCHEMES[parts.scheme]
@@ -116,7 +146,8 @@ class Web:
         except OSError as exc:
             raise _unreachable(host, exc) from exc
         for *_, address in found:
-            if not self.may_reach_inside and not is_outside(str(address[0])):
+            is_allowed = self.may_reach_inside or host == self.inside_host
+            if not is_allowed and not is_outside(str(address[0])):
                 raise Forbidden(
                     "INSIDE", f"{host[:200]} is an address inside; an administrator may allow it", about=host
                 )

@@ -16,14 +16,14 @@ from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
 from core.records import Image
 from core.state import keys
-from services.image.ports import Known, Remotes, RemoteSource
+from services.image.ports import CAME, Known, Remotes, RemoteSource
 from services.image.store import ImageStore
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
 
 KIND = "image.download"
 _TELL_EVERY_S = 0.5
-_PROTOCOLS = ("simplestreams", "lxd", "url")
+_PROTOCOLS = ("simplestreams", "lxd", "url", "oci")
 _MIB = 1 << 20
 Part = tuple[str, bytes]
 
@@ -105,17 +105,28 @@ class Downloads:
             first = await anext(parts, None)
             if first is None:
                 raise Invalid("NO_BYTES", "The server sent no image")
-            entry = self._store.images.get(keys.image(wanted.project, said[0].fingerprint))
-            if entry:
-                return entry.record
+            if known := self._known(wanted.project, said[0]):
+                return known
             header = _header(wanted, said[0])
             async with aclosing(_telling(ctx, first, parts, said[0].size)) as all_parts:
                 await self._imports.receive(id, header, all_parts)
-        await self._runner.wait(id)
+        done = await self._runner.wait(id)
         # So that whoever waits for the same finds it: our view may not have been told yet.
         with contextlib.suppress(NotFound):
-            await self._store.image(wanted.project, said[0].fingerprint)
+            image = await self._store.image(wanted.project, str(done.metadata.get("fingerprint", "")))
+            if said[0].digest and done.error_reason == "EXISTS":
+                return image.record  # it was uploaded here, and only its bytes told that
         return None
+
+    def _known(self, project: str, said: Known) -> Image | None:
+        """Return the image that the project has already, by its fingerprint or a registry's digest."""
+        if not said.digest:
+            entry = self._store.images.get(keys.image(project, said.fingerprint))
+            return entry.record if entry else None
+        images = [entry.record for entry in self._store.images.entries(keys.images(project))]
+        return next(
+            (i for i in images if i.origin.get("protocol") == "oci" and _digest(i) == said.digest), None
+        )
 
 
 def _header(wanted: Wanted, known: Known) -> Header:
@@ -137,16 +148,25 @@ async def _telling(
     ctx: Context, first: Part, rest: AsyncGenerator[Part, None], size: int
 ) -> AsyncGenerator[Part, None]:
     """Yield all parts, and tell how far they are, about twice a second."""
-    yield first
+    if first[0] != CAME:
+        yield first
     got, begun = len(first[1]), time.monotonic()
     told = begun
     async for part, chunk in rest:
-        yield part, chunk
-        got += len(chunk)
+        if part == CAME:
+            got = int(chunk)
+        else:
+            yield part, chunk
+            got += len(chunk)
         now = time.monotonic()
         if now - told >= _TELL_EVERY_S:
             told = now
             await ctx.progress(download_progress=_progress(part, got, size, now - begun))
+
+
+def _digest(image: Image) -> str:
+    properties = image.metadata.get("properties")
+    return str(properties.get("oci.digest", "")) if isinstance(properties, dict) else ""
 
 
 def origin_of(source: RemoteSource) -> dict[str, str]:
@@ -169,7 +189,7 @@ def _place(wanted: Wanted) -> str:
 def _progress(part: str, got: int, size: int, seconds: float) -> str:
     """Return how far in the words that LXD's clients show as they are."""
     speed = f"({got / _MIB / max(seconds, 0.001):.2f}MB/s)"
-    name = "rootfs" if part == "unified" else part
+    name = "rootfs" if part in ("unified", CAME) else part
     return (
         f"{name}: {min(100, got * 100 // size)}% {speed}" if size else f"{name}: {got / _MIB:.0f}MB {speed}"
     )

@@ -138,6 +138,8 @@ def _files(about: About, source: Instance, wanted: Wanted) -> dict[str, bytes]:
         "properties": about.metadata.get("properties", {}),
         "templates": about.metadata.get("templates", {}),
     }
+    if application := about.metadata.get("oci"):
+        metadata["oci"] = application
     if wanted.expires_at:
         metadata["expiry_date"] = int(wanted.expires_at)
     if wanted.properties is not None:

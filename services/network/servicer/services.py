@@ -13,6 +13,7 @@ from services.network.domain.addresses import subnets_of
 from services.network.domain.hostside import addresses_of, gateway_of
 from services.network.domain.parents import link_of
 from services.network.domain.shaping import Rates, rates_of
+from services.network.domain.told import told
 from services.network.domain.volatile import volatile_of
 from services.network.ports import Host, Link
 from services.network.store import NetworkStore
@@ -113,7 +114,7 @@ class NicServicer(rpc.NicServiceServicer):
         wanted = [Wanted(n.device, dict(n.options), n.hwaddr) for n in request.nics]
         owner = Owner(request.instance_id, request.project, request.instance_name, request.at_rest)
         found = await self._nics.reserve(owner, wanted)
-        return pb.ReserveNicsResponse(nics=[_plan(nic) for nic in found])
+        return pb.ReserveNicsResponse(nics=[_plan(nic, self._nics.network_of(nic)) for nic in found])
 
     async def ReleaseNics(self, request: pb.ReleaseNicsRequest, context: Any) -> pb.ReleaseNicsResponse:
         await self._nics.release(request.instance_id)
@@ -165,7 +166,7 @@ def _leases(nic: NicReservation) -> list[pb.Lease]:
     ]
 
 
-def _plan(nic: NicReservation) -> pb.NicPlan:
+def _plan(nic: NicReservation, network: Network | None = None) -> pb.NicPlan:
     plan = pb.NicPlan(
         device=nic.device,
         name=nic.name,
@@ -182,6 +183,8 @@ def _plan(nic: NicReservation) -> pb.NicPlan:
         plan.addresses.add(family=family, address=address, prefix=prefix, scope="global")
     plan.gateways.update({v: g for v in ("ipv4", "ipv6") if (g := gateway_of(nic, v))})
     plan.mode = nic.options.get("mode") or "l3s"
+    if network and (said := told(network)):
+        plan.told.CopyFrom(pb.Told(router=said.router, name_servers=said.name_servers, search=said.search))
     return plan
 
 

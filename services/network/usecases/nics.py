@@ -102,6 +102,11 @@ class Nics:
                 await self._host.ensure_parent(nic)
         return change.result
 
+    def network_of(self, nic: NicReservation) -> Network | None:
+        """Return the network of ours that a NIC is on."""
+        entry = self._store.networks.get(keys.network(nic.network)) if nic.network else None
+        return entry.record if entry else None
+
     async def release(self, instance_id: str) -> None:
         await self.reserve(Owner(instance_id, "", ""), [])
 

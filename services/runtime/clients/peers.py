@@ -29,9 +29,10 @@ from protos.podium.network.v1 import forward_pb2 as forward
 from protos.podium.network.v1 import forward_pb2_grpc as forward_rpc
 from protos.podium.network.v1 import network_pb2 as network
 from protos.podium.network.v1 import network_pb2_grpc as network_rpc
+from services.runtime.domain.applications import Application
 from services.runtime.domain.arrivals import Arrived, ArrivedEntry
 from services.runtime.domain.devices.plan import Translation
-from services.runtime.ports import NicPlan
+from services.runtime.ports import NicPlan, Told
 from services.runtime.usecases.peers import (
     About,
     FoundImage,
@@ -135,8 +136,18 @@ def _entry(message: Any) -> ArrivedEntry:
 
 
 def _found(message: Any) -> FoundImage:
+    application = None
+    if message.HasField("application"):
+        said = message.application
+        application = Application(
+            *(tuple(said.command), said.cwd, said.uid, said.gid, dict(said.environment), said.stop_signal)
+        )
     return FoundImage(
-        message.fingerprint, message.architecture, dict(message.properties), tuple(message.profiles)
+        message.fingerprint,
+        message.architecture,
+        dict(message.properties),
+        tuple(message.profiles),
+        application,
     )
 
 
@@ -209,4 +220,5 @@ def _plan(nic: Any) -> NicPlan:
         mode=nic.mode,
         host_side=nic.host_side,
         volatile=dict(nic.volatile),
+        told=Told(nic.told.router, tuple(nic.told.name_servers), tuple(nic.told.search)),
     )

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from core.errors import Invalid
+from services.runtime.domain.applications import Application
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, Mount, NicPlan
 
@@ -24,6 +25,9 @@ DEVICES = (
     "c 10:200 rwm",
     "c 10:229 rwm",
 )
+# Where the init of applications is mounted, and what asks it to end; it passes signals on.
+OUR_INIT = "/dev/.init"
+STOP_SIGNAL = "lxc.signal.halt"
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 _ENTRIES = (
     ("/dev/fuse", "dev/fuse", "bind,create=file,optional"),
@@ -81,13 +85,17 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         *_id_lines(plan.idmap),
         f"lxc.cgroup.dir.container = podium/{name(plan.id)}",
         f"lxc.cgroup.dir.monitor = podium.monitor/{name(plan.id)}",
-        "lxc.init.cmd = /sbin/init",
+        *_init(plan.application),
         f"lxc.rootfs.path = dir:{plan.rootfs}",
         f"lxc.hook.post-stop = {hook}",
         "lxc.hook.version = 1",
     ]
     lines += [f"lxc.hook.start-host = {hook.with_name('start-host')}"] if plan.is_held else []
     lines += [f"lxc.mount.entry = {s} {t} none {o} 0 0" for s, t, o in _ENTRIES]
+    if plan.application:
+        lines += [
+            _mount_line(Mount(str(init_of(plan, folder, hook)), OUR_INIT, read_only=True, is_file=True))
+        ]
     lines += _NESTED if plan.nesting else []
     lines += _device_rules(plan.device_rules, v2=v2)
     lines += [_mount_line(mount) for mount in plan.mounts]
@@ -98,6 +106,31 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
     prefix = "lxc.cgroup2" if v2 else "lxc.cgroup"
     lines += [f"{prefix}.{name(k)} = {value(v)}" for k, v in plan.limits.items()]
     return "\n".join(lines) + "\n"
+
+
+def _init(application: Application | None) -> list[str]:
+    """Return what init is. Of an application the words are given to the engine as they are, not here."""
+    if application is None:
+        return ["lxc.init.cmd = /sbin/init"]
+    return [
+        f"lxc.init.cmd = {OUR_INIT}",
+        f"lxc.init.uid = {int(application.uid)}",
+        f"lxc.init.gid = {int(application.gid)}",
+        f"lxc.init.cwd = {value(application.cwd)}",
+        f"{STOP_SIGNAL} = {application.stop_number}",
+    ]
+
+
+def init_of(plan: EnginePlan, folder: Path, hook: Path) -> Path:
+    """Return the file that is init of an application; a privileged root could write to it, so has its own."""
+    return folder / "init" if plan.idmap.is_privileged else hook.with_name("init")
+
+
+def command(plan: EnginePlan) -> list[str]:
+    """Return what init is started with, where that is not the guest's."""
+    if plan.application is None:
+        return []
+    return ["--", OUR_INIT, "--", *plan.application.command]
 
 
 def _automatic(plan: EnginePlan) -> str:
@@ -151,7 +184,7 @@ def _nic(nic: NicPlan) -> list[str]:
         lines += [f"veth.pair = {name(nic.host_name)}"]
     lines += [f"hwaddr = {value(nic.hwaddr)}"] if nic.hwaddr else []
     lines += [f"mtu = {int(nic.mtu)}"] if nic.mtu else []
-    if nic.nictype in ("routed", "ipvlan"):
+    if nic.nictype in ("routed", "ipvlan") or nic.is_fixed:
         lines += [f"ipv{4 + 2 * (':' in a)}.address = {value(a)}" for a in nic.addresses]
         lines += [f"{name(v)}.gateway = {value(g)}" for v, g in sorted(nic.gateways.items())]
     return lines

@@ -22,9 +22,10 @@ from core.errors import NotFound, PodiumError, WrongState
 from core.logs import get_logger
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.engine import config as rendering
+from services.runtime.engine import inits
 from services.runtime.kernel import lxcfs
 from services.runtime.kernel.cgroups import folders
-from services.runtime.kernel.endings import is_failure, wait_status
+from services.runtime.kernel.endings import exit_code, is_failure, wait_status
 from services.runtime.kernel.gate import refuse_waiting
 from services.runtime.kernel.hold import Hold
 from services.runtime.kernel.patience import Patience
@@ -41,6 +42,10 @@ _WHERE = re.compile(r".*? ERROR +\S+ - (?:\S+\.c:\w+:\d+ - )?")
 # Without a PATH liblxc maps ids by itself, which root may. Where it finds newuidmap and newgidmap, which come
 # with many a package, it starts a shell for each (4 ms). The hooks set a PATH of their own.
 _ENV = {"LANG": "C.UTF-8", "PATH": "/nonexistent"}
+# Debian's tini: passes signals on to the one program it starts, reaps orphans, ends as that ends.
+_INIT = Path("/usr/bin/tini-static")
+# What it ends with when there is no such program, or none that can be run.
+_NOT_BEGUN = (126, 127)
 _FREEZER = Path("/sys/fs/cgroup/freezer/podium")
 # systemd takes SIGRTMIN+3 as "power off" (systemd(1), SIGNALS); other inits get SIGPWR.
 _POWEROFF_SYSTEMD = signal.SIGRTMIN + 3
@@ -55,6 +60,7 @@ class LxcEngine:
         self._lxcfs = lxcfs.Lxcfs(state_dir / "lxcfs", lxcfs.HOST)
         self._patience = Patience(deadline_s=_PATIENCE_S, most=2)
         self._sealed = SealedPrograms()
+        self._inits = inits.Inits()
         self._v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
         self._install_helpers()
         refuse_waiting(self._root)
@@ -65,24 +71,28 @@ class LxcEngine:
 
     async def start(self, plan: EnginePlan, ready: Callable[[int], Awaitable[None]] | None = None) -> int:
         if pid := self.pid(plan.id):
-            if ready:
-                await self._make_ready(plan.id, ready)
+            if ready or plan.is_held:
+                await self._make_ready(plan, ready)
             await self.show_figures(plan.id, plan.idmap)
             return pid
         folder = await asyncio.to_thread(self._prepare, plan)
         argv = ["lxc-start", "-d", "-n", plan.id, "-P", str(self._root), "-f", str(folder / "lxc.conf")]
-        argv += ["-p", str(folder / "monitor.pid")]
+        argv += ["-p", str(folder / "monitor.pid"), *rendering.command(plan)]
         process = Child(argv, program=self._sealed.path("lxc-start"), env=_ENV)
         ended = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                if ready and await Hold(folder).reached(ended):
-                    await self._make_ready(plan.id, ready)
+                if plan.is_held and await Hold(folder).reached(ended):
+                    await self._make_ready(plan, ready)
                 code = await asyncio.shield(ended)
         except TimeoutError:
             process.kill()
             code = await ended
+        if plan.application and not code:
+            await inits.began(self.pid(plan.id))
         pid = self.pid(plan.id)
+        if not pid and self._has_ended(plan, folder):
+            return 0
         if code or not pid:
             # The monitor may still be cleaning up; whoever retries must not meet it.
             await self.kill(plan.id)
@@ -108,13 +118,21 @@ class LxcEngine:
             finally:
                 os.close(guest)
 
-    async def _make_ready(self, id: str, ready: Callable[[int], Awaitable[None]]) -> None:
+    async def _make_ready(self, plan: EnginePlan, ready: Callable[[int], Awaitable[None]] | None) -> None:
+        if plan.application and not self._inits.is_held(plan.id):
+            await asyncio.to_thread(self._inits.hold, plan, self.pid(plan.id))
         try:
-            await ready(self.pid(id))
+            if ready:
+                await ready(self.pid(plan.id))
         except PodiumError:
-            await self.kill(id)
+            await self.kill(plan.id)
             raise
-        self.release(id)
+        self.release(plan.id)
+
+    def _has_ended(self, plan: EnginePlan, folder: Path) -> bool:
+        """Say whether an application began and has ended since, which is no failure of a start."""
+        code = self._inits.code(plan.id)
+        return code is not None and code not in _NOT_BEGUN and not _errors(folder)
 
     def release(self, id: str) -> None:
         Hold(self.folder(id)).answer("go")
@@ -147,19 +165,25 @@ class LxcEngine:
             if monitor := self._monitor(id):
                 os.kill(monitor, signal.SIGKILL)
 
-    async def shutdown(self, id: str) -> None:
+    async def shutdown(self, id: str) -> bool:
         pid = self.pid(id)
         if not pid:
             raise WrongState("NOT_RUNNING", "The instance is not running", about=id)
+        if own := await asyncio.to_thread(_stop_signal, self.folder(id)):
+            is_ready = own == signal.SIGKILL or await inits.listens(pid)
+            os.kill(pid, own)
+            return is_ready
         os.kill(pid, _POWEROFF_SYSTEMD if _is_systemd(pid) else signal.SIGPWR)
+        return False
 
     async def wait_exit(self, id: str) -> ExitRecord:
-        monitor, init = self._monitor(id), _opened(self.pid(id))
+        monitor, init = self._monitor(id), self._inits.copy(id, self.pid(id))
         try:
             if monitor:
                 await gone(monitor)
             record = await asyncio.to_thread(_exit_record, self.folder(id) / "exit")
-            return replace(record, is_failure=is_failure(wait_status(init)) if init >= 0 else None)
+            status = wait_status(init) if init >= 0 else None
+            return replace(record, is_failure=is_failure(status), code=exit_code(status))
         finally:
             if init >= 0:
                 os.close(init)
@@ -189,19 +213,24 @@ class LxcEngine:
         return ["setsid", "-c", "lxc-console", "-n", id, "-P", str(self._root), "-t", "0", "-e", "-1"]
 
     async def remove(self, id: str) -> None:
+        self._inits.let_go(id)
         await asyncio.to_thread(shutil.rmtree, self.folder(id), ignore_errors=True)
 
     def _install_helpers(self) -> None:
         """Copy hook and policy to a place that outlives the checkout; liblxc needs them at stop."""
         self._helpers.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for name in ("post-stop", "start-host", "seccomp.policy"):
+        sources = {name: _HERE / name for name in ("post-stop", "start-host", "seccomp.policy")}
+        if _INIT.exists():
+            sources["init"] = _INIT
+        for name, source in sources.items():
             target = self._helpers / name
             new = self._helpers / f"{name}.new"
-            shutil.copyfile(_HERE / name, new)
+            shutil.copyfile(source, new)
             new.chmod(0o755)
             new.rename(target)
 
     def _prepare(self, plan: EnginePlan) -> Path:
+        self._inits.let_go(plan.id)
         folder = self.folder(plan.id)
         folder.mkdir(mode=0o710, parents=True, exist_ok=True)
         text = rendering.render(
@@ -218,7 +247,17 @@ class LxcEngine:
             (folder / stale).unlink(missing_ok=True)
         if plan.is_held:
             Hold(folder).make()
+        if plan.application:
+            self._ready_init(plan, folder)
         return folder
+
+    def _ready_init(self, plan: EnginePlan, folder: Path) -> None:
+        """Raises: NotFound."""
+        ours = self._helpers / "init"
+        if not ours.exists():
+            raise NotFound("NO_INIT", f"{_INIT} was not found; install Debian's package tini and restart")
+        if (own := rendering.init_of(plan, folder, self._helpers / "post-stop")) != ours:
+            shutil.copy2(ours, own)
 
     def _policy(self, plan: EnginePlan, folder: Path) -> Path:
         """Return the filter of system calls: its own, which commands inside read as well, or that of all."""
@@ -255,18 +294,21 @@ def _thaw(id: str) -> None:
             Path(path, "freezer.state").write_text("THAWED")
 
 
+def _stop_signal(folder: Path) -> int:
+    """Return what asks the init of an application to end; 0 for that of a system."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (folder / "lxc.conf").read_text().splitlines():
+            key, _, text = line.partition(" = ")
+            if key == rendering.STOP_SIGNAL:
+                return int(text)
+    return 0
+
+
 def _is_systemd(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "systemd"
     except OSError:
         return True
-
-
-def _opened(pid: int) -> int:
-    """Return a descriptor of process *pid*, -1 when there is none."""
-    with contextlib.suppress(OSError):
-        return os.pidfd_open(pid) if pid else -1
-    return -1
 
 
 def _exit_record(path: Path) -> ExitRecord:
@@ -277,13 +319,22 @@ def _exit_record(path: Path) -> ExitRecord:
         return ExitRecord("stop", time.time())
 
 
+def _lines(path: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return path.read_text(errors="replace").splitlines()
+    return []
+
+
+def _errors(folder: Path) -> list[str]:
+    return [_WHERE.sub("", line) for line in _lines(folder / "lxc.log") if " ERROR " in line]
+
+
 def _start_failed(folder: Path) -> WrongState:
-    try:
-        lines = (folder / "lxc.log").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    errors = [_WHERE.sub("", line) for line in lines if " ERROR " in line]
-    why = errors[0] if errors else "the engine gave no reason"
+    # The init of an application says on its console why there is none.
+    said = [
+        line.partition("] ")[2] for line in _lines(folder / "console.log") if line.startswith("[FATAL tini")
+    ]
+    why = [*_errors(folder), *said, "the engine gave no reason"][0]
     hint = ""
     if "inotify" in why:
         hint = "; raise fs.inotify.max_user_instances"

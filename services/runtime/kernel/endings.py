@@ -27,6 +27,13 @@ def wait_status(pidfd: int) -> int | None:
     return int(status) if mask & _EXIT else None
 
 
+def exit_code(status: int | None) -> int | None:
+    """Return what a process left with, as shells tell it: 128 and more for a signal."""
+    if status is None:
+        return None
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
 def is_failure(status: int | None) -> bool | None:
     """Say whether an init that ended so failed: killed, crashed, or left with a code. None when not known."""
     if status is None:

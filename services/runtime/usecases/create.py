@@ -24,7 +24,7 @@ from core.rpc.once import new_operation_id
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
-from services.runtime.domain import cloudinit, expand, idmaps
+from services.runtime.domain import applications, cloudinit, expand, idmaps
 from services.runtime.domain.cloudinit import INSTANCE_ID
 from services.runtime.domain.words import two_words
 from services.runtime.usecases import ids
@@ -200,7 +200,9 @@ class Create:
             profiles = image.profiles if image else ("default",)
         own = {k: v for k, v in without_empty(wanted.config).items() if not k.startswith("volatile.")}
         properties = {f"image.{k}": v for k, v in image.properties.items()} if image else {}
-        return Instance(
+        if image and image.application:
+            properties |= applications.keys_of(image.application)
+        instance = Instance(
             id=str(uuid.uuid4()),
             project=wanted.project,
             name=self.name_for(wanted.name),
@@ -214,6 +216,9 @@ class Create:
             member=self._member,
             image=image.fingerprint if image else "",
         )
+        if image and image.application:
+            applications.need_command(self._host.expanded(instance).config)
+        return instance
 
     def _admitted(self, txn: Txn, instance: Instance) -> Instance:
         """Return the whole record, checked after expansion."""

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from core.configkeys.instance import INSTANCE
-from core.configkeys.nic import IPVLAN, MACVLAN, PHYSICAL
+from core.configkeys.nic import BRIDGED, IPVLAN, MACVLAN, PHYSICAL
 from core.configkeys.values import parse_modules
 from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
 from core.policy.expansion import Expanded, expand
 from core.records import Instance, InstanceObserved, Snapshot, Volume
 from core.units import parse_bool, parse_bytes
-from services.runtime.domain import idmaps, seccomp
+from services.runtime.domain import applications, idmaps, seccomp
 from services.runtime.domain.devices.disk import limits as disk_limits
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
 from services.runtime.domain.expand import find_root, nics_of
@@ -219,12 +219,14 @@ class Host:
         devices = await self.plugs.plans(expanded.devices, self.facts_of(instance.project))
         if not self.engine.pid(instance.id):
             await self.devices.clear(instance.id)
+        application = applications.of(config)
         plan = EnginePlan(
             id=instance.id,
             hostname=instance.name,
             rootfs=rootfs,
             idmap=idmaps.of(instance),
-            nics=nics,
+            nics=tuple(map(_fixed, nics)) if application else nics,
+            application=application,
             environment=_below(config, _ENVIRONMENT),
             sysctls=_below(config, _SYSCTL),
             rlimits=_below(config, _RLIMIT),
@@ -233,7 +235,7 @@ class Host:
             nesting=parse_bool(INSTANCE.get(config, "security.nesting")),
             seccomp=seccomp.policy(config),
             device_rules=rules_of(devices),
-            is_held=bool(devices),
+            is_held=bool(devices or application),
         )
 
         async def ready(pid: int) -> None:
@@ -241,6 +243,8 @@ class Host:
 
         self.need_modules(config)
         pid = await self.engine.start(plan, ready if devices else None)
+        if not pid:
+            return 0
         if any(key.startswith(_RATE) for d in expanded.devices.values() if d["type"] == "disk" for key in d):
             await self.limit_disks(instance)
         await self._plug_sides(instance.id, pid, nics)
@@ -342,6 +346,14 @@ class Host:
         found = {e.record.image for e in self.store.instances.entries() if e.record.id not in besides}
         snapshots = (e.record for e in self.store.snapshots.entries())
         return found | {s.instance.image for s in snapshots if s.id not in besides}
+
+
+def _fixed(nic: NicPlan) -> NicPlan:
+    """Return the NIC with the address that DHCP would give, set by the engine; IPv6 the kernel sees to."""
+    own = tuple(address for address in nic.addresses if ":" not in address)
+    if nic.nictype != BRIDGED or not nic.told.router or not own:
+        return nic
+    return replace(nic, addresses=own, gateways={"ipv4": nic.told.router}, is_fixed=True)
 
 
 def has_guest_api(config: dict[str, str]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.runtime.domain.applications import Application
 from services.runtime.domain.arrivals import Arrived
 from services.runtime.domain.devices.plan import Translation
 from services.runtime.ports import NicPlan
@@ -14,10 +15,13 @@ from services.runtime.ports import NicPlan
 
 @dataclass(frozen=True)
 class FoundImage:
+    """An image; application: of one that is for one program, None of a whole system."""
+
     fingerprint: str
     architecture: str
     properties: dict[str, str]
     profiles: tuple[str, ...]
+    application: Application | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from core.records import Instance, InstanceObserved
 from core.state import keys
 from core.state.store import Txn
 from core.units import parse_bool
-from services.runtime.domain import cloudinit, idmaps, revival
+from services.runtime.domain import applications, cloudinit, idmaps, revival
 from services.runtime.domain.expand import root_of
 from services.runtime.domain.lifecycle import STOPPED
 from services.runtime.ports import ExitRecord
@@ -26,7 +26,7 @@ from services.runtime.usecases import ids
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.templates import Templates
-from services.runtime.usecases.volatile import APPLY_TEMPLATE, READY, when_down, with_nics
+from services.runtime.usecases.volatile import APPLY_TEMPLATE, EXIT_CODE, READY, when_down, with_nics
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
@@ -168,6 +168,7 @@ class Power:
         observed = cloudinit.followed(observed, self._host.expanded(instance))
         if not self._host.engine.pid(instance.id):
             await self._templates.apply(instance, observed.volatile, rootfs)
+            await self._templates.name_servers(instance, nics, rootfs)
         pid = await self._host.start(instance, rootfs, nics)
         shown = idmaps.shown(idmaps.of(instance))
         volatile = {
@@ -178,6 +179,7 @@ class Power:
             "volatile.last_state.power": "RUNNING",
         }
         volatile.pop(READY, None)
+        volatile.pop(EXIT_CODE, None)
         volatile.pop(APPLY_TEMPLATE, None)
         self._watch.follow(instance.id)
         return replace(observed, status="running", pid=pid, last_used_at=time.time(), volatile=volatile)
@@ -216,9 +218,10 @@ class Power:
 
     async def _stop(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
-        await self._end(ctx, instance)
+        code = await self._end(ctx, instance)
         action = "instance-stopped" if ctx.input["force"] else "instance-shutdown"
-        await self._settle_stopped(ctx, instance, observed, action, ctx.input.get("ended", revival.ASKED))
+        how = ctx.input.get("ended", revival.ASKED)
+        await self._settle_stopped(ctx, instance, observed, action, how, code)
 
     async def _restart(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
@@ -227,18 +230,19 @@ class Power:
         self._claims.settle(ctx, ctx.txn, await self.bring_up(instance, down), health="")
         ctx.txn.emit(ctx.event("instance-restarted", "instances", instance.name))
 
-    async def _end(self, ctx: Context, instance: Instance) -> None:
+    async def _end(self, ctx: Context, instance: Instance) -> int | None:
+        """End it, and return what its init left with, where that is told."""
         engine, cgroups = self._host.engine, self._host.cgroups
         if ctx.input["force"]:
             await engine.kill(instance.id)
-            return
+            return None
         if not engine.pid(instance.id):
-            return
+            return None
         if cgroups.is_frozen(instance.id):
             cgroups.thaw(instance.id)
         asked = float(ctx.input["timeout_s"])
         try:
-            await asyncio.wait_for(
+            return await asyncio.wait_for(
                 self._shut_down(instance.id), None if asked < 0 else asked or _DEFAULT_STOP_S
             )
         except TimeoutError:
@@ -248,24 +252,37 @@ class Power:
                 about=instance.name,
             ) from None
 
-    async def _shut_down(self, id: str) -> None:
-        """Ask init to end and wait for it. An init that had only just begun loses what it is asked first."""
+    async def _shut_down(self, id: str) -> int | None:
+        """Ask init to end, wait for it and return its code.
+
+        An init that had only just begun loses what it is asked first.
+        """
         exited = asyncio.ensure_future(self._host.engine.wait_exit(id))
         try:
             for pause_s in _ASK_AGAIN_S:
+                is_heard = False
                 with contextlib.suppress(WrongState):  # it ended this moment
-                    await self._host.engine.shutdown(id)
-                if (await asyncio.wait({exited}, timeout=pause_s))[0]:
+                    is_heard = await self._host.engine.shutdown(id)
+                if is_heard or (await asyncio.wait({exited}, timeout=pause_s))[0]:
                     break
-            await exited
+            return (await exited).code
         finally:
             exited.cancel()
 
     async def _settle_stopped(
-        self, ctx: Context, instance: Instance, observed: InstanceObserved, action: str, how: str
+        self,
+        ctx: Context,
+        instance: Instance,
+        observed: InstanceObserved,
+        action: str,
+        how: str,
+        code: int | None,
     ) -> None:
-        policy = revival.policy(self._host.expanded(instance).config)
-        down = revival.ended(policy, await self.take_down(instance, observed), how, time.time())
+        config = self._host.expanded(instance).config
+        down = await self.take_down(instance, observed)
+        down = revival.ended(revival.policy(config), down, how, time.time())
+        if code is not None and applications.of(config):
+            down = replace(down, volatile={**down.volatile, EXIT_CODE: str(code)})
         if ctx.input.get("with_host"):
             down = replace(down, volatile={**down.volatile, "volatile.last_state.power": "RUNNING"})
         ctx.txn.emit(ctx.event(action, "instances", instance.name))
@@ -301,7 +318,8 @@ class Power:
             ctx.txn.emit(ctx.event("instance-restarted", "instances", instance.name))
             return
         how = revival.CLEAN if ctx.input.get("is_failure") is False else revival.FAILED
-        await self._settle_stopped(ctx, instance, observed, "instance-shutdown", how)
+        code = ctx.input.get("code")
+        await self._settle_stopped(ctx, instance, observed, "instance-shutdown", how, code)
 
     async def _as_found(self, ctx: Context) -> None:
         """A change failed: record what the host says the instance is."""
@@ -342,7 +360,7 @@ class Power:
             "exit",
             instance.project,
             instance.name,
-            input={"force": False, "is_failure": record.is_failure},
+            input={"force": False, "is_failure": record.is_failure, "code": record.code},
         )
 
 

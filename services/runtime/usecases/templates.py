@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from core.errors import Invalid, WrongState
 from core.policy.expansion import Expanded
 from core.records import Instance
-from services.runtime.domain import idmaps
+from services.runtime.domain import applications, idmaps
+from services.runtime.ports import NicPlan
 from services.runtime.usecases.abouts import AboutInstances
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import About, Rendering
 from services.runtime.usecases.volatile import APPLY_TEMPLATE
 
 START = "start"
+_RESOLVER = "/etc/resolv.conf"
+# resolv.conf(5): more are not read.
+_MOST_SERVERS = 3
 
 
 class Planting(Protocol):
@@ -61,10 +65,24 @@ class Templates:
         context = _context(instance, volatile, self._host.expanded(instance))
         texts = await self._host.images.render(instance.project, context, jobs)
         files = {job.path: text for job, text in zip(jobs, texts, strict=True)}
+        await self._plant(instance, root, files, "A template could not be written")
+
+    async def name_servers(self, instance: Instance, nics: Sequence[NicPlan], root: Path) -> None:
+        """Write which servers of names there are where nothing inside would: an application asks no DHCP."""
+        told = [nic.told for nic in nics if nic.told.name_servers]
+        if not told or applications.of(self._host.expanded(instance).config) is None:
+            return
+        lines = [f"nameserver {server}" for nic in told for server in nic.name_servers][:_MOST_SERVERS]
+        if search := " ".join(dict.fromkeys(domain for nic in told for domain in nic.search)):
+            lines.insert(0, f"search {search}")
+        files = {_RESOLVER: "".join(f"{line}\n" for line in lines).encode()}
+        await self._plant(instance, root, files, f"{_RESOLVER} could not be written")
+
+    async def _plant(self, instance: Instance, root: Path, files: dict[str, bytes], failure: str) -> None:
         try:
             await asyncio.to_thread(self._planting.plant, root, files, idmaps.of(instance).root)
         except OSError as exc:
-            raise WrongState("NOT_TEMPLATED", f"A template could not be written: {exc}"[:300]) from exc
+            raise WrongState("NOT_TEMPLATED", f"{failure}: {exc}"[:300]) from exc
 
 
 def _job(path: str, template: Mapping[str, Any], about: About, trigger: str) -> Rendering:

@@ -10,6 +10,7 @@ from core.configkeys.network import parse_mac
 from core.errors import Invalid
 from services.runtime.ports import NicPlan
 
+EXIT_CODE = "volatile.last_state.exit_code"
 READY = "volatile.last_state.ready"
 """What the guest said of itself since it was started, true or false."""
 APPLY_TEMPLATE = "volatile.apply_template"

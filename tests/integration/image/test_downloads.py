@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -30,7 +32,7 @@ async def _bring(source: RemoteSource) -> tuple[Known, str]:
     """Return what was said of the image, and the hash of what came."""
     said: list[Known] = []
     digest = hashlib.sha256()
-    async for _, chunk in Fetchers("x86_64").parts(source, said.append):
+    async for _, chunk in Fetchers("x86_64", Path(gettempdir())).parts(source, said.append):
         digest.update(chunk)
     return said[0], digest.hexdigest()
 
@@ -47,7 +49,7 @@ async def test_an_image_comes_whole(server: ImageServer) -> None:
 async def test_a_look_brings_nothing(server: ImageServer) -> None:
     fingerprint = server.offer()
 
-    known = await Fetchers("x86_64").look(_streams(server))
+    known = await Fetchers("x86_64", Path(gettempdir())).look(_streams(server))
 
     assert known.fingerprint == fingerprint
     assert all(path.startswith("/streams") for path in server.asked)
