@@ -254,6 +254,62 @@ class NetworkAcl:
 
 
 @dataclass(frozen=True)
+class ForwardPort:
+    """Ports of a listen address that lead to an instance; checked by services/network/domain/listeners.py."""
+
+    protocol: str = ""
+    listen_port: str = ""
+    target_port: str = ""
+    target_address: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkForward:
+    """An address whose traffic goes to instances of a network. Writer: network."""
+
+    network: str = ""
+    listen_address: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    ports: tuple[ForwardPort, ...] = ()
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where a load balancer sends connections. No target_port keeps the port that was asked for."""
+
+    name: str = ""
+    description: str = ""
+    target_address: str = ""
+    target_port: str = ""
+
+
+@dataclass(frozen=True)
+class BalancerPort:
+    """Ports of a load balancer, and the names of the backends they lead to in turn."""
+
+    protocol: str = ""
+    listen_port: str = ""
+    target_backend: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkLoadBalancer:
+    """An address whose connections are spread over instances of a network. Writer: network."""
+
+    network: str = ""
+    listen_address: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    backends: tuple[Backend, ...] = ()
+    ports: tuple[BalancerPort, ...] = ()
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class NicReservation:
     """A NIC as decided. Writer: network. Addresses are without prefix; empty means none."""
 

@@ -21,6 +21,8 @@
       idmaps/MEMBER/BASE                     IdmapBlock
       networks/NAME                          Network
       network-acls/PROJECT/NAME              NetworkAcl
+      network-forwards/NETWORK/ADDRESS       NetworkForward
+      load-balancers/NETWORK/ADDRESS         NetworkLoadBalancer
       nics/INSTANCE_ID/DEVICE                NicReservation
       addresses/NETWORK/ADDRESS              AddressClaim
       operations/ID                          Operation
@@ -58,6 +60,8 @@ BACKUPS = f"{ROOT}backups/"
 IDMAPS = f"{ROOT}idmaps/"
 NETWORKS = f"{ROOT}networks/"
 NETWORK_ACLS = f"{ROOT}network-acls/"
+NETWORK_FORWARDS = f"{ROOT}network-forwards/"
+LOAD_BALANCERS = f"{ROOT}load-balancers/"
 NICS = f"{ROOT}nics/"
 ADDRESSES = f"{ROOT}addresses/"
 OPERATIONS = f"{ROOT}operations/"
@@ -193,6 +197,22 @@ def network_acl(project: str, name: str) -> str:
 
 def network_acls(project: str) -> str:
     return _join(NETWORK_ACLS, project) + "/"
+
+
+def network_forward(network: str, address: str) -> str:
+    return _join(NETWORK_FORWARDS, network, address)
+
+
+def network_forwards(network: str) -> str:
+    return _join(NETWORK_FORWARDS, network) + "/"
+
+
+def load_balancer(network: str, address: str) -> str:
+    return _join(LOAD_BALANCERS, network, address)
+
+
+def load_balancers(network: str) -> str:
+    return _join(LOAD_BALANCERS, network) + "/"
 
 
 def nics(instance_id: str) -> str:

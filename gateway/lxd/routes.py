@@ -18,6 +18,7 @@ from gateway.lxd.handlers import (
     images,
     instances,
     internal,
+    listeners,
     metadata,
     networkacls,
     networks,
@@ -89,6 +90,7 @@ _VOLUME_BACKUP = f"{_VOLUME}/backups/{{backup}}"
 _VOLUME_SNAPSHOT = f"{_VOLUME}/snapshots/{{snapshot}}"
 _BUCKETS, _EVERY = "/1.0/storage-pools/{name}/buckets", ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
+_FORWARDS, _BALANCERS = "/1.0/networks/{name}/forwards", "/1.0/networks/{name}/load-balancers"
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
     ("PUT", "/internal/shutdown", "admin", internal.shutdown),
@@ -149,8 +151,24 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("DELETE", "/1.0/networks/{name}", "admin", networks.delete_network),
     ("GET", "/1.0/networks/{name}/state", "project", networks.network_state),
     ("GET", "/1.0/networks/{name}/leases", "project", networks.network_leases),
-    ("GET", "/1.0/networks/{name}/forwards", "project", networks.none_of_network),
-    ("GET", "/1.0/networks/{name}/peers", "project", networks.none_of_network),
+    ("GET", _FORWARDS, "project", listeners.list_forwards),
+    ("POST", _FORWARDS, "admin", listeners.post_forward),
+    ("GET", f"{_FORWARDS}/{{address}}", "project", listeners.get_forward),
+    ("PUT", f"{_FORWARDS}/{{address}}", "admin", listeners.put_forward),
+    ("PATCH", f"{_FORWARDS}/{{address}}", "admin", listeners.put_forward),
+    ("DELETE", f"{_FORWARDS}/{{address}}", "admin", listeners.delete_forward),
+    ("GET", _BALANCERS, "project", listeners.list_balancers),
+    ("POST", _BALANCERS, "admin", listeners.post_balancer),
+    ("GET", f"{_BALANCERS}/{{address}}", "project", listeners.get_balancer),
+    ("PUT", f"{_BALANCERS}/{{address}}", "admin", listeners.put_balancer),
+    ("PATCH", f"{_BALANCERS}/{{address}}", "admin", listeners.put_balancer),
+    ("DELETE", f"{_BALANCERS}/{{address}}", "admin", listeners.delete_balancer),
+    ("GET", f"{_BALANCERS}/{{address}}/state", "project", listeners.balancer_state),
+    *(
+        (method, f"/1.0/networks/{{name}}/peers{rest}", "project", networks.no_peers)
+        for rest in ("", "/{peer}")
+        for method in _EVERY
+    ),
     ("GET", "/1.0/network-acls", "project", networkacls.list_acls),
     ("POST", "/1.0/network-acls", "project", networkacls.post_acl),
     ("GET", "/1.0/network-acls/{name}", "project", networkacls.get_acl),

@@ -10,22 +10,27 @@ from core.logs import get_logger
 from core.service import member_service
 from protos.podium.network.v1 import acl_pb2_grpc as acl_rpc
 from protos.podium.network.v1 import forward_pb2_grpc as forward_rpc
+from protos.podium.network.v1 import listener_pb2_grpc as listener_rpc
 from protos.podium.network.v1 import network_pb2_grpc as rpc
 from services.network.clients.warnings import WarningClient
 from services.network.kernel.forwards import NftForwards
 from services.network.kernel.host import LinuxHost
 from services.network.servicer.acls import AclServicer
 from services.network.servicer.forwards import ForwardServicer
+from services.network.servicer.listeners import ListenerServicer
 from services.network.servicer.services import NetworkServicer, NicServicer
 from services.network.store import NetworkStore
 from services.network.usecases.acls import Acls
+from services.network.usecases.backends import Backends, connects
 from services.network.usecases.conflicts import Conflicts
 from services.network.usecases.forwards import Forwarding
+from services.network.usecases.listeners import Listeners, balancer_kind, forward_kind
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics
 from services.network.usecases.strays import Strays
 
 log = get_logger(__name__)
+_SERVICES = ("Network", "Nic", "Forward", "Acl", "Listener")
 _LOOK_EVERY_S = 2.0
 _RECONCILE_EVERY_S = 15.0
 
@@ -40,6 +45,9 @@ async def main() -> None:
         networks, nics = Networks(store, host), Nics(store, host)
         forwarding = Forwarding(store, NftForwards(service.settings.state_dir / "forwards"))
         acls = Acls(store, networks, host)
+        forwards = Listeners(store, networks, host, forward_kind(store))
+        balancers = Listeners(store, networks, host, balancer_kind(store))
+        backends = Backends(store, networks, connects)
         strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings)
         await service.start(runner)
         await networks.reconcile()
@@ -49,10 +57,23 @@ async def main() -> None:
             rpc.add_NicServiceServicer_to_server(NicServicer(nics), server)
             forward_rpc.add_ForwardServiceServicer_to_server(ForwardServicer(forwarding), server)
             acl_rpc.add_AclServiceServicer_to_server(AclServicer(acls, host), server)
-            return [f"podium.network.v1.{name}Service" for name in ("Network", "Nic", "Forward", "Acl")]
+            listener = ListenerServicer(forwards, balancers, store)
+            listener_rpc.add_ListenerServiceServicer_to_server(listener, server)
+            return [f"podium.network.v1.{name}Service" for name in _SERVICES]
 
         await service.serve(register, runner)
-        await _keep(networks, nics, strays, forwarding, conflicts)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_ask_backends(backends))
+            await _keep(networks, nics, strays, forwarding, conflicts)
+
+
+async def _ask_backends(backends: Backends) -> None:
+    while True:
+        try:
+            await backends.look()
+        except Exception as exc:  # nft hung: the next look tries again
+            log.warning("backends_not_asked", error=str(exc) or repr(exc))
+        await asyncio.sleep(1)
 
 
 async def _keep(

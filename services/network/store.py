@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.records import AddressClaim, Instance, Network, NetworkAcl, NicReservation, Profile
+from core.records import (
+    AddressClaim,
+    Instance,
+    Network,
+    NetworkAcl,
+    NetworkForward,
+    NetworkLoadBalancer,
+    NicReservation,
+    Profile,
+)
 from core.state import keys
 from core.state.cache import Cache
 from core.state.store import Store
@@ -15,6 +24,10 @@ class NetworkStore:
         self.store = store
         self.networks = Cache(store, Network, keys.NETWORKS)
         self.acls = Cache(store, NetworkAcl, keys.NETWORK_ACLS)
+        self.forwards = Cache(store, NetworkForward, keys.NETWORK_FORWARDS)
+        self.balancers = Cache(store, NetworkLoadBalancer, keys.LOAD_BALANCERS)
+        # Backends of load balancers (network, listen address, name) that did not answer of late.
+        self.down: set[tuple[str, str, str]] = set()
         self.nics = Cache(store, NicReservation, keys.NICS)
         self.addresses = Cache(store, AddressClaim, keys.ADDRESSES)
         self.profiles = Cache(store, Profile, keys.PROFILES)
@@ -39,3 +52,8 @@ class NetworkStore:
 
     def taken_on(self, network: str) -> set[str]:
         return {e.record.address for e in self.addresses.entries(keys.addresses(network))}
+
+    def listening_on(self, network: str) -> set[str]:
+        """Return the addresses that lead to instances of a network; no instance may have them."""
+        found = {e.record.listen_address for e in self.forwards.below(keys.network_forwards(network))}
+        return found | {e.record.listen_address for e in self.balancers.below(keys.load_balancers(network))}

@@ -16,6 +16,12 @@ INSTANCE = {
 PROFILE = {"description": "", "config": {"user.a": "1"}, "devices": {"eth0": {"type": "none"}}}
 STATE = {"action": "freeze", "timeout": 1, "force": False, "stateful": False}
 OBJECT = {"description": "", "config": {"user.a": "1"}}
+FORWARD = {**OBJECT, "ports": [{"protocol": "tcp", "listen_port": "80", "target_address": "10.0.0.1"}]}
+BALANCER = {
+    **OBJECT,
+    "backends": [{"name": "a", "target_address": "10.0.0.1", "target_port": "80"}],
+    "ports": [{"protocol": "tcp", "listen_port": "80", "target_backend": ["a"]}],
+}
 ACL = {**OBJECT, "ingress": [{"action": "allow", "state": "enabled", "source": "10.0.0.1"}], "egress": []}
 CERTIFICATE = {"name": "n", "type": "client", "restricted": False, "projects": ["default"]}
 ALIAS = {"description": "", "target": "0" * 64}
@@ -70,6 +76,12 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/1.0/networks/{name}"): OBJECT,
     ("PATCH", "/1.0/networks/{name}"): OBJECT,
     ("POST", "/1.0/networks/{name}"): {"name": "hostile1"},
+    ("POST", "/1.0/networks/{name}/forwards"): {"listen_address": "192.0.2.66", **FORWARD},
+    ("PUT", "/1.0/networks/{name}/forwards/{address}"): FORWARD,
+    ("PATCH", "/1.0/networks/{name}/forwards/{address}"): FORWARD,
+    ("POST", "/1.0/networks/{name}/load-balancers"): {"listen_address": "192.0.2.67", **BALANCER},
+    ("PUT", "/1.0/networks/{name}/load-balancers/{address}"): BALANCER,
+    ("PATCH", "/1.0/networks/{name}/load-balancers/{address}"): BALANCER,
     ("POST", "/1.0/network-acls"): {"name": "hostile", **ACL},
     ("PUT", "/1.0/network-acls/{name}"): ACL,
     ("PATCH", "/1.0/network-acls/{name}"): ACL,
@@ -107,6 +119,11 @@ WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
     **{
         (method, f"{_BUCKETS}{rest}"): {}
         for rest in ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
+        for method in ("POST", "PUT", "PATCH")
+    },
+    **{
+        (method, f"/1.0/networks/{{name}}/peers{rest}"): {}
+        for rest in ("", "/{peer}")
         for method in ("POST", "PUT", "PATCH")
     },
     # It stops all instances, whatever it is sent.

@@ -49,6 +49,18 @@ def test_an_acl_bounds_a_running_container_at_once(podium: Podium, pair: tuple[s
     podium.lxc("network", "acl", "delete", "fence")
 
 
+def test_a_forward_is_made_changed_and_deleted(podium: Podium, pair: tuple[str, str]) -> None:
+    a, _ = pair
+    bridge, listen = podium.settings.bridge, "192.0.2.77"
+    [target] = [x for x in podium.lxc("list", a, "-f", "csv", "-c", "4").split() if x[0].isdigit()]
+    podium.lxc("network", "forward", "create", bridge, listen)
+    podium.lxc("network", "forward", "port", "add", bridge, listen, "tcp", "2200", target, "22")
+    assert "2200" in podium.lxc("network", "forward", "show", bridge, listen)
+    refused = podium.run("network", "forward", "set", bridge, listen, f"target_address={target}").stderr
+    assert b"Target address is same as default target address" in refused
+    podium.lxc("network", "forward", "delete", bridge, listen)
+
+
 def test_what_a_rule_logs_is_shown(podium: Podium, pair: tuple[str, str]) -> None:
     a, b = pair
     podium.lxc("network", "acl", "create", "seen")

@@ -273,7 +273,28 @@ class VolumeSnapshot(Custom):
             call(victim, "POST", f"{self.folder}/{self.names[0]}/snapshots", {"name": "s0"})
 
 
-FENCE = Fence()
+class Door:
+    """A forward of a network of its own."""
+
+    path = f"/1.0/networks/{NETWORK}/forwards/192.0.2.66"
+
+    def state(self, victim: Victim) -> str:
+        return state_at(victim, self.path, field="type")
+
+    def reach(self, victim: Victim, state: str) -> None:
+        self.remove(victim)
+        BRIDGE.reach(victim, CREATED)
+        call(victim, "POST", f"/1.0/networks/{NETWORK}/forwards", {"listen_address": "192.0.2.66"})
+
+    def remove(self, victim: Victim) -> None:
+        BRIDGE.remove(victim)
+
+    def open(self, victim: Victim) -> dict[str, Any]:
+        config = victim.side.request("GET", f"/1.0/networks/{NETWORK}")["metadata"]["config"]
+        return {"config": {"target_address": config["ipv4.address"].partition("/")[0]}}
+
+
+FENCE, DOOR = Fence(), Door()
 CUSTOM, COPY, MOVED, VSNAP = Custom(), Copy(), Moved(), VolumeSnapshot()
 VOLUMES = Listed("/1.0/storage-pools", {"name": POOL, "driver": "btrfs", "config": {"size": "128MiB"}})
 
@@ -419,6 +440,7 @@ _VOLUME, _SMALLER = f"{CUSTOM.folder}/{CUSTOM.names[0]}", {"config": {"size": "3
 _TENANT = "/1.0/projects/tenant"
 _VSNAPS, _VSNAP = f"{_VOLUME}/snapshots", f"{_VOLUME}/snapshots/s0"
 _ELSEWHERE = {"name": CUSTOM.names[0], "project": MOVED.project}
+_DOOR = DOOR.path
 _ACL, _SHUT = FENCE.acl, {"ingress": [{"action": "drop", "state": "enabled"}]}
 _NO_NAT = {"config": {"ipv4.nat": "false"}}
 _PUBLISH = {
@@ -456,6 +478,7 @@ SCENARIOS = (
     Scenario("network.rename", BRIDGE, CREATED, (CREATED,), _ask("POST", _NET, {"name": BRIDGE.names[1]})),
     Scenario("network.delete", BRIDGE, CREATED, (ABSENT, CREATED), _ask("DELETE", _NET)),
     Scenario("acl.update", FENCE, CREATED, (CREATED,), _ask("PUT", _ACL, _SHUT)),
+    Scenario("listener.change", DOOR, CREATED, (CREATED,), _ask("PUT", _DOOR, DOOR.open)),
     Scenario("volume.create", CUSTOM, ABSENT, (ABSENT, CREATED), _ask("POST", CUSTOM.folder, CUSTOM.body)),
     Scenario("volume.update", CUSTOM, CREATED, (CREATED,), _ask("PATCH", _VOLUME, _SMALLER)),
     Scenario("volume.delete", CUSTOM, CREATED, (ABSENT, CREATED), _ask("DELETE", _VOLUME)),

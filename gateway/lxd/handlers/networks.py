@@ -29,7 +29,7 @@ def _sees(request: web.Request, name: str, *, is_managed: bool) -> bool:
     return restrictions.may_use_network(project.config, name, is_managed=True)
 
 
-def _refuse_hidden(request: web.Request) -> str:
+def visible(request: web.Request) -> str:
     """Return the name of a managed network. Raises: NotFound when the project does not see it."""
     name = req.name(request)
     if not _sees(request, name, is_managed=True):
@@ -95,14 +95,14 @@ async def put_network(request: web.Request) -> web.Response:
 async def rename_network(request: web.Request) -> web.Response:
     new_name = req.text(await req.body(request), "name")
     await req.backend(request).networks.RenameNetwork(
-        pb.RenameNetworkRequest(project=_HOME, name=_refuse_hidden(request), new_name=new_name)
+        pb.RenameNetworkRequest(project=_HOME, name=visible(request), new_name=new_name)
     )
     return _NETWORK.created(new_name)
 
 
 async def delete_network(request: web.Request) -> web.Response:
     await req.backend(request).networks.DeleteNetwork(
-        pb.DeleteNetworkRequest(project=_HOME, name=_refuse_hidden(request))
+        pb.DeleteNetworkRequest(project=_HOME, name=visible(request))
     )
     return envelope.empty()
 
@@ -116,7 +116,7 @@ async def network_state(request: web.Request) -> web.Response:
 
 async def network_leases(request: web.Request) -> web.Response:
     reply = await req.backend(request).networks.ListLeases(
-        pb.ListLeasesRequest(project=_HOME, name=_refuse_hidden(request))
+        pb.ListLeasesRequest(project=_HOME, name=visible(request))
     )
     return envelope.sync(leases_json(reply.leases))
 
@@ -126,7 +126,8 @@ async def none_of_project(request: web.Request) -> web.Response:
     return envelope.sync([])
 
 
-async def none_of_network(request: web.Request) -> web.Response:
-    """Forwards and peers: none can be made yet; the network must exist."""
-    await _get(request)
-    return envelope.sync([])
+async def no_peers(request: web.Request) -> web.Response:
+    """As LXD answers for each bridge. Raises: Invalid."""
+    network = await _get(request)
+    said = f'Network driver "{network.type}" does not support peering'
+    raise Invalid("NO_PEERS", said, about=network.name)

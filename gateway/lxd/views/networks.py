@@ -27,3 +27,42 @@ def _rule_json(rule: Any) -> dict[str, str]:
     """What says nothing is left out, but for action and state."""
     shown = {name: getattr(rule, name) for name in RULE_FIELDS}
     return {name: value for name, value in shown.items() if value or name in ("action", "state")}
+
+
+PORT_FIELDS = ("description", "protocol", "listen_port", "target_port", "target_address")
+BACKEND_FIELDS = ("name", "description", "target_address", "target_port")
+
+
+def forward_json(forward: Any) -> dict[str, Any]:
+    return {
+        "description": forward.description,
+        "config": dict(forward.config),
+        "ports": [{name: getattr(port, name) for name in PORT_FIELDS} for port in forward.ports],
+        "listen_address": forward.listen_address,
+        "location": "none",
+    }
+
+
+def balancer_json(balancer: Any) -> dict[str, Any]:
+    return {
+        "description": balancer.description,
+        "config": dict(balancer.config),
+        "backends": [{name: getattr(b, name) for name in BACKEND_FIELDS} for b in balancer.backends],
+        "ports": [
+            {
+                "description": port.description,
+                "protocol": port.protocol,
+                "listen_port": port.listen_port,
+                "target_backend": list(port.target_backend),
+            }
+            for port in balancer.ports
+        ],
+        "listen_address": balancer.listen_address,
+        "location": "none",
+    }
+
+
+def balancer_state_json(balancer: Any) -> dict[str, Any]:
+    """The health of backends that somebody looks at."""
+    shown = {b.name: {"address": b.target_address, "status": b.health} for b in balancer.backends if b.health}
+    return {"backend_health": shown}

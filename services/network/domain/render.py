@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from core.configkeys.network import NETWORK
 from core.records import Network, NicReservation
 from core.units import parse_bool
-from services.network.domain import aclrules, filters
+from services.network.domain import aclrules, balancers, filters, listeners
 from services.network.domain.addresses import subnets_of
 from services.network.domain.rulebook import EMPTY, Rulebook
 
@@ -19,7 +19,7 @@ TABLE_FAMILIES = ("inet", "bridge")
 _FILTER = "type filter hook {} priority filter; policy accept;"
 _PRE = _FILTER.format("prerouting")
 # Those that only some networks have.
-_OPTIONAL = ("loc", *aclrules.CHAINS)
+_OPTIONAL = ("loc", *aclrules.CHAINS, "pre", "own")
 
 
 def table_name(network: str) -> str:
@@ -66,12 +66,20 @@ def _chains(network: Network, nics: list[NicReservation], book: Rulebook) -> lis
     accept = [ip for v, ip in families if is_on(network, f"{v}.firewall")]
     closed = [ip for v, ip in families if not is_on(network, f"{v}.routing")]
     nat = [_nat(network, v, ip) for v, ip in families if is_on(network, f"{v}.nat")]
+    to = [rule for forward in book.forwards for rule in listeners.rules(forward)]
+    to += [rule for balancer in book.balancers for rule in balancers.rules(balancer)]
+    listening = [forward.listen_address for forward in book.forwards]
+    nat += listeners.hairpin(network, [*listening, *(b.listen_address for b in book.balancers)])
     found, bounds = list[Chain](), _no_bounds
     if aclrules.has_acls(network, nics):
         inner = aclrules.chains(network, nics, book)
         found, bounds = [Chain(name, "", rules) for name, rules in inner.items()], aclrules.hook_rules
         found.append(Chain("loc", _FILTER.format("output"), bounds(bridge, "ingress")))
     forward = _forward(bridge, closed, "drop") + bounds(bridge, "egress", "ingress")
+    if to:
+        found.append(Chain("pre", "type nat hook prerouting priority dstnat; policy accept;", to))
+        # What the host itself sends.
+        found.append(Chain("own", "type nat hook output priority -100; policy accept;", to))
     return [
         *found,
         Chain("in", _FILTER.format("input"), bounds(bridge, "egress") + _input(bridge, accept)),

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from core.records import NetworkAcl
+from core.records import NetworkAcl, NetworkForward, NetworkLoadBalancer
 
 
 @dataclass(frozen=True)
 class Rulebook:
     """acls: by name, those of the network's project. members: the addresses of NICs that have an ACL.
 
-    log_group: where the kernel sends what rules log; 0 for nowhere.
+    balancers: with the backends that answer, and no others. log_group: where the kernel sends what
+    rules log; 0 for nowhere.
     """
 
     acls: Mapping[str, NetworkAcl] = field(default_factory=dict)
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forwards: tuple[NetworkForward, ...] = ()
+    balancers: tuple[NetworkLoadBalancer, ...] = ()
     log_group: int = 0
 
 

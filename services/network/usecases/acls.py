@@ -144,7 +144,7 @@ class Acls:
             return
         for network in self._books.bounded():
             if self._concerns(acl, network):
-                book = self._books.of(network, acl)
+                book = self._books.of(network, {keys.network_acl(acl.project, acl.name): acl})
                 await self._host.ensure_rules(network, self._store.nics_on(network.name), book)
 
     def _concerns(self, acl: NetworkAcl, network: Network) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import random
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
+from typing import Any
 
 from core.configkeys import uplink
 from core.configkeys.network import NETWORK
@@ -17,12 +18,13 @@ from core.events import Event
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
 from core.names import network_name
-from core.records import PASSING, Network
+from core.records import PASSING, Network, NetworkForward, NetworkLoadBalancer
 from core.rpc.identity import current_identity
 from core.state import keys
+from core.state.cache import Cache
 from core.state.repository import Entry
 from core.state.store import Txn
-from services.network.domain import addresses
+from services.network.domain import addresses, balancers, listeners
 from services.network.domain.acls import named_in
 from services.network.domain.bridge import check_together
 from services.network.ports import Host
@@ -135,6 +137,13 @@ class Networks:
             await self._tell_others(name)
         return entry
 
+    async def ensure_rules(self, name: str) -> None:
+        """Write the rules of a network anew where they differ."""
+        async with self.changing:
+            if (entry := self.find(name)) and entry.record.type == "bridge":
+                nics = self._store.nics_on(name)
+                await self._host.ensure_rules(entry.record, nics, self._books.of(entry.record))
+
     async def _tell_others(self, changed: str) -> None:
         """ACLs may name who has other ACLs, so one network's choice matters to the rules of the others."""
         for network in self._books.bounded():
@@ -166,6 +175,9 @@ class Networks:
             raise AlreadyExists("EXISTS", f'Network interface "{new_name}" already exists', about=new_name)
         new = replace(old, name=new_name)
         txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
+        moved = [(cache, old_key, replace(r, network=new_name)) for cache, old_key, r in self._owned(name)]
+        for _, old_key, record in moved:
+            txn.delete(old_key).put(_key_of(record), record)
         try:
             await self._down(name)
             failpoint("network.rename.down")
@@ -176,6 +188,9 @@ class Networks:
             raise
         self._store.networks.apply(keys.network(name), None, revision)
         self._store.networks.apply(keys.network(new_name), new, revision)
+        for cache, old_key, record in moved:
+            cache.apply(old_key, None, revision)
+            cache.apply(_key_of(record), record, revision)
         failpoint("network.rename.recorded")
         await self._bring_up(new)
         return Entry(new, revision)
@@ -253,6 +268,7 @@ class Networks:
         NETWORK.check(filled, of=wanted.name)
         check_together(filled)
         self._refuse_unknown_acls(filled)
+        self._check_listeners(replace(wanted, config=filled))
         taken = await self._host.taken_subnets()
         for family in _FAMILIES:
             key = f"{family}.address"
@@ -270,6 +286,19 @@ class Networks:
         for name in named_in(config):
             if self._store.acls.get(keys.network_acl(HOME, name)) is None:
                 raise Invalid("NO_ACL", f'Network ACL "{name[:64]}" does not exist', about=name)
+
+    def _check_listeners(self, network: Network) -> None:
+        """Raises: Invalid when what listens for it would lead out of its subnet."""
+        for _, _, record in self._owned(network.name):
+            try:
+                if isinstance(record, NetworkForward):
+                    listeners.checked(record, network)
+                else:
+                    balancers.checked(record, network)
+            except Invalid as exc:
+                where = f'for listen address "{record.listen_address}"'
+                said = f"Failed validating firewall address forward {where}: {exc.message}"
+                raise Invalid("HAS_LISTENERS", said, about=record.listen_address) from None
 
     async def _save(self, network: Network, action: str) -> Entry[Network]:
         key = keys.network(network.name)
@@ -291,7 +320,23 @@ class Networks:
         key, txn = keys.network(name), Txn()
         if action:
             txn.emit(event(action, name))
-        self._store.networks.apply(key, None, await self._store.store.commit(txn.delete(key)))
+        owned = self._owned(name)
+        for _, old, _ in owned:
+            txn.delete(old)
+        revision = await self._store.store.commit(txn.delete(key))
+        self._store.networks.apply(key, None, revision)
+        for cache, old, _ in owned:
+            cache.apply(old, None, revision)
+
+    def _owned(self, name: str) -> list[tuple[Cache[Any], str, Any]]:
+        """Return what is a network's own besides its record: caches, keys and records of its listeners."""
+        own = ((self._store.forwards, keys.network_forward), (self._store.balancers, keys.load_balancer))
+        return [
+            (cache, key(name, entry.record.listen_address), entry.record)
+            for cache, key in own
+            for entry in cache.entries()
+            if entry.record.network == name
+        ]
 
     def _refuse_used(self, name: str) -> None:
         if users := self.users(name):
@@ -304,6 +349,11 @@ def _refuse_type(type: str) -> None:
         raise Unsupported("NO_DRIVER", "OVN networks are not available in this version")
     if type not in ("bridge", *UPLINKS):
         raise Invalid("NO_DRIVER", "Unknown driver", about=type)
+
+
+def _key_of(record: NetworkForward | NetworkLoadBalancer) -> str:
+    key = keys.network_forward if isinstance(record, NetworkForward) else keys.load_balancer
+    return key(record.network, record.listen_address)
 
 
 def _has_address(network: Network) -> bool:

@@ -287,6 +287,7 @@ class Nics:
         if place.bridge:
             name = place.bridge.name
             taken = self._store.taken_on(name)
+            taken |= self._store.listening_on(name)
             taken |= {a for n, a in self._choosing | change.addresses() if n == name}
             avoid = leased.get(name, {})
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from core.records import Network, NetworkAcl, NicReservation
+from core.records import Network, NetworkLoadBalancer, NicReservation
 from core.state import keys
+from core.state.cache import Cache
 from services.network.domain import acls as domain
 from services.network.domain.aclrules import has_acls
 from services.network.domain.addresses import link_local
@@ -15,21 +18,36 @@ from services.network.store import NetworkStore
 
 # Bridges are the default project's, and so are the ACLs that they and the NICs on them name.
 HOME = "default"
+# Keys, and the records that they are about to hold; None for what goes.
+Changes = Mapping[str, Any | None]
+NONE: Changes = {}
+T = TypeVar("T")
 
 
 class Rulebooks:
     def __init__(self, store: NetworkStore) -> None:
         self._store = store
 
-    def of(self, network: Network, changed: NetworkAcl | None = None) -> Rulebook:
-        """Return it as it is, or with an ACL as it is about to be *changed* to. Cheap without ACLs."""
-        if network.type != "bridge" or not has_acls(network, self._store.nics_on(network.name)):
+    def of(self, network: Network, changes: Changes = NONE) -> Rulebook:
+        """Return it as it is, or as it will be with *changes*. Cheap for a network without any of it."""
+        if network.type != "bridge":
             return EMPTY
-        acls = {e.record.name: e.record for e in self._store.acls.entries(keys.network_acls(HOME))}
-        if changed:
-            acls[changed.name] = changed
-        named = {name for acl in acls.values() for name in domain.names_in(acl)}
-        return Rulebook(acls, {name: self._members(name, network) for name in sorted(named & set(acls))})
+        forwards = _below(self._store.forwards, keys.network_forwards(network.name), changes)
+        balancers = _below(self._store.balancers, keys.load_balancers(network.name), changes)
+        book = Rulebook(forwards=tuple(forwards), balancers=tuple(self._living(b) for b in balancers))
+        if not has_acls(network, self._store.nics_on(network.name)):
+            return book
+        acls = {acl.name: acl for acl in _below(self._store.acls, keys.network_acls(HOME), changes)}
+        named = {name for acl in acls.values() for name in domain.names_in(acl)} & set(acls)
+        members = {name: self._members(name, network) for name in sorted(named)}
+        return replace(book, acls=acls, members=members)
+
+    def _living(self, balancer: NetworkLoadBalancer) -> NetworkLoadBalancer:
+        """Leave out the backends that are known not to answer."""
+        name = balancer.network, balancer.listen_address
+        return replace(
+            balancer, backends=tuple(b for b in balancer.backends if (*name, b.name) not in self._store.down)
+        )
 
     def _members(self, acl: str, changed: Network) -> tuple[str, ...]:
         """Return the addresses of all NICs that have *acl*, by themselves or by their network."""
@@ -56,3 +74,15 @@ class Rulebooks:
         if any(domain.names_in(entry.record) for entry in self._store.acls.entries()):
             found |= {network.name for network in self.bounded()}
         return found - {""}
+
+
+def _below(cache: Cache[T], folder: str, changes: Changes) -> list[T]:
+    """Return the records right in *folder* as *changes* make them."""
+    found = {key: entry.record for key, entry in cache.items() if key.startswith(folder)}
+    for key, record in changes.items():
+        if key.startswith(folder):
+            if record is None:
+                found.pop(key, None)
+            else:
+                found[key] = record
+    return [found[key] for key in sorted(found)]
