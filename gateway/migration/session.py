@@ -1,13 +1,12 @@
-"""What is said on the channels of a migration: an offer, an answer, the archive, and how it ended.
+"""What is said on the channels of a migration: an offer, an answer, the files, and how it ended.
 
-Podium sends archives of its own form to Podium only. To LXD it offers a way that LXD does not know and
-refuses in its own words; what LXD offers is refused with the way that works.
+Offer and answer are the runtime's, and so is what rsync says: that is only carried here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from aiohttp import WSMsgType
@@ -18,43 +17,38 @@ from gateway.migration.channels import Channels, Socket
 from protos.podium.migration.v1 import migration_pb2 as pb
 
 _FORM = "archive-1"
-# Far from the numbers that LXD gives its own ways.
-_FS = 77
 _ANSWER_S = 60.0
 _END_S = 6 * 3600.0
 _STALL_S = 60.0
-_OTHER = (
-    "The other server does not speak Podium's way of migration; "
-    "move instances to and from LXD by lxc export and lxc import"
-)
+_LOST = "The connection to the other server was lost"
 
 
-async def offer(channels: Channels) -> None:
-    """Begin as the source. Raises: WrongState when the other side is no Podium."""
-    await _say(channels, pb.MigrationHeader(fs=_FS, podium=_FORM))
-    await _agreed(channels)
+async def offer(channels: Channels, header: bytes) -> bytes:
+    """Begin as the source: return what the sink answers. Raises: WrongState in its words, Unavailable."""
+    await channels.control.send_bytes(header)
+    return await _agreed(channels)
 
 
-async def answer(channels: Channels) -> None:
-    """Begin as the sink. Raises: WrongState when the other side is no Podium."""
-    await _agreed(channels)
-    await _say(channels, pb.MigrationHeader(fs=_FS, podium=_FORM))
+async def offered(channels: Channels) -> bytes:
+    """Begin as the sink: return what the source offers. Raises: WrongState in its words, Unavailable."""
+    return await _agreed(channels)
 
 
-async def _agreed(channels: Channels) -> None:
-    header = pb.MigrationHeader()
+async def answer(channels: Channels, header: bytes) -> bool:
+    """Answer as the sink; say whether the archive is what comes."""
+    await channels.control.send_bytes(header)
+    return str(pb.MigrationHeader.FromString(header).podium) == _FORM
+
+
+async def _agreed(channels: Channels) -> bytes:
     raw = await _heard(channels.control, _ANSWER_S)
-    try:
-        header.ParseFromString(raw)
-    except DecodeError:
-        header.Clear()
-    if header.podium != _FORM:
-        await end(channels, _refusal(raw) or _OTHER)
-        raise WrongState("OTHER_WAY", _refusal(raw) or _OTHER)
+    if why := _refusal(raw):
+        raise WrongState("REFUSED", why)
+    return raw
 
 
 def _refusal(raw: bytes) -> str:
-    """Return why the other side gave up, if that is what it said."""
+    """Return why the other side gave up, if it did: a header has no text as its second."""
     control = pb.MigrationControl()
     try:
         control.ParseFromString(raw)
@@ -63,14 +57,26 @@ def _refusal(raw: bytes) -> str:
     return control.message if control.HasField("success") and not control.success else ""
 
 
-async def send(channels: Channels, chunks: AsyncIterator[bytes]) -> None:
-    """Send the archive and the mark after it. Raises: Unavailable when the other side is gone."""
+async def heard(
+    channels: Channels, data: Callable[[bytes], Coroutine[Any, Any, None]], mark: Callable[[], Any]
+) -> None:
+    """Pass on what the other side says of the files until it is gone. Raises: Unavailable then."""
+    while True:
+        message = await channels.fs.receive()
+        if message.type == WSMsgType.BINARY:
+            await data(message.data)
+        elif message.type == WSMsgType.TEXT:
+            await mark()
+        else:
+            raise Unavailable("LOST", _LOST)
+
+
+async def send(channels: Channels, data: bytes) -> None:
+    """Send some of the files, or with none the mark after them. Raises: Unavailable."""
     try:
-        async for chunk in chunks:
-            await channels.fs.send_bytes(chunk)
-        await channels.fs.send_str("")
+        await (channels.fs.send_bytes(data) if data else channels.fs.send_str(""))
     except (ConnectionError, RuntimeError) as exc:
-        raise Unavailable("LOST", "The connection to the other server was lost") from exc
+        raise Unavailable("LOST", _LOST) from exc
 
 
 async def received(channels: Channels) -> AsyncGenerator[bytes, None]:
@@ -90,9 +96,9 @@ async def received(channels: Channels) -> AsyncGenerator[bytes, None]:
 
 async def _last_words(channels: Channels) -> str:
     try:
-        return _refusal(await _heard(channels.control, 1.0)) or "The connection to the other server was lost"
+        return _refusal(await _heard(channels.control, 1.0)) or _LOST
     except (Unavailable, Invalid):
-        return "The connection to the other server was lost"
+        return _LOST
 
 
 async def end(channels: Channels, error: str) -> None:
@@ -124,5 +130,5 @@ async def _heard(socket: Socket, limit_s: float) -> bytes:
     except TimeoutError:
         raise Unavailable("SILENT", "The other server did not answer in time") from None
     if message.type != WSMsgType.BINARY:
-        raise Unavailable("LOST", "The connection to the other server was lost")
+        raise Unavailable("LOST", _LOST)
     return bytes(message.data)

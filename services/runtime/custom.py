@@ -29,11 +29,13 @@ from services.runtime.usecases.volumebackups import VolumeBackups
 from services.runtime.usecases.volumeclaims import VolumeClaims
 from services.runtime.usecases.volumecopies import VolumeCopies
 from services.runtime.usecases.volumeimports import VolumeImports
+from services.runtime.usecases.volumelandings import VolumeLandings
 from services.runtime.usecases.volumes import Volumes
 from services.runtime.usecases.volumeschedules import VolumeSchedules
 from services.runtime.usecases.volumesnapshots import VolumeSnapshots
 from services.runtime.usecases.volumevoyages import VolumeVoyages
 from services.runtime.usecases.voyages import Voyages
+from services.runtime.usecases.wire import Transit
 
 
 class Custom:
@@ -51,13 +53,16 @@ class Custom:
         self._recover = Recover(host, policy, state_dir, member)
         self.notes = Notes(host, member)
 
-    def travel_with(self, packs: Packs, backups: Backups, voyages: Voyages) -> VolumeVoyages:
+    def travel_with(
+        self, packs: Packs, backups: Backups, voyages: Voyages, transit: Transit
+    ) -> VolumeVoyages:
         """Keep and move archives of volumes as those of instances. To be called before the runner starts."""
         archives = VolumeArchives(self._host, self._volumes, packs)
         own = VolumeBackups(self._host, self._policy, self._claims, self._volumes, archives, backups)
         imports = VolumeImports(self._host, self._claims, self._volumes, self._copies)
         self._backups = VolumeBackupServicer(own, imports, self._claims.runner)
-        return VolumeVoyages(voyages, self._volumes, self._snapshots, archives, imports)
+        landings = VolumeLandings(self._host, self._volumes, self._copies, imports, voyages, transit)
+        return VolumeVoyages(voyages, self._volumes, self._snapshots, archives, imports, landings, transit)
 
     def keep_with(self, schedules: Schedules) -> None:
         """Have the schedules of volumes kept whenever those of instances are."""

@@ -9,6 +9,7 @@ from core.service import Servicers
 from core.settings import Settings
 from protos.podium.runtime.v1 import transfer_pb2_grpc
 from services.runtime.custom import Custom
+from services.runtime.kernel.transit import RsyncTransit
 from services.runtime.servicer.carriers import Carriers
 from services.runtime.servicer.transfer import TransferServicer
 from services.runtime.usecases.abouts import AboutInstances
@@ -17,11 +18,14 @@ from services.runtime.usecases.arrive import Arrivals
 from services.runtime.usecases.backups import Backups
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create
+from services.runtime.usecases.departures import Departures
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.landings import Landings
 from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.volumevoyages import VolumeVoyages
 from services.runtime.usecases.voyages import Voyages
+from services.runtime.usecases.wire import Transit
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Transfers:
     backups: Backups
     arrivals: Arrivals
     voyages: Voyages
+    transit: Transit
+    departures: Departures
+    landings: Landings
     volumes: list[VolumeVoyages] = field(default_factory=list)
 
     @classmethod
@@ -50,13 +57,16 @@ class Transfers:
         backups = Backups(host, policy, archives, claims.runner, settings.state_dir / "backups")
         arrivals = Arrivals(host, policy, claims, create, settings.member)
         voyages = Voyages(host, archives, arrivals, claims.runner)
-        return cls(claims.runner, packs, backups, arrivals, voyages)
+        transit = RsyncTransit()
+        departures = Departures(host.store, archives, transit)
+        landings = Landings(host, arrivals, voyages, transit)
+        return cls(claims.runner, packs, backups, arrivals, voyages, transit, departures, landings)
 
     def carry_volumes(self, custom: Custom) -> None:
         """Let custom volumes be kept and sent as instances are."""
-        self.volumes.append(custom.travel_with(self.packs, self.backups, self.voyages))
+        self.volumes.append(custom.travel_with(self.packs, self.backups, self.voyages, self.transit))
 
     def serve(self, servicers: Servicers) -> None:
-        carriers = Carriers(self.voyages, self.volumes[0], self.runner)
+        carriers = Carriers(self.voyages, self.volumes[0], self.departures, self.landings, self.runner)
         servicer = TransferServicer(self.packs, self.backups, self.arrivals, carriers, self.runner)
         servicers.add(transfer_pb2_grpc.add_TransferServiceServicer_to_server, servicer)

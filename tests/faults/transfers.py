@@ -9,6 +9,10 @@ from tests.archives import archive, entry, index
 from tests.faults.harness import Victim
 from tests.faults.stories import ABSENT, CREATED, INSTANCE, NAME, STOPPED, Scenario, call, state_at
 from tests.faults.stories import _ask as ask
+from tests.relay import Place, Twist, as_lxd, relay
+
+# That of test_every_step.py, which runs meanwhile.
+SOURCE = "fault-witness"
 
 _FOLDER = f"/1.0/instances/{NAME}/backups"
 _NEW = {"name": "b", "instance_only": True, "compression_algorithm": "none"}
@@ -63,10 +67,23 @@ def renew(victim: Victim) -> dict[str, Any]:
     return call(victim, "POST", "/1.0/instances", {"name": NAME, "source": source})
 
 
+def land(victim: Victim) -> dict[str, Any]:
+    """Bring an instance as from a LXD, which sends by rsync alone."""
+    there = Place(
+        victim.state_dir / "unix.socket", f"/1.0/instances/{SOURCE}", {"migration": True, "live": False}
+    )
+    source = {"type": "migration", "mode": "push"}
+    here = Place(there.socket, "/1.0/instances", {"name": NAME, "source": source})
+    carried = relay(there, here, Twist(header=as_lxd))
+    assert not carried.target["err"], carried.target["err"]
+    return carried.target
+
+
 KEPT = Kept()
 SCENARIOS = (
     Scenario("backup.create", KEPT, ABSENT, (ABSENT, CREATED), ask("POST", _FOLDER, _NEW)),
     Scenario("instance.import", INSTANCE, ABSENT, (ABSENT, STOPPED), bring),
+    Scenario("instance.land", INSTANCE, ABSENT, (ABSENT, STOPPED), land),
     Scenario("instance.renew", INSTANCE, STOPPED, (STOPPED,), renew),
     Scenario("backup.delete", KEPT, CREATED, (ABSENT, CREATED), ask("DELETE", f"{_FOLDER}/b")),
 )

@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.archives import tarball
 from tests.faults.harness import Victim
-from tests.faults.stories import ABSENT, CREATED, CUSTOM, Custom, Scenario, call, state_at
+from tests.faults.stories import ABSENT, COPY, CREATED, CUSTOM, Custom, Scenario, call, state_at
 from tests.faults.stories import _ask as ask
+from tests.relay import Place, Twist, as_lxd, relay
 
 _FOLDER = f"{CUSTOM.folder}/{CUSTOM.names[0]}/backups"
 _NEW = {"name": "b0", "compression_algorithm": "none"}
@@ -82,10 +83,22 @@ def renew(victim: Victim) -> dict[str, Any]:
     return call(victim, "POST", CUSTOM.folder, {"name": CUSTOM.names[0], "source": source})
 
 
+def land(victim: Victim) -> dict[str, Any]:
+    """Bring a volume with a snapshot as from a LXD, which sends by rsync alone."""
+    original, copy = COPY.names
+    there = Place(victim.state_dir / "unix.socket", f"{COPY.folder}/{original}", {"migration": True})
+    source = {"type": "migration", "mode": "push"}
+    here = Place(there.socket, COPY.folder, {"name": copy, "source": source})
+    carried = relay(there, here, Twist(header=as_lxd))
+    assert not carried.target["err"], carried.target["err"]
+    return carried.target
+
+
 KEPT = Kept()
 SCENARIOS = (
     Scenario("volumebackup.create", KEPT, ABSENT, (ABSENT, CREATED), ask("POST", _FOLDER, _NEW)),
     Scenario("volumebackup.delete", KEPT, CREATED, (ABSENT, CREATED), ask("DELETE", f"{_FOLDER}/b0")),
     Scenario("volume.import", CUSTOM, ABSENT, (ABSENT, CREATED), bring),
+    Scenario("volume.land", COPY, ABSENT, (ABSENT, CREATED), land),
     Scenario("volume.renew", CUSTOM, CREATED, (CREATED,), renew),
 )

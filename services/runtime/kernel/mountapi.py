@@ -147,14 +147,17 @@ def set_attributes(
     propagation: str = "",
     recursive: bool = False,
     suid: bool = False,
+    inert: bool = False,
 ) -> None:
     """Change a detached mount: what is given is set, the rest stays. propagation: as mount(8) calls it.
 
-    *suid* gives power back to setuid files. Raises: OSError.
+    *suid* gives power back to setuid files; *inert* takes it from them, from devices and from programs.
+    Raises: OSError.
     """
     attr = _MountAttr(0, 0, _PROPAGATIONS.get(propagation.removeprefix("r"), 0), max(userns, 0))
     attr.attr_clr |= _ATTR_NOSUID if suid else 0
     attr.attr_set |= _ATTR_RDONLY if read_only else 0
+    attr.attr_set |= _ATTR_NO_SUID_DEV_EXEC if inert else 0
     attr.attr_set |= _ATTR_IDMAP if userns >= 0 else 0
     _call(
         _MOUNT_SETATTR,
@@ -223,6 +226,11 @@ def _set_fd(fs: int, key: str, fd: int) -> None:
     _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_SET_FD), _text(key), None, ctypes.c_int(fd))
 
 
+def _set_text(fs: int, key: str, value: str) -> None:
+    kind = ctypes.c_uint(_SET_STRING)
+    _call(_FSCONFIG, ctypes.c_int(fs), kind, _text(key), _text(value), ctypes.c_int(0))
+
+
 def mount_overlay(
     lower: Path, data: Path, target: Path, userns: int | None, *, lower_userns: int | None = None
 ) -> None:
@@ -274,23 +282,19 @@ def is_mount(path: Path) -> bool:
     return os.path.ismount(path)
 
 
-def detached(kind: str, layers: Sequence[int] = (), *, read_only: bool = False) -> int:
+def detached(kind: str, layers: Sequence[int] = (), *, read_only: bool = False, size: int = 0) -> int:
     """Return a new mount that has no place: it is seen through this descriptor alone, and ends with it.
 
-    *layers*: the folders of an overlay, uppermost first, as descriptors.
+    *layers*: the folders of an overlay, uppermost first, as descriptors. *size*: most bytes of a tmpfs.
     """
     with descriptors() as fds:
         fs = _call(_FSOPEN, _text(kind), ctypes.c_uint(1))
         fds.append(fs)
-        if not layers:
-            _call(
-                _FSCONFIG,
-                ctypes.c_int(fs),
-                ctypes.c_uint(_SET_STRING),
-                _text("mode"),
-                _text("0755"),
-                ctypes.c_int(0),
-            )
+        options = {} if layers else {"mode": "0755"}
+        if size:
+            options |= {"size": str(size), "nr_inodes": "4096"}
+        for key, value in options.items():
+            _set_text(fs, key, value)
         for layer in layers:
             _set_fd(fs, "lowerdir+", layer)
         _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))

@@ -10,11 +10,17 @@ from core.errors import Invalid
 from core.operations.runner import Runner
 from core.operations.servicer import answer
 from protos.podium.runtime.v1 import transfer_pb2 as pb
+from services.runtime.domain.offers import Answer, Offer
+from services.runtime.servicer.headers import answer_of, header_of_offer, offer_of
+from services.runtime.servicer.line import Line
 from services.runtime.servicer.volumes import ref_of
 from services.runtime.usecases.arrive import Spec, WantedArrival
+from services.runtime.usecases.departures import Departures
+from services.runtime.usecases.landings import Landings
 from services.runtime.usecases.volumeimports import WantedVolume
 from services.runtime.usecases.volumevoyages import VolumeVoyages
 from services.runtime.usecases.voyages import Voyage, Voyages
+from services.runtime.usecases.wire import Wire
 
 Requests = AsyncIterator[pb.RunTransferRequest]
 Responses = AsyncGenerator[pb.RunTransferResponse, None]
@@ -22,21 +28,35 @@ Responses = AsyncGenerator[pb.RunTransferResponse, None]
 
 @dataclass(frozen=True)
 class _Going:
+    """offer: what the other side is told; send: what it answered for, by rsync."""
+
     voyage: AbstractAsyncContextManager[Voyage]
+    offer: Offer
     archive: Callable[[], AsyncGenerator[bytes, None]]
+    send: Callable[[Answer, Wire], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class _Coming:
-    """land: make something of what has arrived under a ticket."""
+    """receive: take it by rsync, or say that the archive is to come; land: make something of that."""
 
     voyage: AbstractAsyncContextManager[Voyage]
+    receive: Callable[[Voyage, Offer, Wire], Awaitable[bool]]
     land: Callable[[Voyage, str], Awaitable[None]]
 
 
 class Carriers:
-    def __init__(self, instances: Voyages, volumes: VolumeVoyages, runner: Runner) -> None:
+    def __init__(
+        self,
+        instances: Voyages,
+        volumes: VolumeVoyages,
+        departures: Departures,
+        landings: Landings,
+        runner: Runner,
+    ) -> None:
         self._instances = instances
+        self._departures = departures
+        self._landings = landings
         self._volumes = volumes
         self._runner = runner
 
@@ -62,16 +82,22 @@ class Carriers:
     def _instance_going(self, wanted: pb.TransferOut) -> _Going:
         which, voyages = wanted.instance, self._instances
         source = voyages.source(which.project, which.name, which.snapshot, live=wanted.live)
+        offer = self._departures.offer(source, instance_only=wanted.instance_only)
         return _Going(
             voyages.out(source, passive=wanted.passive),
+            offer,
             lambda: voyages.archive(source, instance_only=wanted.instance_only),
+            lambda answer, wire: self._departures.send(source, offer, answer, wire),
         )
 
     def _volume_going(self, wanted: pb.VolumeOut) -> _Going:
         voyages, source = self._volumes, self._volumes.source(ref_of(wanted.volume))
+        offer = voyages.offer(source, only=wanted.volume_only)
         return _Going(
             voyages.out(source, passive=wanted.passive),
+            offer,
             lambda: voyages.archive(source, only=wanted.volume_only),
+            lambda answer, wire: voyages.send(source, offer, answer, wire),
         )
 
     def _instance_coming(self, wanted: pb.TransferIn) -> _Coming:
@@ -85,6 +111,7 @@ class Carriers:
 
         return _Coming(
             voyages.into(i.project, i.name, passive=wanted.passive),
+            lambda voyage, offer, wire: self._landings.receive(voyage, arrival(""), offer, wire),
             lambda voyage, ticket: voyages.land(voyage, arrival(ticket)),
         )
 
@@ -98,29 +125,70 @@ class Carriers:
 
         return _Coming(
             voyages.into(ref, passive=wanted.passive),
+            lambda voyage, offer, wire: voyages.receive(voyage, arrival(""), offer, wire),
             lambda voyage, ticket: voyages.land(voyage, arrival(ticket)),
         )
 
     async def _send(self, going: _Going, requests: Requests) -> Responses:
         async with going.voyage as voyage:
             yield pb.RunTransferResponse(operation=answer(self._runner, voyage.operation))
-            if _go(await anext(aiter(requests), None), voyage):
-                async with aclosing(going.archive()) as archive:
-                    async for chunk in archive:
-                        yield pb.RunTransferResponse(chunk=chunk)
-                yield pb.RunTransferResponse(chunk=b"")
-                _go(await anext(aiter(requests), None), voyage)
+            yield pb.RunTransferResponse(header=header_of_offer(going.offer))
+            if raw := await _header(requests, voyage):
+                line = Line(requests)
+                async with aclosing(line.worked(self._sent(going, answer_of(raw), line))) as sent:
+                    async for response in sent:
+                        yield response
+                yield pb.RunTransferResponse(done=True)
+                await _ended(requests, voyage)
         yield pb.RunTransferResponse(end=pb.TransferEnd(error=voyage.why_not))
+
+    async def _sent(self, going: _Going, wanted: Answer, line: Line) -> None:
+        if not wanted.archive:
+            await going.send(wanted, line)
+            return
+        async with aclosing(going.archive()) as archive:
+            async for chunk in archive:
+                await line.write(chunk)
+        await line.mark()
 
     async def _receive(self, coming: _Coming, requests: Requests) -> Responses:
         async with coming.voyage as voyage:
             yield pb.RunTransferResponse(operation=answer(self._runner, voyage.operation))
-            request = await anext(aiter(requests), None)
-            if request is not None and request.HasField("ticket"):
-                await coming.land(voyage, request.ticket)
-            else:
-                _go(request, voyage)
+            if raw := await _header(requests, voyage):
+                line = Line(requests)
+                receiving = coming.receive(voyage, offer_of(raw), line)
+                async with aclosing(line.worked(receiving)) as received:
+                    async for response in received:
+                        yield response
+                if line.awaits_archive:
+                    await _landed(requests, voyage, coming)
         yield pb.RunTransferResponse(end=pb.TransferEnd(error=voyage.why_not))
+
+
+async def _header(requests: Requests, voyage: Voyage) -> bytes:
+    """Return what the other side offers or answers; b"" where it came to an end."""
+    request = await anext(aiter(requests), None)
+    if request is not None and request.HasField("header"):
+        return request.header
+    if request is not None:
+        voyage.why_not = request.end.error
+    return b""
+
+
+async def _ended(requests: Requests, voyage: Voyage) -> None:
+    """Let the voyage end as the other side says it did, whatever else that says before."""
+    async for request in requests:
+        if request.HasField("end"):
+            voyage.why_not = request.end.error
+            return
+
+
+async def _landed(requests: Requests, voyage: Voyage, coming: _Coming) -> None:
+    request = await anext(aiter(requests), None)
+    if request is not None and request.HasField("ticket"):
+        await coming.land(voyage, request.ticket)
+    elif request is not None:
+        voyage.why_not = request.end.error
 
 
 def _spec(wanted: pb.TransferIn) -> Spec:
@@ -133,12 +201,3 @@ def _spec(wanted: pb.TransferIn) -> Spec:
         config=dict(i.config),
         devices={name: dict(device.options) for name, device in i.devices.items()},
     )
-
-
-def _go(request: pb.RunTransferRequest | None, voyage: Voyage) -> bool:
-    """Say whether to go on; else the voyage knows how it ended."""
-    if request is not None and request.HasField("go"):
-        return True
-    if request is not None:
-        voyage.why_not = request.end.error
-    return False

@@ -23,6 +23,9 @@ from services.runtime.usecases.host import Host
 from services.runtime.usecases.pack import ROOT, Packs
 from services.runtime.usecases.peers import About
 
+# Files, and the roots beside them, by path.
+Spread = tuple[dict[str, bytes], dict[str, Root]]
+
 
 class Archives:
     def __init__(self, host: Host, packs: Packs, abouts: AboutInstances) -> None:
@@ -56,6 +59,18 @@ class Archives:
         roots = {f"{CONTAINER}/{ROOT}": await self._root_of(snapshot)}
         async with self._packs.tree(files, roots) as tree:
             await pack_tar(tree, [backupfile.INDEX, CONTAINER], compression, target)
+
+    @asynccontextmanager
+    async def spread(self, instance: Instance, snapshot: Snapshot | None) -> AsyncIterator[Spread]:
+        """Give what the archive of an instance or of one snapshot would hold, as LXD has it on its disk."""
+        if snapshot:
+            was = replace(snapshot.instance, name=instance.name, project=instance.project)
+            files = _beside("", was, await self._abouts.of_snapshot(snapshot))
+            yield files, {ROOT: await self._root_of(snapshot)}
+            return
+        files = _beside("", instance, await self._abouts.of(instance))
+        async with self._held(instance) as source:
+            yield files, {ROOT: await self._packs.root_of(source)}
 
     def _snapshots(self, instance: Instance) -> list[Snapshot]:
         entries = self._store.instance_snapshots(instance)
@@ -115,5 +130,6 @@ class Archives:
 
 def _beside(folder: str, instance: Instance, about: About) -> dict[str, bytes]:
     """Return metadata.yaml and templates by path; a plain metadata.yaml where nothing came with the root."""
-    found = {f"{folder}/templates/{name}": text for name, text in about.templates.items()}
-    return {f"{folder}/metadata.yaml": backupfile.metadata(instance, about.metadata), **found}
+    before = f"{folder}/" if folder else ""
+    found = {f"{before}templates/{name}": text for name, text in about.templates.items()}
+    return {f"{before}metadata.yaml": backupfile.metadata(instance, about.metadata), **found}

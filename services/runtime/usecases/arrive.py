@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, replace
+from typing import Any
 
 from core.errors import AlreadyExists, NotFound, Unsupported
 from core.names import instance_name
@@ -17,13 +18,14 @@ from core.records import Instance
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain import arrivals
-from services.runtime.domain.arrivals import Arrived
+from services.runtime.domain.arrivals import Arrived, ArrivedEntry
 from services.runtime.domain.expand import root_of
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Birth, Create
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.renew import Renewals
+from services.runtime.usecases.renew import KIND as RENEW
+from services.runtime.usecases.renew import Renewals, Staged
 from services.runtime.usecases.volatile import APPLY_TEMPLATE
 
 IMPORT = "instance.import"
@@ -81,13 +83,43 @@ class Arrivals:
         arrived = await self._host.images.take(wanted.project, wanted.ticket)
         if arrived.kind != "container":
             raise Unsupported("NO_INSTANCE", "The backup is of a custom volume; import it as one")
+        return await self._accept(wanted, arrived, None)
+
+    async def accept_staged(self, wanted: WantedArrival, arrived: Arrived, staged: Staged) -> Operation:
+        """Do the same for what lies in volumes already. Raises: as accept(), WrongState."""
+        return await self._accept(wanted, arrived, staged)
+
+    def renewable(self, wanted: WantedArrival) -> Instance | None:
+        """Return the instance that is here and is to be brought up to date."""
+        name = instance_name(wanted.name)
+        if not (wanted.refresh and self._renewals.is_possible(wanted.project, name)):
+            return None
+        return self._store.instance(wanted.project, name).record
+
+    def planned(self, wanted: WantedArrival) -> Instance:
+        """Return the record that a new instance would have, with an id that it may get.
+
+        Raises: Invalid, NotFound, AlreadyExists, Forbidden, LimitReached.
+        """
+        name = instance_name(wanted.name)
+        entry = replace(ArrivedEntry(name, ""), **_told(wanted.spec))
+        plan = self._decide(wanted.project, name, "", Arrived("", "", entry), None)
+        return self._create.looked_at(plan)
+
+    def taken_ids(self) -> set[str]:
+        """Return the ids of all volumes that a record tells of, or a running operation works with."""
+        live = (self._claims.runner.get(id).input for id in self._claims.runner.live_of(RENEW))
+        store = self._store
+        recorded = {e.record.id for cache in (store.instances, store.snapshots) for e in cache.entries()}
+        return recorded | {str(input.get("staged", "")) for input in live}
+
+    async def _accept(self, wanted: WantedArrival, arrived: Arrived, staged: Staged | None) -> Operation:
         name = instance_name(wanted.name or arrived.instance.name)
-        if wanted.refresh and self._renewals.is_possible(wanted.project, name):
-            only = wanted.instance_only
-            return await self._renewals.accept(wanted.project, name, arrived, instance_only=only)
+        if staged and wanted.refresh and self._renewals.is_possible(wanted.project, name):
+            only, renewals = wanted.instance_only, self._renewals
+            return await renewals.accept(wanted.project, name, arrived, staged, instance_only=only)
         if wanted.spec:
-            told = {**vars(wanted.spec), "created_at": 0.0}
-            arrived = replace(arrived, instance=replace(arrived.instance, **told))
+            arrived = replace(arrived, instance=replace(arrived.instance, **_told(wanted.spec)))
         pool = "" if wanted.spec else self._pool(wanted, arrived)
         snapshots = () if wanted.instance_only else arrived.snapshots
         # A copy gets its own name into its root, also by a restore; a backup is left as it was.
@@ -95,9 +127,8 @@ class Arrivals:
 
         def also(txn: Txn, instance: Instance) -> None:
             for entry in snapshots:
-                snapshot = arrivals.snapshot_of(
-                    entry, arrived.fingerprint, instance, str(uuid.uuid4()), name=was_named
-                )
+                id = staged.snapshots[entry.name] if staged else str(uuid.uuid4())
+                snapshot = arrivals.snapshot_of(entry, arrived.fingerprint, instance, id, name=was_named)
                 self._policy.admit(Txn(), snapshot.instance, replaces=instance)
                 txn.put(keys.snapshot(instance.id, snapshot.name), snapshot)
 
@@ -107,17 +138,20 @@ class Arrivals:
         input = {"start": False, "seed": wanted.spec is not None}
         birth = Birth(IMPORT, wanted.project, name, volatile, input, also)
         try:
-            return await self._create.born(birth, lambda: self._decide(wanted.project, name, pool, arrived))
+            return await self._create.born(
+                birth, lambda: self._decide(wanted.project, name, pool, arrived, staged)
+            )
         except AlreadyExists as exc:
             if wanted.spec:
                 raise
             why = "Create instance from backup: Cannot restore volume, already exists on target"
             raise AlreadyExists(exc.reason, why, about=name) from None
 
-    def _decide(self, project: str, name: str, pool: str, arrived: Arrived) -> Instance:
-        blank = Instance(
-            id=str(uuid.uuid4()), project=project, name=name, created_at=time.time(), member=self._member
-        )
+    def _decide(
+        self, project: str, name: str, pool: str, arrived: Arrived, staged: Staged | None
+    ) -> Instance:
+        id = staged.id if staged else str(uuid.uuid4())
+        blank = Instance(id=id, project=project, name=name, created_at=time.time(), member=self._member)
         instance = arrivals.instance_of(arrived.instance, arrived.fingerprint, blank)
         if not pool:
             return instance
@@ -154,3 +188,7 @@ class Arrivals:
             whole = replace(entry.record, status="Created")
             ctx.txn.put(keys.snapshot(instance.id, whole.name), whole)
         await self._create.seal(ctx)
+
+
+def _told(spec: Spec | None) -> dict[str, Any]:
+    return {**vars(spec), "created_at": 0.0} if spec else {}

@@ -220,6 +220,11 @@ class Create:
             applications.need_command(self._host.expanded(instance).config)
         return instance
 
+    def looked_at(self, instance: Instance) -> Instance:
+        """Return the whole record that *instance* would have now. Raises: as born()."""
+        with Birth("", "", "", {}, {}).words():
+            return self._admitted(Txn(), instance)
+
     def _admitted(self, txn: Txn, instance: Instance) -> Instance:
         """Return the whole record, checked after expansion."""
         expanded = self._policy.admit(txn, instance)

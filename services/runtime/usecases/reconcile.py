@@ -19,6 +19,7 @@ from services.runtime.usecases.notes import lost_ids
 from services.runtime.usecases.watch import Watch
 
 log = get_logger(__name__)
+_STAGING = ("instance.renew", "volume.renew")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -75,11 +76,17 @@ class Reconcile:
             log.warning(
                 "volumes_not_recorded", pool=pool.name, count=len(lost), remedy="podium admin recover"
             )
+        known |= self._worked_with()
         for kind in VolumeKind:
             for id in await driver.volumes(pool.name, kind=kind):
                 if _ID.fullmatch(id) and id not in known | lost:
                     log.warning("stray_volume_removed", pool=pool.name, id=id)
                     await driver.delete_volume(pool.name, id, kind=kind)
+
+    def _worked_with(self) -> set[str]:
+        """Return the ids of volumes of which no record tells, but an operation that goes on."""
+        live = (op for kind in _STAGING for op in map(self._runner.get, self._runner.live_of(kind)))
+        return {str(operation.input.get("staged", "")) for operation in live}
 
     def _recorded(self) -> set[str]:
         """Return the ids of all that may have a volume in any pool."""

@@ -28,10 +28,7 @@ class VolumeArchives:
 
     async def write(self, volume: Volume, target: int, compression: Compression, *, only: bool) -> None:
         """Write the archive of *volume* into descriptor *target*. Raises: NotFound, Internal."""
-        snapshots = list[VolumeSnapshot]()
-        if not only:
-            found = (entry.record for entry in self._store.snapshots_of_volume(volume))
-            snapshots = [snapshot for snapshot in found if snapshot.status == "Created"]
+        snapshots = [] if only else self.snapshots(volume)
         async with self._held(volume) as id:
             await self._pack(volume, id, snapshots, target, compression)
 
@@ -41,6 +38,20 @@ class VolumeArchives:
         """Write the archive of a snapshot as that of a volume without any."""
         was = replace(volume, config=snapshot.config, description=snapshot.description)
         await self._pack(was, snapshot.id, [], target, compression)
+
+    def snapshots(self, volume: Volume) -> list[VolumeSnapshot]:
+        """Return the whole ones, oldest first."""
+        found = (entry.record for entry in self._store.snapshots_of_volume(volume))
+        return [snapshot for snapshot in found if snapshot.status == "Created"]
+
+    @asynccontextmanager
+    async def spread(self, volume: Volume, snapshot: VolumeSnapshot | None) -> AsyncIterator[Root]:
+        """Give what a volume or its snapshot holds, to be read."""
+        if snapshot:
+            yield self._root(volume, snapshot.id)
+            return
+        async with self._held(volume) as id:
+            yield self._root(volume, id)
 
     async def _pack(
         self, volume: Volume, id: str, snapshots: list[VolumeSnapshot], target: int, compression: Compression

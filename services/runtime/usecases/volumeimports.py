@@ -1,6 +1,6 @@
 """Custom volumes that come as archives. The image service has converted them; here they are copied in.
 
-What comes over a volume that is here already (`--refresh`) is copied by what differs.
+What came by rsync lies in volumes already: those of a new one, or the next content of one that is here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain.arrivals import Arrived, ArrivedEntry
 from services.runtime.domain.idmaps import PRIVILEGED
+from services.runtime.domain.offers import is_same, missing
 from services.runtime.domain.volumes import VolumeRef
 from services.runtime.kernel import mountapi
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.renew import Staged
 from services.runtime.usecases.volumeclaims import VolumeClaims, key_of
 from services.runtime.usecases.volumecopies import VolumeCopies
 from services.runtime.usecases.volumes import Volumes, bound_of
 
+RENEW = "volume.renew"
 _CUSTOM = VolumeKind.CUSTOM
 
 
@@ -60,10 +63,9 @@ class VolumeImports:
             Story("volume.import", "Creating custom volume from backup",
                   (Step("copy", self._copy, volumes.remove_folders), Step("settle", self._settle)),
                   on_failure=volumes.forget),
-            Story("volume.renew", "Creating storage volume",
-                  (Step("snapshots", self._copy_snapshots, copies.unclone),
-                   Step("content", self._refresh), Step("settle", copies.refreshed)),
-                  on_failure=copies.as_before),
+            Story(RENEW, "Creating storage volume",
+                  (Step("content", self._replace, copies.unclone), Step("settle", copies.refreshed)),
+                  on_failure=self._as_before),
         )  # fmt: skip
 
     async def accept(self, wanted: WantedVolume) -> Operation:
@@ -73,52 +75,75 @@ class VolumeImports:
         """
         return await self._volumes.again(lambda: self._accept(wanted))
 
+    async def accept_staged(
+        self, wanted: WantedVolume, snapshots: Sequence[ArrivedEntry], staged: Staged
+    ) -> Operation:
+        """Do the same for what lies in volumes already. Raises: as accept()."""
+        entry = ArrivedEntry(wanted.ref.name, "")
+        arrived = Arrived("", wanted.ref.pool, entry, tuple(snapshots), "custom")
+        return await self._volumes.again(lambda: self._accept_arrived(wanted, arrived, staged))
+
+    def planned(self, wanted: WantedVolume) -> Volume:
+        """Return the record that a new volume would have, with an id that it may get.
+
+        Raises: Invalid, NotFound, AlreadyExists, Forbidden, LimitReached.
+        """
+        volume, _ = self._volumes.plan_new(wanted.ref, _own(wanted.config or {}), wanted.description or "")
+        return volume
+
+    def taken_ids(self) -> set[str]:
+        """Return the ids of all volumes that a record tells of, or a running operation works with."""
+        live = (self._claims.runner.get(id).input for id in self._claims.runner.live_of(RENEW))
+        caches = (self._store.volumes, self._store.volume_snapshots)
+        recorded = {entry.record.id for cache in caches for entry in cache.entries()}
+        return recorded | {str(input.get("staged", "")) for input in live}
+
     async def _accept(self, wanted: WantedVolume) -> Operation:
-        ref = wanted.ref
-        arrived = await self._host.images.take(ref.project, wanted.ticket)
+        arrived = await self._host.images.take(wanted.ref.project, wanted.ticket)
         if arrived.kind != "custom":
             raise Unsupported("NO_VOLUME", "The backup is of an instance; import it as one")
-        snapshots = () if wanted.only else arrived.snapshots
-        if wanted.refresh and self._copies.find(ref):
+        return await self._accept_arrived(wanted, arrived, None)
+
+    async def _accept_arrived(
+        self, wanted: WantedVolume, arrived: Arrived, staged: Staged | None
+    ) -> Operation:
+        ref = wanted.ref
+        arrived = replace(arrived, snapshots=()) if wanted.only else arrived
+        if staged and wanted.refresh and self._copies.find(ref):
             there = await self._claims.free(lambda: self._volumes.find(ref))
-            return await self._accept_refresh(wanted, there, replace(arrived, snapshots=snapshots))
+            return await self._accept_refresh(wanted, there, arrived, staged)
         entry = arrived.instance
         config = _own(entry.config if wanted.config is None else wanted.config)
         description = entry.description if wanted.description is None else wanted.description
         ref = replace(ref, name=ref.name or entry.name)
         volume, txn = self._volumes.plan_new(ref, config, description)
+        volume = replace(volume, id=staged.id) if staged else volume
         folders = {volume.id: (entry.base_dir, entry.shift)}
-        folders |= _recorded(txn, volume, snapshots)
+        folders |= _recorded(txn, volume, arrived.snapshots, staged)
         input = {"base": arrived.fingerprint, "project": ref.project, "folders": folders}
         return await self._claims.accept("volume.import", volume, txn, input=input)
 
     async def _accept_refresh(
-        self, wanted: WantedVolume, target: Entry[Volume], arrived: Arrived
+        self, wanted: WantedVolume, target: Entry[Volume], arrived: Arrived, staged: Staged
     ) -> Operation:
         volume = target.record
         if self._volumes.users(volume).running:
             raise WrongState("IN_USE", "Volume is still in use by running instances", about=volume.name)
         txn, dropped = Txn().unchanged(key_of(volume), target.revision), list[VolumeSnapshot]()
-        folders = {volume.id: (arrived.instance.base_dir, arrived.instance.shift)}
+        made = list[str]()
         if not wanted.only:
             has = self._copies.snapshots(volume)
-            here = {_same(snapshot.name, snapshot.created_at) for snapshot in has}
-            there = {_same(entry.name, entry.created_at) for entry in arrived.snapshots}
-            dropped = [snapshot for snapshot in has if _same(snapshot.name, snapshot.created_at) not in there]
+            wants = missing(arrived.snapshots, [(s.name, s.created_at) for s in has])
+            dropped = [s for s in has if not any(is_same(s.name, s.created_at, e) for e in arrived.snapshots)]
             for snapshot in dropped:
                 txn.put(keys.volume_snapshot(volume.id, snapshot.name), replace(snapshot, status="Deleting"))
-            missing = [
-                entry for entry in arrived.snapshots if _same(entry.name, entry.created_at) not in here
-            ]
-            folders |= _recorded(txn, volume, missing)
+            made += _recorded(txn, volume, wants, staged)
         input = {
-            "base": arrived.fingerprint,
-            "project": wanted.ref.project,
-            "folders": folders,
-            "copies": list(folders),
+            "staged": staged.id,
+            "copies": made,
             "dropped": [codec.encode(snapshot).decode() for snapshot in dropped],
         }
-        return await self._claims.accept("volume.renew", volume, txn, input=input)
+        return await self._claims.accept(RENEW, volume, txn, input=input)
 
     # --- steps -----------------------------------------------------------------------------------
 
@@ -130,24 +155,28 @@ class VolumeImports:
                 bound = size if id == volume.id else 0
                 await driver.clone_volume(volume.pool, id, path, kind=_CUSTOM, size=bound)
 
-    async def _copy_snapshots(self, ctx: Context) -> None:
-        volume = self._claims.of(ctx)
+    async def _replace(self, ctx: Context) -> None:
+        """Let the volume be the one that arrived, which goes: where it is gone, that was done before."""
+        volume, staged = self._claims.of(ctx), ctx.input["staged"]
         driver = self._host.driver_of(volume.pool)
-        snapshots = [id for id in ctx.input["folders"] if id != volume.id]
-        async with aclosing(self._arrived(ctx, snapshots)) as folders:
-            async for id, path in folders:
-                await driver.clone_volume(volume.pool, id, path, kind=_CUSTOM)
+        if staged in await driver.volumes(volume.pool, kind=_CUSTOM):
+            folder, size = driver.volume(volume.pool, staged, _CUSTOM), bound_of(volume)
+            await driver.replace_volume(volume.pool, volume.id, folder, kind=_CUSTOM, size=size)
+            await driver.delete_volume(volume.pool, staged, kind=_CUSTOM)
 
-    async def _refresh(self, ctx: Context) -> None:
+    async def _as_before(self, ctx: Context) -> None:
         volume = self._claims.of(ctx)
-        driver, size = self._host.driver_of(volume.pool), bound_of(volume)
-        async with aclosing(self._arrived(ctx, [volume.id])) as folders:
-            async for id, path in folders:
-                await driver.refresh_volume(volume.pool, id, path, kind=_CUSTOM, size=size)
+        await self._host.driver_of(volume.pool).delete_volume(volume.pool, ctx.input["staged"], kind=_CUSTOM)
+        await self._copies.as_before(ctx)
 
-    async def _arrived(self, ctx: Context, ids: list[str]) -> AsyncGenerator[tuple[str, Path]]:
-        """Yield the folders of what arrived for *ids*, each while the caller works with it."""
+    async def _arrived(self, ctx: Context, ids: list[str]) -> AsyncGenerator[tuple[str, Path], None]:
+        """Yield the folders of what arrived for *ids*, each while the caller works with it.
+
+        Nothing where it came by rsync: it lies in its volumes already.
+        """
         base = ctx.input["base"]
+        if not base:
+            return
         home = self._store.home_of(ctx.input["project"], "images")
         prepared = await self._host.images.prepare(home, base)
         try:
@@ -171,12 +200,21 @@ def _own(config: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in config.items() if not key.startswith("volatile.")}
 
 
-def _recorded(txn: Txn, volume: Volume, entries: Sequence[ArrivedEntry]) -> dict[str, tuple[str, int]]:
-    """Record snapshots that arrived in *txn*, pending, and return where each lies, by its new id."""
+def _recorded(
+    txn: Txn, volume: Volume, entries: Sequence[ArrivedEntry], staged: Staged | None
+) -> dict[str, tuple[str, int]]:
+    """Record snapshots that arrived in *txn*, pending, and return where each lies, by its new id.
+
+    Raises: WrongState when one was not sent because it was here, and is gone since.
+    """
     folders = {}
     for entry in entries:
+        id = staged.snapshots.get(entry.name, "") if staged else str(uuid.uuid4())
+        if not id:
+            why = "A snapshot was deleted while the volume was refreshed; try again"
+            raise WrongState("NOT_STILL", why, about=volume.name)
         snapshot = VolumeSnapshot(
-            id=str(uuid.uuid4()),
+            id=id,
             volume_id=volume.id,
             name=volume_snapshot_name(entry.name),
             description=entry.description,
@@ -188,11 +226,6 @@ def _recorded(txn: Txn, volume: Volume, entries: Sequence[ArrivedEntry]) -> dict
         txn.put(keys.volume_snapshot(volume.id, snapshot.name), snapshot)
         folders[snapshot.id] = (entry.base_dir, entry.shift)
     return folders
-
-
-def _same(name: str, created_at: float) -> tuple[str, int]:
-    """Archives keep microseconds."""
-    return name, round(created_at * 1000)
 
 
 @asynccontextmanager

@@ -6,14 +6,21 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from core.errors import NotFound
 from core.records import Volume, VolumeSnapshot
+from services.runtime.domain.arrivals import ArrivedEntry
+from services.runtime.domain.offers import FEATURES, Answer, Offer, wanted_of
 from services.runtime.domain.volumes import VolumeRef
 from services.runtime.usecases.pack import streamed
 from services.runtime.usecases.volumearchives import VolumeArchives
 from services.runtime.usecases.volumeimports import VolumeImports, WantedVolume
+from services.runtime.usecases.volumelandings import VolumeLandings
 from services.runtime.usecases.volumes import Volumes
 from services.runtime.usecases.volumesnapshots import VolumeSnapshots
 from services.runtime.usecases.voyages import COMPRESSION, Voyage, Voyages
+from services.runtime.usecases.wire import Transit, Wire, through
+
+_TOP = "volume"
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,16 @@ class VolumeVoyages:
         snapshots: VolumeSnapshots,
         archives: VolumeArchives,
         imports: VolumeImports,
+        landings: VolumeLandings,
+        transit: Transit,
     ) -> None:
         self._voyages = voyages
         self._volumes = volumes
         self._snapshots = snapshots
         self._archives = archives
         self._imports = imports
+        self._landings = landings
+        self._transit = transit
 
     def source(self, ref: VolumeRef) -> VolumeSource:
         """Return what is to be sent. Raises: NotFound."""
@@ -64,6 +75,43 @@ class VolumeVoyages:
 
         return streamed(write)
 
+    def offer(self, source: VolumeSource, *, only: bool) -> Offer:
+        snapshots = [] if only or source.snapshot else self._archives.snapshots(source.volume)
+        told = tuple(_entry(snapshot) for snapshot in snapshots)
+        return Offer(has_archive=True, features=FEATURES, snapshots=told)
+
+    async def send(self, source: VolumeSource, offer: Offer, answer: Answer, wire: Wire) -> None:
+        """Send by rsync what was answered to *offer*. Raises: Invalid, Unsupported, Unavailable, NotFound."""
+        taken = {snapshot.name: snapshot for snapshot in self._archives.snapshots(source.volume)}
+        for name in wanted_of(offer, answer):
+            if name not in taken:
+                raise NotFound("NO_SNAPSHOT", "A snapshot was deleted meanwhile; try again", about=name)
+            await self._send(source.volume, taken[name], answer, wire)
+        await self._send(source.volume, source.snapshot, answer, wire)
+
+    async def _send(
+        self, volume: Volume, snapshot: VolumeSnapshot | None, answer: Answer, wire: Wire
+    ) -> None:
+        async with (
+            self._archives.spread(volume, snapshot) as root,
+            self._transit.sending({}, {_TOP: root}, _TOP, answer.features & FEATURES) as end,
+        ):
+            await through(wire, end)
+
+    async def receive(self, voyage: Voyage, wanted: WantedVolume, offer: Offer, wire: Wire) -> bool:
+        """See VolumeLandings.receive."""
+        return await self._landings.receive(voyage, wanted, offer, wire)
+
     async def land(self, voyage: Voyage, wanted: WantedVolume) -> None:
         """Make a volume of what arrived. Raises: NotFound, Invalid, AlreadyExists."""
         await self._voyages.landed(voyage, self._imports.accept(wanted))
+
+
+def _entry(snapshot: VolumeSnapshot) -> ArrivedEntry:
+    return ArrivedEntry(
+        name=snapshot.name,
+        base_dir="",
+        config=dict(snapshot.config),
+        created_at=snapshot.created_at,
+        expires_at=snapshot.expires_at,
+    )
