@@ -14,6 +14,7 @@ _INTERFACE = re.compile(r"[-_A-Za-z0-9.]{2,15}")
 _DEVICE = re.compile(r"[A-Za-z0-9/._:-]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{1,64}")
 _MAX = 255
+_DOTS = (".", "..")
 
 
 def shown(name: str) -> str:
@@ -114,6 +115,8 @@ def project_name(name: str) -> str:
             raise Invalid("BAD_NAME", f"Project names may not contain {words}", about=shown(name))
     if name == "*":
         raise Invalid("BAD_NAME", "Reserved project name", about=name)
+    if name in _DOTS:
+        raise Invalid("BAD_NAME", f'Invalid project name "{name}"', about=name)
     return plain_name("project", name)
 
 
@@ -123,6 +126,8 @@ def profile_name(name: str) -> str:
         raise Invalid("BAD_NAME", "No name provided")
     if "/" in name:
         raise Invalid("BAD_NAME", "Profile names may not contain slashes", about=shown(name))
+    if name in _DOTS:
+        raise Invalid("BAD_NAME", f'Invalid profile name "{name}"', about=name)
     return plain_name("profile", name)
 
 

@@ -184,6 +184,11 @@ class Backend:
             said = _NO_PROJECT.get(feature, "").format(f'project "{project}"')
             raise NotFound(exc.reason, f"{said}{exc.message}", about=project) from None
 
+    def require_project(self, project: str, words: str) -> None:
+        """Raises: NotFound saying *words*."""
+        if self.project_cache.get(keys.project(project)) is None:
+            raise NotFound("NO_PROJECT", words, about=project[:64])
+
     def project_record(self, project: str) -> Project:
         """Raises: NotFound."""
         entry = self.project_cache.get(keys.project(project))

@@ -10,9 +10,10 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
-from core.errors import Forbidden, Invalid, PodiumError, internal
+from core.errors import Forbidden, Invalid, NotFound, PodiumError, internal
 from core.logs import get_logger, request_id
 from core.metrics import REQUESTS
+from core.projects import DEFAULT
 from core.rpc.identity import set_identity
 from gateway import auth
 from gateway.backend import Backend, Handler
@@ -21,10 +22,14 @@ from gateway.lxd import envelope, idempotency
 from gateway.lxd import request as req
 from gateway.lxd.feed import FEED, Feed
 from gateway.lxd.handlers.migration import VOYAGES
+from gateway.lxd.missing import unknown_project
 from gateway.lxd.routes import table
 from gateway.migration.voyages import Voyages
 
 log = get_logger(__name__)
+# How a server without a cluster names itself, and what clients may ask of a member by name.
+_ALONE = "none"
+_OF_MEMBERS = ("/1.0/storage-pools", "/1.0/networks")
 
 
 def application(backend: Backend) -> web.Application:
@@ -115,10 +120,20 @@ async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
         raise Forbidden("NOT_AUTHORIZED", "not authorized")
     if "\0" in request.path or len(request.path_qs) > 16384:
         raise Invalid("BAD_URL", "The URL is too long or contains NUL")
-    if caller.trusted and request.query.get("project"):
-        request.app[req.BACKEND].effective_project(req.project(request), "images")
+    if caller.trusted:
+        _refuse_unknown(request)
     answer: web.StreamResponse = await handler(request)
     return answer
+
+
+def _refuse_unknown(request: web.Request) -> None:
+    """Refuse a project or member that is not there, whatever was asked for. Raises: NotFound."""
+    project, target = req.project(request), request.query.get("target", "")
+    if project != DEFAULT:
+        words = unknown_project(request.method, request.path, project)
+        request.app[req.BACKEND].require_project(project, words)
+    if target not in ("", _ALONE) and request.path.startswith(_OF_MEMBERS):
+        raise NotFound("NO_MEMBER", "Cluster member not found", about=target[:64])
 
 
 def split_address(address: str) -> tuple[str | None, int]:

@@ -17,6 +17,13 @@ Parser = Callable[[str], object]
 CUSTOM = "custom"
 
 
+def _volume_schedule(value: str) -> object:
+    """Instances may say @never, to have no schedule of a profile; volumes have none to be free of."""
+    if value == "@never":
+        raise ValueError("Schedule must be of the form: <minute> <hour> <day-of-month> <month> <day-of-week>")
+    return parse_schedule(value)
+
+
 _RSYNC: dict[str, Parser] = {"rsync.bwlimit": parse_bytes, "rsync.compression": parse_bool}
 _BLOCK: dict[str, Parser] = {
     "block.filesystem": one_of("btrfs", "ext4", "xfs"),
@@ -61,7 +68,7 @@ _EVERY_POOL: dict[str, Parser] = {"source": text, "volatile.initial_source": tex
 _VOLUME: dict[str, Parser] = {
     "size": parse_bytes,
     "snapshots.expiry": parse_snapshot_expiry,
-    "snapshots.schedule": parse_schedule,
+    "snapshots.schedule": _volume_schedule,
     "snapshots.pattern": text,
     "security.shifted": parse_bool,
     "security.unmapped": parse_bool,

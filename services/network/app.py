@@ -7,12 +7,13 @@ import asyncio
 import grpc
 
 from core.logs import get_logger
+from core.rpc.warnings import WarningClient
 from core.service import member_service
 from protos.podium.network.v1 import acl_pb2_grpc as acl_rpc
 from protos.podium.network.v1 import forward_pb2_grpc as forward_rpc
 from protos.podium.network.v1 import listener_pb2_grpc as listener_rpc
 from protos.podium.network.v1 import network_pb2_grpc as rpc
-from services.network.clients.warnings import WarningClient
+from services.network.domain.conflicts import TYPES
 from services.network.kernel.forwards import NftForwards
 from services.network.kernel.host import LinuxHost
 from services.network.servicer.acls import AclServicer
@@ -38,7 +39,10 @@ _RECONCILE_EVERY_S = 15.0
 async def main() -> None:
     async with member_service("network") as service:
         store, runner = NetworkStore(service.etcd), service.runner()
-        host, warnings = LinuxHost(service.settings.state_dir / "networks"), WarningClient(service.settings)
+        host, warnings = (
+            LinuxHost(service.settings.state_dir / "networks"),
+            WarningClient(service.settings, TYPES),
+        )
         service.at_end(host.close)
         service.at_end(warnings.close)
         await service.start(store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from core.operations.runner import Runner
+from core.rpc.warnings import WarningClient
 from core.service import Part, Servicers, member_service
 from core.settings import Settings
 from protos.podium.runtime.v1 import (
@@ -22,6 +23,7 @@ from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.linux import LinuxDevices
 from services.runtime.domain import idmaps
 from services.runtime.domain.target import Target
+from services.runtime.domain.unbounded import TYPE as UNENFORCED
 from services.runtime.engine.lxc import LxcEngine
 from services.runtime.inside import Inside
 from services.runtime.kernel.boot import BootMarker
@@ -59,6 +61,7 @@ from services.runtime.usecases.reconcile import Reconcile
 from services.runtime.usecases.remote import RemoteCreate
 from services.runtime.usecases.revive import Revive
 from services.runtime.usecases.shutdown import HostShutdown
+from services.runtime.usecases.unbounded import Unbounded
 from services.runtime.usecases.watch import Watch
 
 
@@ -74,6 +77,7 @@ async def main() -> None:
         await service.start(host.store)
         await rooms.pools.open_all()
         await service.start(runner)
+        service.at_end(rooms.warnings.close)
         service.at_end(rooms.execs.stop)
         service.at_end(rooms.watch.stop)
         await rooms.reconcile.adopt()
@@ -89,6 +93,7 @@ class _Rooms:
     def __init__(self, settings: Settings, host: Host, runner: Runner) -> None:
         member = settings.member
         self.member, self.host, self.runner = member, host, runner
+        self.warnings = WarningClient(settings, (UNENFORCED,))
         self.locate = partial(find, host)
         self.watch = Watch(host.store, host.engine)
         self.execs = Execs(self.locate, host.engine, runner)
@@ -120,6 +125,7 @@ class _Rooms:
             self.transfers.backups,
             self.copying.schedules,
             self.custom.notes,
+            Unbounded(self.host, self.warnings, self.member),
             *_keepers(self.host, self.power, self.member),
         ]
 

@@ -237,6 +237,8 @@ class StorageDriver(Protocol):
     version: str
     is_instant: bool
     """Whether a clone of a volume of the same pool is what that was at one moment."""
+    has_quotas: bool
+    """Whether *size* bounds a volume; where not, it is taken and nothing else."""
 
     async def check_pool(self, pool: str, config: dict[str, str]) -> None:
         """See that a new pool would take nothing that is in use. Raises: Invalid, WrongState."""

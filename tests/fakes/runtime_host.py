@@ -149,7 +149,7 @@ class FakeRootFs:
 class FakeDriver:
     """Keeps a text per volume in place of its content."""
 
-    name, version, is_instant = "dir", "1", False
+    name, version, is_instant, has_quotas = "dir", "1", False, False
 
     def __init__(self) -> None:
         self.content: dict[Path, str] = {}

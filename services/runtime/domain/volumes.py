@@ -10,6 +10,7 @@ from core.configkeys.schema import without_empty
 from core.configkeys.storage import check_volume, volume_defaults
 from core.errors import Invalid, Unsupported, WrongState
 from core.records import Pool, Volume
+from core.units import parse_bool
 
 Devices = Mapping[str, Mapping[str, str]]
 FILESYSTEM = "filesystem"
@@ -49,12 +50,20 @@ def check_content(kind: str) -> str:
 def checked_config(pool: Pool, project: str, name: str, config: Mapping[str, str]) -> dict[str, str]:
     """Return the keys that have a value. Raises: Invalid."""
     check_volume(pool.driver, config, name=f"{project}_{name}")
-    return without_empty(config)
+    return _together(without_empty(config))
 
 
 def new_config(pool: Pool, project: str, name: str, config: Mapping[str, str]) -> dict[str, str]:
     """Return the keys of a new volume, with what its pool gives to all."""
-    return {**volume_defaults(pool.driver, pool.config), **checked_config(pool, project, name, config)}
+    defaults = volume_defaults(pool.driver, pool.config)
+    return _together({**defaults, **checked_config(pool, project, name, config)})
+
+
+def _together(config: dict[str, str]) -> dict[str, str]:
+    """Raises: Invalid in LXD's words when keys contradict each other."""
+    if all(parse_bool(config.get(key, "false")) for key in _SHIFTING):
+        raise Invalid("BOTH", "security.unmapped and security.shifted are mutually exclusive")
+    return config
 
 
 def check_change(old: Volume, new: Volume, users: Users) -> None:
@@ -63,6 +72,11 @@ def check_change(old: Volume, new: Volume, users: Users) -> None:
         raise WrongState(
             "IN_USE", "Cannot modify shifting with running instances using the volume", about=old.name
         )
+
+
+def has_images(pool: Pool) -> bool:
+    """Return whether images are shown as volumes of a pool: LXD unpacks them there, but not in "dir"."""
+    return pool.driver != "dir"
 
 
 def named(devices: Devices) -> set[tuple[str, str]]:

@@ -9,7 +9,7 @@ from core.records import Pool
 from core.state.repository import Entry
 from protos.podium.runtime.v1 import storage_pb2 as pb
 from protos.podium.runtime.v1 import storage_pb2_grpc as rpc
-from services.runtime.domain.volumes import url
+from services.runtime.domain.volumes import has_images, url
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pools import Pools
 
@@ -69,7 +69,7 @@ class StorageServicer(rpc.StorageServiceServicer):
         )
 
     async def ListVolumes(self, request: pb.ListVolumesRequest, context: Any) -> pb.ListVolumesResponse:
-        self._host.store.pool(request.pool)
+        keeps_images = has_images(self._host.store.pool(request.pool).record)
         answer, images = pb.ListVolumesResponse(), set[str]()
         for entry in self._host.store.instances.entries():
             r = entry.record
@@ -83,7 +83,7 @@ class StorageServicer(rpc.StorageServiceServicer):
                     images.add(s.instance.image)
             if r.pool == request.pool and r.image:
                 images.add(r.image)
-        if request.all_projects or request.project == "default":
+        if keeps_images and (request.all_projects or request.project == "default"):
             for image in sorted(images - {""}):
                 answer.volumes.add(name=image, type="image", project="default", used_by=[f"images/{image}"])
         return answer

@@ -31,6 +31,7 @@ class BtrfsDriver:
 
     name = "btrfs"
     is_instant = True
+    has_quotas = True
 
     def __init__(self, state_dir: Path) -> None:
         self._pools = state_dir / "pools"
@@ -81,6 +82,7 @@ class BtrfsDriver:
         await asyncio.to_thread(folders.unmount, self.folder(pool))
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(self._ensure_writable, pool, config)
         for kind in VolumeKind:
             for id in await self.volumes(pool, kind=kind):
                 await self.delete_volume(pool, id, kind=kind)
@@ -182,6 +184,11 @@ class BtrfsDriver:
             folders.run(["mount", "-o", options, str(self.folder(pool))])
         if old.get("size") != new.get("size"):
             self._resize(pool, new)
+
+    def _ensure_writable(self, pool: str, config: dict[str, str]) -> None:
+        """A pool that its mount options made read-only can still be deleted."""
+        if "ro" in _options(config).split(",") and folders.is_mounted(self.folder(pool)):
+            folders.run(["mount", "-o", "remount,rw,nosuid,nodev", str(self.folder(pool))])
 
     def _resize(self, pool: str, config: dict[str, str]) -> None:
         """Let the loop file, its device and the file system grow. Repeatable."""

@@ -1,4 +1,8 @@
-"""Driver "dir": volumes are folders; no quota, usage by a walk, copies by what differs."""
+"""Driver "dir": volumes are folders; copies by what differs.
+
+Nothing bounds a folder, so sizes are taken and not enforced, as by LXD on a file system without project
+quotas; `usecases/unbounded.py` tells of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.errors import Invalid, Unsupported
+from core.errors import Invalid
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import folders, notes
 from services.runtime.storage.tree import copy_tree, remove_tree, sync
@@ -20,6 +24,7 @@ class DirDriver:
     name = "dir"
     version = "1"
     is_instant = False
+    has_quotas = False
 
     def __init__(self, state_dir: Path) -> None:
         self._pools = state_dir / "pools"
@@ -82,13 +87,11 @@ class DirDriver:
     async def ensure_volume(
         self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS, size: int = 0
     ) -> Path:
-        _refuse_bound(pool, size)
         return await asyncio.to_thread(folders.make_volume, self.volume(pool, id, kind), kind)
 
     async def clone_volume(
         self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
     ) -> Path:
-        _refuse_bound(pool, size)
         volume = self.volume(pool, id, kind)
         if not volume.exists():
             await asyncio.to_thread(_replace, volume, source, kind)
@@ -97,7 +100,6 @@ class DirDriver:
     async def replace_volume(
         self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
     ) -> Path:
-        _refuse_bound(pool, size)
         volume = self.volume(pool, id, kind)
         await asyncio.to_thread(_replace, volume, source, kind)
         return volume
@@ -110,7 +112,7 @@ class DirDriver:
         return volume
 
     async def set_quota(self, pool: str, id: str, size: int, *, kind: VolumeKind = _CONTAINERS) -> None:
-        _refuse_bound(pool, size)
+        return None
 
     async def delete_volume(self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS) -> None:
         await asyncio.to_thread(remove_tree, self.volume(pool, id, kind))
@@ -123,15 +125,6 @@ class DirDriver:
 
     async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]:
         return folders.volumes_in(self.folder(pool), kind)
-
-
-def _refuse_bound(pool: str, size: int) -> None:
-    if size:
-        raise Unsupported(
-            "NO_QUOTA",
-            f"Pool {pool!r} (dir) cannot bound sizes; use a btrfs pool or drop size",
-            about=pool,
-        )
 
 
 def _check_source(source: Path) -> None:

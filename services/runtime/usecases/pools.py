@@ -19,7 +19,7 @@ from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
-from services.runtime.domain.volumes import url
+from services.runtime.domain.volumes import has_images, url
 from services.runtime.usecases.host import Host
 
 log = get_logger(__name__)
@@ -48,6 +48,8 @@ class Pools:
 
     async def _create(self, wanted: Pool) -> Entry[Pool]:
         pool_name(wanted.name)
+        if not wanted.driver:
+            raise Invalid("NO_DRIVER", "No driver provided")
         driver = self._host.driver(wanted.driver)
         check_pool(wanted.driver, wanted.config)
         config = without_empty(wanted.config)
@@ -117,7 +119,7 @@ class Pools:
         old = entry.record
         new = {**old.config, **config} if merge else dict(config)
         check_pool(old.driver, new)
-        if new.setdefault("source", old.config.get("source", "")) != old.config.get("source", ""):
+        if new.get("source") != old.config.get("source"):
             raise Invalid("FIXED", "Pool source cannot be changed when not in pending state", about="source")
         new.setdefault("size", old.config.get("size", ""))
         new, driver = without_empty(new), self._host.driver(old.driver)
@@ -155,7 +157,10 @@ class Pools:
     def users(self, name: str) -> list[str]:
         """Return URLs below /1.0: images, instances, profiles, custom volumes and their snapshots."""
         instances = [e.record for e in self._store.instances.entries() if e.record.pool == name]
-        found = [url("images", image, "default") for image in sorted({i.image for i in instances} - {""})]
+        images = (
+            sorted({i.image for i in instances} - {""}) if has_images(self._store.pool(name).record) else []
+        )
+        found = [url("images", image, "default") for image in images]
         found += [url("instances", i.name, i.project) for i in instances]
         for instance in instances:
             for taken in self._store.whole_snapshots(instance):

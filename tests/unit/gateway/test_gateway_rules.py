@@ -15,6 +15,7 @@ from gateway.lxd import etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.feed import Listener, Message
 from gateway.lxd.handlers.certificates import certificate_bytes
+from gateway.lxd.missing import unknown_project
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
 from gateway.lxd.views.others import leases_json, used_by
@@ -266,3 +267,20 @@ def test_expressions_that_clients_send_still_match(value: str, name: str, holds:
 def test_an_address_of_all_families_is_all_families(address: str, found: tuple[str | None, int]) -> None:
     """Go listens for both at [::], as does what people copy from LXD's manual."""
     assert split_address(address) == found
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "/1.0/instances/c1", "Instance not found"),
+        ("POST", "/1.0/instances", "Check if project has images: fetch project: Project not found"),
+        ("GET", "/1.0/images", "Check if project has images: fetch project: Project not found"),
+        ("GET", "/1.0/profiles", 'Failed loading project "nosuch": Project not found'),
+        ("GET", "/1.0/networks/br0", 'Failed to load project "nosuch": Project not found'),
+        ("GET", "/1.0/storage-pools/p/volumes", "Project not found"),
+        ("POST", "/1.0/storage-pools/p/volumes/custom", 'Failed to load project "nosuch": Project not found'),
+        ("GET", "/", "Project not found"),
+    ],
+)
+def test_an_unknown_project_is_named_as_lxd_names_it(method: str, path: str, said: str) -> None:
+    assert unknown_project(method, path, "nosuch") == said

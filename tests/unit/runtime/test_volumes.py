@@ -138,3 +138,18 @@ async def test_projects_share_the_volumes_of_the_default_project_unless_they_hav
     await made(volumes)
     assert (await made(volumes, replace(REF, project="own"))).project == "own"
     assert volumes.find(replace(REF, project="guest")).record.project == "default"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"security.shifted": "true", "security.unmapped": "true"},
+            "security.unmapped and security.shifted are mutually exclusive",
+        ),
+        ({"snapshots.schedule": "@never"}, "Schedule must be of the form"),
+    ],
+)
+async def test_keys_that_contradict_are_refused(volumes: Volumes, config: dict[str, str], said: str) -> None:
+    with pytest.raises(Invalid, match=said):
+        await volumes.create(NewVolume(REF, config=config))

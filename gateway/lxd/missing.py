@@ -1,0 +1,26 @@
+"""How LXD says that a project is not there, which depends on what was looked for in it."""
+
+from __future__ import annotations
+
+_IMAGES = "Check if project has images: fetch project: Project not found"
+_BY_KIND = {
+    "images": _IMAGES,
+    "profiles": 'Failed loading project "{}": Project not found',
+    "networks": 'Failed to load project "{}": Project not found',
+    "network-acls": 'Failed to load project "{}": Project not found',
+    "storage-pools": 'Failed to load project "{}": Project not found',
+}
+_INSTANCES = frozenset({"instances", "containers", "virtual-machines"})
+
+
+def unknown_project(method: str, path: str, project: str) -> str:
+    """Return the sentence for a request of *path* below /1.0 that names an unknown *project*."""
+    parts = path.split("/")[2:]
+    kind = parts[0] if parts else ""
+    if kind in _INSTANCES:
+        if method == "POST" and len(parts) == 1:
+            return _IMAGES
+        return "Instance not found" if len(parts) > 1 else "Project not found"
+    if kind == "storage-pools" and method == "GET" and parts[-1] in ("volumes", "custom"):
+        return "Project not found"
+    return _BY_KIND.get(kind, "Project not found").format(project[:64])
