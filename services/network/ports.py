@@ -45,6 +45,10 @@ class Host(Protocol):
 
     async def links(self) -> list[Link]: ...
 
+    async def uplinks(self) -> set[str]:
+        """Return the interfaces without which this host would lose its default route."""
+        ...
+
     async def taken_subnets(self) -> tuple[list[IPv4Network], list[IPv6Network]]:
         """Return the subnets that interfaces and routes of this host use."""
         ...

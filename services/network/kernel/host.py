@@ -26,6 +26,7 @@ from services.network.kernel.acllog import AclLog
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links, has_link
 from services.network.kernel.nft import Nft, read
+from services.network.kernel.uplinks import uplinks
 from services.network.ports import Link
 
 T = TypeVar("T")
@@ -51,6 +52,9 @@ class LinuxHost:
 
     async def links(self) -> list[Link]:
         return await self._netlink(lambda links: links.all())
+
+    async def uplinks(self) -> set[str]:
+        return await asyncio.to_thread(uplinks)
 
     async def _netlink(self, work: Callable[[Links], T]) -> T:
         def run() -> T:

@@ -150,8 +150,9 @@ class Plugs:
 
     def _ensure_given(self, nic: NicReservation, pid: int) -> bool:
         """Move the parent itself in; it is inside when the host has it no more."""
-        if _index(nic.parent) is None and nic.taken:
-            return False
+        index = _index(nic.parent)
+        if nic.taken and str(index) != nic.taken["index"]:
+            return False  # what has its name here now is another one
         index = self._parent_of(nic)
         try:
             self._ip.link("set", index=index, state="down")

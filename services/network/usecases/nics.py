@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from core.configkeys.nic import PHYSICAL
 from core.errors import Busy, Invalid, LimitReached, NotFound, PodiumError, Stale, WrongState
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
@@ -69,8 +70,9 @@ class Nics:
         for _ in range(_ATTEMPTS):
             leased = await self._leased(owner, wanted)
             links = await self._links(owner, wanted)
+            uplinks = await self._uplinks(owner, wanted)
             try:
-                change = self._plan(owner, wanted, leased, links)
+                change = self._plan(owner, wanted, leased, links, uplinks)
             except LimitReached:
                 if await self._take_back({network.name for network in self._bridges(wanted)}):
                     continue
@@ -211,12 +213,19 @@ class Nics:
             return {}
         return {link.name: link for link in await self._host.links()}
 
+    async def _uplinks(self, owner: Owner, wanted: list[Wanted]) -> set[str]:
+        """Return what no guest may take, if one is about to take something."""
+        if owner.at_rest or not any(self._place(w).kind == PHYSICAL for w in wanted):
+            return set()
+        return await self._host.uplinks()
+
     def _plan(
         self,
         owner: Owner,
         wanted: list[Wanted],
         leased: dict[str, dict[str, str]],
         links: dict[str, Link],
+        uplinks: set[str],
     ) -> Change:
         """Return the change; nothing is awaited here, so two plans never choose the same address."""
         have = {e.record.device: e for e in self._store.nics.below(keys.nics(owner.instance_id))}
@@ -233,7 +242,7 @@ class Nics:
                     nic = self._without_taken_address(nic)
             names.add(nic.name)
             if not owner.at_rest:
-                nic = parents.found(nic, links)
+                nic = parents.found(nic, links, uplinks)
             if old is None or nic != old.record:
                 change.made.append((old, nic))
             change.result.append(nic)

@@ -156,3 +156,27 @@ def test_a_mac_that_a_request_or_an_archive_brings_is_one(mac: str) -> None:
         wanted = Wanted("d1", given, kept)
         with pytest.raises(Invalid, match="Invalid MAC address"):
             decide(owner, wanted, place, old, names=set(), taken=set(), avoid={}, random=free)
+
+
+def test_another_interface_of_the_name_of_one_that_was_taken_is_let_alone() -> None:
+    """Made by somebody while the guest had ours: not given to the guest, nor changed when that ends."""
+    nic = parents.found(_nic(nictype="physical", parent="eth9"), LINKS)
+    other = Link("eth9", "dummy", "02:00:00:00:00:99", 9000, True, False, index=12)
+    assert parents.found(nic, {"eth9": other}) == nic
+    assert parents.returned(nic, [other]) is None
+    back = replace(LINKS["eth9"], name="dev9")
+    assert parents.returned(nic, [other, back]) == back
+
+
+def test_an_interface_comes_back_with_another_number_or_another_address() -> None:
+    """The first when its own is an interface's of the guest, the second when the guest set it."""
+    nic = parents.found(_nic(nictype="physical", parent="eth9"), LINKS)
+    for back in (replace(LINKS["eth9"], index=17), replace(LINKS["eth9"], hwaddr="02:00:00:00:00:77")):
+        assert parents.returned(nic, [back]) == back
+
+
+def test_no_guest_takes_the_interface_that_the_host_is_reached_by() -> None:
+    nic = _nic(nictype="physical", parent="eth9")
+    with pytest.raises(WrongState, match="Parent device 'eth9' carries the default route of this host"):
+        parents.found(nic, LINKS, {"eth9"})
+    assert parents.found(_nic(nictype="macvlan", parent="eth9"), LINKS, {"eth9"})
