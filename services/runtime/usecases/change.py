@@ -10,7 +10,8 @@ from typing import Any
 
 from core.configkeys.instance import INSTANCE
 from core.configkeys.schema import without_empty
-from core.errors import AlreadyExists, Forbidden, Invalid, Stale, WrongState
+from core.errors import AlreadyExists, Forbidden, Invalid, PodiumError, Stale, WrongState
+from core.logs import get_logger
 from core.names import instance_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved, Previous
@@ -27,7 +28,9 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.power import forget, tell_deleted
 from services.runtime.usecases.volatile import awaiting
 
+log = get_logger(__name__)
 _MODULES = "linux.kernel_modules"
+_ATTEMPTS, _PAUSE_S = 20, 0.02
 
 
 @dataclass(frozen=True)
@@ -204,15 +207,40 @@ class Changes:
         if new.name != old.name:
             await self._tell_name(old, observed)
         else:
-            ctx.scratch["observed"] = await self._tell(old, observed)
+            stays = await self._put_back(old, new)
+            ctx.scratch["observed"] = await self._tell(stays, observed)
+
+    async def _put_back(self, old: Instance, new: Instance) -> Instance:
+        """Put back the record as far as policy allows by now, and return the one that stays.
+
+        What the change gave up may be another's: the memory of a project, or a profile that is deleted.
+        """
+        key = keys.instance(old.project, old.name)
+        for _ in range(_ATTEMPTS):
+            entry = self._host.store.instance(old.project, old.name)
+            if entry.record == old:
+                return old
+            txn = Txn().unchanged(key, entry.revision).put(key, old)
+            try:
+                self._policy.admit(txn, old, replaces=entry.record)
+                await self._host.store.commit(txn)
+                return old
+            except Stale:
+                await asyncio.sleep(_PAUSE_S)
+            except PodiumError as exc:
+                log.warning("record_not_put_back", instance=old.name, error=exc.message)
+                break
+        return new
 
     async def _as_before(self, ctx: Context) -> None:
-        """A change failed: put back the record."""
+        """A change failed: put back the record; that of an update is by now, or stays."""
         new, observed = self._claims.of(ctx)
         old, observed = _old(ctx), ctx.scratch.get("observed", observed)
         if new.name != old.name:
             ctx.undo_txn.delete(keys.instance(new.project, new.name))
-        ctx.undo_txn.put(keys.instance(old.project, old.name), old)
+            ctx.undo_txn.put(keys.instance(old.project, old.name), old)
+        else:
+            await self._put_back(old, new)
         self._claims.settle(ctx, ctx.undo_txn, replace(observed, name=old.name), status=ctx.input["before"])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import Forbidden, Invalid, LimitReached, PodiumError
+from core.errors import Forbidden, Invalid, LimitReached, PodiumError, Unsupported
 from core.policy import limits, restrictions
 from core.policy.subjects import Held, Subject
 from core.records import Profile, Project
@@ -90,6 +90,29 @@ async def test_an_update_counts_once(world: World) -> None:
         await change(world, "c1", config={"limits.memory": "1001"})
     with pytest.raises(Invalid, match=r'has no "limits.memory" config'):
         await change(world, "c1", config={"limits.memory": ""})
+
+
+async def test_what_a_failed_update_gave_up_is_taken_back_only_if_nobody_has_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a change that is sure to fail would be a way past the limits of a project."""
+    await put_project(world, limits_memory="1000")
+    await make(world, "c1", limits_memory="900")
+    others = ["c2"]
+
+    async def refused_after_another_came(*what: object) -> None:
+        if others:
+            await make(world, others.pop(), limits_memory="800")
+        raise Unsupported("NO_QUOTA", "The pool cannot bound sizes")
+
+    monkeypatch.setattr(world.driver, "set_quota", refused_after_another_came)
+    less = Update(config={"limits.memory": "100"}, merge=True)
+    operation = await world.done(await world.changes.update("p1", "c1", less, expected_revision=0))
+
+    assert operation.error_reason == "NO_QUOTA"
+    found = {e.record.name: e.record.config for e in world.host.store.instances.entries(keys.instances("p1"))}
+    assert [found[name]["limits.memory"] for name in ("c1", "c2")] == ["100", "800"]
+    assert world.host.store.observed_of(world.host.store.instance("p1", "c1").record).record.operation == ""
 
 
 async def test_a_count_that_is_reached_forbids_no_change(world: World) -> None:
