@@ -117,6 +117,7 @@ class Runner:
         self,
         kind: str,
         *,
+        description: str = "",
         project: str = "",
         resources: dict[str, tuple[str, ...]] | None = None,
         input: dict[str, Any] | None = None,
@@ -128,14 +129,16 @@ class Runner:
     ) -> Operation:
         """Record the operation together with *txn* in one commit, then run its story.
 
-        With *wait* the answer is the final record. A caller that is cancelled stops nothing.
+        *description* is told instead of the story's. With *wait* the answer is the final record.
+        A caller that is cancelled stops nothing.
 
         Raises:
             Stale: a check of *txn* failed.
             AlreadyExists: the request was accepted before (see core.rpc.once).
         """
         story = self._stories[kind]
-        operation = self._new(kind, story.description, project, resources, metadata, input, requestor, id)
+        words = description or story.description
+        operation = self._new(kind, words, project, resources, metadata, input, requestor, id)
         operation = replace(operation, state=op_states.RUNNING, may_cancel=story.may_cancel)
         task = await asyncio.shield(self._detached(self._begin(story, operation, txn)))
         if wait:

@@ -135,6 +135,14 @@ def number(data: dict[str, Any], field: str) -> int:
     return value
 
 
+def unsigned(data: dict[str, Any], field: str) -> int:
+    """Return a number that an id can be."""
+    value = number(data, field)
+    if value < 0:
+        raise Invalid("BAD_TYPE", f"{field} must not be negative", about=field)
+    return value
+
+
 def texts(data: dict[str, Any], field: str) -> list[str]:
     value = data.get(field)
     if value is None:

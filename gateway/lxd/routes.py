@@ -6,6 +6,11 @@ admin, metrics. Paths are matched segment by segment; a segment is decoded after
 
 from __future__ import annotations
 
+import functools
+
+from aiohttp import web
+
+from core.errors import Invalid
 from gateway.backend import Handler
 from gateway.lxd.handlers import (
     abouts,
@@ -212,8 +217,16 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", "/internal/recover/validate", "admin", recover.validate),
     ("POST", "/internal/recover/import", "admin", recover.restore),
     ("GET", "/1.0/cluster", "trusted", server.get_cluster),
+    ("PUT", "/1.0/cluster", "admin", server.put_cluster),
     ("GET", "/1.0/cluster/members", "trusted", server.not_clustered),
+    ("POST", "/1.0/cluster/members", "admin", server.this_is_not_clustered),
+    *((method, "/1.0/cluster/members/{name}", "admin", server.not_clustered) for method in _EVERY),
+    ("GET", "/1.0/cluster/members/{name}/state", "admin", server.not_clustered),
+    ("POST", "/1.0/cluster/members/{name}/state", "admin", server.not_clustered),
+    ("PUT", "/1.0/cluster/certificate", "admin", server.not_clustered),
     ("GET", "/1.0/cluster/groups", "trusted", server.not_clustered),
+    ("POST", "/1.0/cluster/groups", "admin", server.this_is_not_clustered),
+    *((method, "/1.0/cluster/groups/{name}", "admin", server.this_is_not_clustered) for method in _EVERY),
     ("GET", "/1.0/warnings", "admin", warnings.list_warnings),
     ("GET", "/1.0/warnings/{name}", "admin", warnings.get_warning),
     ("PUT", "/1.0/warnings/{name}", "admin", warnings.put_warning),
@@ -226,8 +239,21 @@ def table() -> list[tuple[str, str, str, Handler]]:
     """Return every route, the instance routes under each of their prefixes."""
     prefixes = ("/1.0/instances", "/1.0/containers", "/1.0/virtual-machines")
     expanded = [
-        (method, prefix + path, access, handler)
+        (method, prefix + path, access, _of_one(handler) if path else handler)
         for prefix in prefixes
         for method, path, access, handler in _INSTANCE_ROUTES
     ]
     return [*_ROUTES, *expanded]
+
+
+def _of_one(handler: Handler) -> Handler:
+    """Say of a name that would be a snapshot's, which clients send as they are told it, that it is none."""
+
+    @functools.wraps(handler)
+    async def checked(request: web.Request) -> web.StreamResponse:
+        if "/" in request.match_info["name"]:
+            raise Invalid("BAD_NAME", "Invalid instance name", about=request.match_info["name"][:64])
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    return checked

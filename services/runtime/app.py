@@ -96,7 +96,11 @@ class _Rooms:
         self.warnings = WarningClient(settings, (UNENFORCED,))
         self.locate = partial(find, host)
         self.watch = Watch(host.store, host.engine)
-        self.execs = Execs(self.locate, host.engine, runner)
+
+        def processes(id: str) -> int:
+            return host.cgroups.usage(id).processes
+
+        self.execs = Execs(self.locate, host.engine, runner, count=processes)
         self.lending = Lending(settings.lending_socket, self.execs)
         self.pools = Pools(host, runner, member)
         self.claims, self.boots = Claims(host.store, runner), BootMarker(settings.state_dir)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 from core.errors import NotFound
@@ -174,12 +173,6 @@ class RuntimeStore:
     def home_of(self, project: str, feature: str) -> str:
         """Return the project whose profiles or images *project* uses. Raises: NotFound."""
         return home_of(self.projects, project, feature)
-
-    def with_profiles_of_now(self, was: Instance) -> Instance:
-        """Return what a snapshot says of its instance, without profiles that are gone by now: as in LXD."""
-        home = self.home_of(was.project, "profiles")
-        there = tuple(name for name in was.profiles if self.profiles.get(keys.profile(home, name)))
-        return replace(was, profiles=there)
 
     def profiles_of(self, project: str, names: tuple[str, ...]) -> builtins.list[Profile]:
         """Raises: NotFound."""

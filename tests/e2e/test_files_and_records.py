@@ -74,12 +74,34 @@ def test_what_cannot_be_is_said_in_lxds_words(guest: Podium, tmp_path: Path) -> 
         (("push", str(tmp_path / "big"), f"{NAME}/no/such"), "Not Found"),
         (("pull", f"{NAME}/no", str(tmp_path / "x")), "Not Found"),
         (("delete", f"{NAME}/etc"), 'sftp: "remove /etc: directory not empty" (SSH_FX_FAILURE)'),
+        # The kernel would unmount it: it protects mount points of its caller's namespace only.
+        (("delete", f"{NAME}/proc"), 'sftp: "remove /proc: device or resource busy" (SSH_FX_FAILURE)'),
+        (
+            ("delete", f"{NAME}/dev/null"),
+            'sftp: "remove /dev/null: device or resource busy" (SSH_FX_FAILURE)',
+        ),
+        (
+            ("delete", f"{NAME}/etc/passwd/x"),
+            'sftp: "remove /etc/passwd/x: not a directory" (SSH_FX_FAILURE)',
+        ),
     ):
         done = guest.run("file", *arguments)
         assert (done.returncode, done.stderr.decode().strip().rpartition("\r")[2].strip()) == (
             1,
             f"Error: {said}",
         )
+
+
+def test_a_file_that_is_there_keeps_its_owner_and_mode(guest: Podium, tmp_path: Path) -> None:
+    """As in LXD: the stock client sends those of its own file, which nobody asked for."""
+    (tmp_path / "new").write_text("new")
+    guest.lxc(
+        "exec", NAME, "--", "sh", "-c", "echo old > /root/kept; chown 5:6 /root/kept; chmod 600 /root/kept"
+    )
+    guest.lxc("file", "push", str(tmp_path / "new"), f"{NAME}/root/kept", "--mode", "0755", "--uid", "3")
+    assert guest.lxc("exec", NAME, "--", "stat", "-c", "%a %u %g %s", "/root/kept").split() == [
+        *("600", "5", "6", "3")
+    ]
 
 
 def test_a_folder_comes_back_as_it_went(guest: Podium, tmp_path: Path) -> None:

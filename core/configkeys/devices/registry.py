@@ -60,6 +60,13 @@ def check_places(devices: Mapping[str, Options]) -> None:
         taken |= {path} - {""}
 
 
+def check_types(devices: Mapping[str, Options]) -> None:
+    """Raises: Invalid for a device of a new instance whose type there is not, in the words of LXD."""
+    for name, options in devices.items():
+        if (kind := options.get("type", "")) not in TYPES:
+            raise Invalid("BAD_DEVICE", f"Invalid device type {kind[:64]}".rstrip(), about=name)
+
+
 def check_instance_devices(devices: Mapping[str, Options], networks: Mapping[str, str] | None = None) -> None:
     """The same for those of an instance after its profiles, in LXD's words."""
     try:

@@ -42,8 +42,8 @@ async def post_exec(request: web.Request) -> web.Response:
             interactive=req.flag(data, "interactive"),
             width=max(0, req.number(data, "width")),
             height=max(0, req.number(data, "height")),
-            user=max(0, req.number(data, "user")),
-            group=max(0, req.number(data, "group")),
+            user=req.unsigned(data, "user"),
+            group=req.unsigned(data, "group"),
             cwd=req.text(data, "cwd"),
             record_output=req.flag(data, "record-output"),
             wait_for_channels=req.flag(data, "wait-for-websocket"),
@@ -61,8 +61,11 @@ def _is_local(request: web.Request) -> bool:
 
 async def post_console(request: web.Request) -> web.Response:
     data = await req.body(request)
-    if (req.text(data, "type") or "console") != "console":
-        raise Invalid("NO_VGA", "Containers have no VGA console; use type console")
+    kind = req.text(data, "type") or "console"
+    if kind == "vga":
+        raise Invalid("NO_VGA", "VGA console is only supported by virtual machines", about="type")
+    if kind != "console":
+        raise Invalid("BAD_TYPE", f'Unknown console type "{kind[:40]}"', about="type")
     backend = req.backend(request)
     reply = await backend.exec.StartConsole(
         pb.StartConsoleRequest(

@@ -39,11 +39,11 @@ def _ref(request: web.Request) -> pb.FileRef:
 def _headers(info: Any) -> dict[str, str]:
     at = datetime.fromtimestamp(info.modified_at.ToSeconds(), UTC)
     return {
-        "X-LXD-uid": str(info.uid),
-        "X-LXD-gid": str(info.gid),
-        "X-LXD-mode": f"{info.mode:04o}",
-        "X-LXD-type": _NAMES.get(info.type, "file"),
-        "X-LXD-modified": at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
+        "X-Lxd-Uid": str(info.uid),
+        "X-Lxd-Gid": str(info.gid),
+        "X-Lxd-Mode": f"{info.mode:04o}",
+        "X-Lxd-Type": _NAMES.get(info.type, "file"),
+        "X-Lxd-Modified": at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
     }
 
 

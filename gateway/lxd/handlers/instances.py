@@ -39,7 +39,10 @@ async def list_instances(request: web.Request) -> web.Response:
         raise Invalid("PROJECT_AND_ALL", "Cannot specify a project when requesting all projects")
     text = request.query.get("filter", "")
     holds = filters.parse(text) if text.strip() else None
-    if "virtual-machine" in (request.query.get("instance-type"), _prefix(request)[5:-1]):
+    kind = request.query.get("instance-type", "")
+    if kind not in ("", "container", "virtual-machine"):
+        raise Invalid("BAD_TYPE", "Invalid instance type", about="instance-type")
+    if "virtual-machine" in (kind, _prefix(request)[5:-1]):
         return envelope.sync([])
     depth, page = req.recursion(request), Page.of(request)
     if depth >= 2:
@@ -98,9 +101,6 @@ def _urls(prefix: str, names: Iterable[str]) -> list[str]:
 
 
 async def _get(request: web.Request, view: Any) -> Any:
-    if "/" in req.name(request):
-        # The stock client asks so for the configuration of a snapshot, and shows what it hears.
-        raise Invalid("BAD_NAME", "Invalid instance name", about=req.name(request)[:64])
     if _prefix(request) == "/1.0/virtual-machines":
         view = pb.INSTANCE_VIEW_SPEC
     reply = await req.backend(request).instances.GetInstance(

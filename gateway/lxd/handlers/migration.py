@@ -84,9 +84,9 @@ async def receive_volume(
 
 def _origin(request: web.Request, source: dict[str, Any], what: str) -> There | None:
     """Return where to fetch from; None when the other side comes here. Raises: Invalid, Forbidden."""
-    mode = req.text(source, "mode") or "pull"
+    mode = req.text(source, "mode")
     if mode not in ("pull", "push"):
-        raise Invalid("BAD_MODE", f"Mode {mode[:40]!r} not implemented", about="source.mode")
+        raise Invalid("BAD_MODE", f'Mode "{mode[:40]}" not implemented', about="source.mode")
     if mode == "push":
         return None
     if _is_restricted(request, req.project(request)):

@@ -78,8 +78,17 @@ async def get_cluster(request: web.Request) -> web.Response:
     return envelope.sync({"server_name": "", "enabled": False, "member_config": []})
 
 
+async def put_cluster(request: web.Request) -> web.Response:
+    raise Unsupported("NO_CLUSTER", "This server cannot join or found a cluster yet")
+
+
 async def not_clustered(request: web.Request) -> web.Response:
     raise Invalid("NOT_CLUSTERED", "Server is not clustered")
+
+
+async def this_is_not_clustered(request: web.Request) -> web.Response:
+    """The same, in the words that LXD has at other places."""
+    raise Invalid("NOT_CLUSTERED", "This server is not clustered")
 
 
 async def resources(request: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ import orjson
 from core.configkeys import others
 from core.configkeys.devices.registry import check_devices
 from core.configkeys.devices.registry import without_empty as without_empty_options
-from core.configkeys.instance import check_profile
+from core.configkeys.instance import PROFILE, check_profile
 from core.configkeys.schema import ConfigKey, without_empty
 from core.errors import Forbidden, Invalid
 from core.records import Instance, Profile
@@ -36,6 +36,7 @@ def checked_profile(profile: Profile, networks: Mapping[str, str] | None = None)
     """Return *profile* without empty keys. *networks*: managed ones with their type. Raises: Invalid."""
     config = without_empty(profile.config)
     check_profile(config)
+    PROFILE.check_known(profile.config)
     if len(profile.devices) > _MAX_DEVICES:
         raise Invalid("TOO_MANY_DEVICES", f"At most {_MAX_DEVICES} devices are allowed")
     check_devices(profile.devices, networks)

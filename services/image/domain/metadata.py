@@ -11,6 +11,7 @@ import orjson
 import yaml
 
 from core.applications import checked_application
+from core.architectures import ARCHITECTURES
 from core.errors import Invalid
 from core.templates import checked_properties, checked_templates
 from services.image.domain.boundedyaml import load
@@ -19,36 +20,6 @@ MAX_BYTES = 1 << 20
 _MAX_EVENTS = 20_000
 _MAX_RECORD = 256 << 10
 _YEAR_9999 = 253_402_300_799
-_ARCHITECTURES = {
-    "amd64": "x86_64",
-    "x86-64": "x86_64",
-    "generic_64": "x86_64",
-    "arm": "armv7l",
-    "armel": "armv7l",
-    "ppc64": "ppc64",
-    "powerpc": "ppc",
-    "ppc": "ppc",
-    "s390": "s390x",
-    "i586": "i686",
-    "386": "i686",
-    "loongarch64": "loongarch64",
-    "mips": "mips",
-    "mips64": "mips64",
-    "x86_64": "x86_64",
-    "arm64": "aarch64",
-    "aarch64": "aarch64",
-    "i386": "i686",
-    "i686": "i686",
-    "armhf": "armv7l",
-    "armv7l": "armv7l",
-    "armv6l": "armv6l",
-    "armv8l": "armv8l",
-    "ppc64el": "ppc64le",
-    "ppc64le": "ppc64le",
-    "s390x": "s390x",
-    "riscv64": "riscv64",
-    "riscv32": "riscv32",
-}
 
 
 def bad(why: str) -> Invalid:
@@ -65,7 +36,7 @@ def parse(text: bytes) -> dict[str, Any]:
     raw = load(text, yaml.CSafeLoader, most_events=_MAX_EVENTS, bad=bad)
     if not isinstance(raw, dict):
         raise bad("it is not a map")
-    architecture = _ARCHITECTURES.get(str(raw.get("architecture", "")))
+    architecture = ARCHITECTURES.get(str(raw.get("architecture", "")))
     if architecture is None:
         raise bad(f"unknown architecture {str(raw.get('architecture'))[:40]!r}")
     created = _time(raw.get("creation_date"), "creation_date")

@@ -47,8 +47,7 @@ def find_root(devices: Devices) -> Root | None:
     if not found:
         return None
     if len(found) > 1:
-        why = "Failed detecting root disk device: More than one root device found"
-        raise Invalid("TWO_ROOTS", f"Invalid expanded devices: {why}")
+        raise Invalid("TWO_ROOTS", "Failed detecting root disk device: More than one root device found")
     return Root(found[0]["pool"], parse_bytes(found[0].get("size") or "0"))
 
 

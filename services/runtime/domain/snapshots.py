@@ -134,8 +134,17 @@ def is_root(device: Mapping[str, str]) -> bool:
     return device.get("type") == "disk" and device.get("path") == "/"
 
 
-def restored(instance: Instance, was: Instance) -> Instance:
-    """Return *instance* with the specification that its snapshot kept; what it is stays."""
+def of_now(snapshot: Snapshot, instance: Instance) -> Instance:
+    """Return what *snapshot* says of its *instance*, with the profiles which that has now: as in LXD.
+
+    So a profile that was renamed, or given up and deleted, is missed by no snapshot.
+    """
+    return replace(snapshot.instance, profiles=instance.profiles)
+
+
+def restored(instance: Instance, snapshot: Snapshot) -> Instance:
+    """Return *instance* with the specification that *snapshot* kept; what it is stays."""
+    was = of_now(snapshot, instance)
     return replace(
         instance,
         description=was.description,

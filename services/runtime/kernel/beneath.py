@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+from pathlib import Path
 
 from core.errors import Invalid
 
@@ -101,6 +102,23 @@ def _openat2(root: int, path: str, flags: int) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), path)
     return fd
+
+
+def is_mounted_on(folder: int, name: str) -> bool:
+    """Return whether something is mounted on an entry of *folder*, as seen from where that is mounted.
+
+    The kernel refuses to remove such only in its own mount namespace; in those of others it unmounts.
+    """
+    place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return _mount_id(place) != _mount_id(folder)
+    finally:
+        os.close(place)
+
+
+def _mount_id(fd: int) -> str:
+    lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    return next(line for line in lines if line.startswith("mnt_id:"))
 
 
 def parent_beneath(root: int, path: str) -> tuple[int, str]:

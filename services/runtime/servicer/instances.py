@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 from typing import Any
 
+from core import architectures
 from core.configkeys.devices.registry import without_empty
 from core.errors import Invalid
 from core.operations.operation import Operation
@@ -162,7 +162,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
             engine_features={"pidfd": "true", "cgroup2": "true", "idmapped_mounts_v2": "true"},
             storage_drivers={name: driver.version for name, driver in self._host.drivers.items()},
             unavailable_storage_drivers=self._host.missing_drivers,
-            architectures=["x86_64", "i686"] if platform.machine() == "x86_64" else [platform.machine()],
+            architectures=architectures.of_host(),
         )
 
     # --- what is shown ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from core.state.repository import Entry
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import snapshot_pb2 as pb
 from protos.podium.runtime.v1 import snapshot_pb2_grpc as rpc
+from services.runtime.domain.snapshots import of_now
 from services.runtime.servicer import convert
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
@@ -120,7 +121,7 @@ class SnapshotServicer(rpc.SnapshotServiceServicer):
         observed = InstanceObserved(
             volatile=record.volatile, status="stopped", last_used_at=record.last_used_at
         )
-        kept = self._store.with_profiles_of_now(record.instance)
+        kept = of_now(record, instance)
         was = convert.instance(kept, observed, self._host.expanded(kept), entry.revision)
         message = pb.Snapshot(
             name=record.name,

@@ -91,7 +91,7 @@ class Copies:
         }
         birth = Birth(KIND, wanted.project, wanted.name, {APPLY_TEMPLATE: "copy"}, input, also)
         self._check_project(wanted.project)
-        was = self._store.with_profiles_of_now(snapshot.instance) if snapshot else source
+        was = rules.of_now(snapshot, source) if snapshot else source
         return await self._create.born(birth, lambda: self._decide(wanted, was))
 
     def _check_project(self, project: str) -> None:

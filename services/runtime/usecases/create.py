@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import platform
 import random
 import re
 import time
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from core.architectures import ARCHITECTURES, of_host
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale, WrongState
 from core.events import Event
@@ -89,6 +89,8 @@ class Birth:
     id: str = ""
     requestor: dict[str, str] | None = None
 
+    is_of_image: bool = False
+
     @contextlib.contextmanager
     def words(self) -> Iterator[None]:
         """Say of what is missing what LXD says."""
@@ -98,7 +100,7 @@ class Birth:
             if exc.reason != "NO_POOL":
                 raise
             of_image = f'Failed loading storage pool "{exc.about}": {exc.message}'
-            said = of_image if self.kind == KIND else f"{NO_COPY_POOL}{exc.message}"
+            said = of_image if self.is_of_image else f"{NO_COPY_POOL}{exc.message}"
             raise NotFound(exc.reason, said, about=exc.about) from None
 
 
@@ -136,7 +138,10 @@ class Create:
         image = await self.image_of(wanted.project, wanted.source)
         asked = {k: checked(k, v) for k, v in wanted.config.items() if v and _OWN_HWADDR.fullmatch(k)}
         birth = Birth(
-            *(KIND, wanted.project, wanted.name, asked, {"start": wanted.start}), id=id, requestor=requestor
+            *(KIND, wanted.project, wanted.name, asked, {"start": wanted.start}),
+            id=id,
+            requestor=requestor,
+            is_of_image=image is not None,
         )
         return await self.born(birth, lambda: self._decide(wanted, image))
 
@@ -207,7 +212,7 @@ class Create:
             project=wanted.project,
             name=self.name_for(wanted.name),
             description=wanted.description,
-            architecture=wanted.architecture or (image.architecture if image else "") or platform.machine(),
+            architecture=_runnable(wanted.architecture or (image.architecture if image else "")),
             ephemeral=wanted.ephemeral,
             profiles=profiles,
             config={**properties, **own},
@@ -254,7 +259,6 @@ class Create:
             INSTANCE_ID: str(uuid.uuid4()),
             **ids.volatile(instance, self._host.expanded(instance).config),
             "volatile.last_state.idmap": "[]",
-            "volatile.last_state.power": "STOPPED",
         }
         volatile = {key: value for key, value in volatile.items() if value or key not in birth.volatile}
         observed = InstanceObserved(
@@ -325,3 +329,15 @@ class Create:
         instance, _ = self._claims.of(ctx)
         forget(ctx.undo_txn, self._store, instance, self._member)
         ctx.undo_txn.emit(ctx.event("instance-deleted", "instances", instance.name))
+
+
+def _runnable(asked: str) -> str:
+    """Return the architecture of a new instance, this host's where none is *asked*. Raises: Invalid."""
+    here = of_host()
+    name = ARCHITECTURES.get(asked, "") if asked else here[0]
+    if not name:
+        raise Invalid("BAD_ARCHITECTURE", f"Architecture isn't supported: {asked[:64]}", about=asked[:64])
+    if name not in here:
+        why = "Requested architecture isn't supported by this host"
+        raise Invalid("FOREIGN_ARCHITECTURE", f"Failed creating instance record: {why}", about=name)
+    return name

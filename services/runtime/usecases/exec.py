@@ -22,14 +22,25 @@ _LEAVE_S = 1.0
 _HOME = "/root"
 # execve(2) takes 32 pages, with the NUL; a variable has its name and "=" in them too.
 _LONGEST_WORD = (128 << 10) - 512
+# lxc-attach joins the instance's cgroup before it makes the process of the command.
+_TO_ENTER = 2
 _WORDS = {126: "Command not executable", 127: "Command not found"}
 
 
 class Execs:
     """All commands that run for clients of this service."""
 
-    def __init__(self, find: Callable[[str, str], Target], engine: Engine, runner: Runner) -> None:
+    def __init__(
+        self,
+        find: Callable[[str, str], Target],
+        engine: Engine,
+        runner: Runner,
+        *,
+        count: Callable[[str], int] = lambda id: 0,
+    ) -> None:
+        """count: says how many processes the instance of an id has."""
         self._find = find
+        self._count = count
         self._engine = engine
         self._runner = runner
         self._sessions: dict[str, Session] = {}
@@ -42,6 +53,7 @@ class Execs:
         target = self._find(project, name)
         refuse_unless_running(target)
         _refuse_what_cannot_run(command, target)
+        await self._refuse_full(target)
         environment = environment_of(command.environment, target.config, command.user)
         folder = command.cwd or environment.get("HOME", "/")
         plan = ExecPlan(
@@ -99,6 +111,15 @@ class Execs:
             except TimeoutError:
                 words = "The console is in use by another client; leave it there with ctrl-a q"
                 raise WrongState("CONSOLE_TAKEN", words, about=target.name) from None
+
+    async def _refuse_full(self, target: Target) -> None:
+        """Raises: WrongState where the kernel would not let a command begin, and nobody were told why."""
+        if not (most := target.config.get("limits.processes")):
+            return
+        has = await asyncio.to_thread(self._count, target.id)
+        if has + _TO_ENTER > int(most):
+            why = f"it has {has} processes, and limits.processes is {most}; raise that or end some"
+            raise WrongState("TOO_MANY_PROCESSES", f"Command cannot start: {why}", about=target.name)
 
     def _new_id(self) -> str:
         """Raises: AlreadyExists when the same request is being carried out already."""

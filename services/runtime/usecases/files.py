@@ -15,16 +15,16 @@ from dataclasses import dataclass
 
 from core.errors import Invalid, NotFound, PodiumError, WrongState
 from core.state import keys
-from services.runtime.domain.idmaps import to_host, to_inside
+from services.runtime.domain.idmaps import to_inside
 from services.runtime.domain.target import Target
-from services.runtime.kernel.beneath import open_beneath, parent_beneath
+from services.runtime.kernel.beneath import is_mounted_on, open_beneath, parent_beneath
 from services.runtime.kernel.patience import Descriptor
 from services.runtime.kernel.processes import open_root
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.host import Host
 
 FILE, FOLDER, LINK = "file", "directory", "symlink"
-_VERBS = {errno.EISDIR: "open", errno.ENOTEMPTY: "remove"}
+_TOLD = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EBUSY}
 _MOST_LISTED = 16 << 20
 _CHUNK = 1 << 20
 _AT_ONCE, _MOMENT_MS = 64, 5
@@ -131,27 +131,28 @@ def _running_root(target: Target) -> int:
 
 
 @contextlib.contextmanager
-def _errors(path: str) -> Iterator[None]:
-    """Turn what the kernel says about a guest's path into ours."""
+def _errors(path: str, verb: str = "open") -> Iterator[None]:
+    """Turn what the kernel says about a guest's path into ours. *verb*: what LXD would have done by SFTP."""
     try:
         yield
     except FileNotFoundError:
         raise NotFound("NO_FILE", "Not Found", about=path[:128]) from None
     except OSError as exc:
-        raise _said(exc, path) from exc
+        raise _said(exc, path, verb) from exc
 
 
-def _said(exc: OSError, path: str) -> Invalid:
+def _said(exc: OSError, path: str, verb: str = "open") -> Invalid:
     """LXD moves files by SFTP, and shows what its client says of it."""
-    verb = _VERBS.get(exc.errno or 0)
     words = (exc.strerror or str(exc)).lower()
     shown = f"/{path.strip('/')[:128]}"
-    text = f'sftp: "{verb} {shown}: {words}" (SSH_FX_FAILURE)' if verb else f"{exc.strerror}: {path[:128]}"
+    text = f'sftp: "{verb} {shown}: {words}" (SSH_FX_FAILURE)'
+    if exc.errno not in _TOLD:
+        text = f"{exc.strerror}: {path[:128]}"
     return Invalid("FILE", text, about=path[:128])
 
 
 def stat_path(root: int, target: Target, path: str) -> Info:
-    with _errors(path):
+    with _errors(path, "lstat"):
         fd = _open_entry(root, path)
         try:
             return _info(fd, target)
@@ -164,7 +165,7 @@ def open_file(root: int, target: Target, path: str) -> tuple[Info, Descriptor | 
     info = stat_path(root, target, path)
     if info.kind != FILE:
         return info, None
-    with _errors(path):
+    with _errors(path, "lstat"):
         fd = open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -213,7 +214,7 @@ def _names(folder: int) -> Iterator[str]:
 
 def create(root: int, target: Target, path: str, header: Header) -> Descriptor | None:
     """Make what *header* says; return a descriptor to write to for files."""
-    with _errors(path):
+    with _errors(path, "mkdir" if header.kind == FOLDER else "open"):
         folder, name = parent_beneath(root, path)
         try:
             if header.kind == FOLDER:
@@ -251,7 +252,10 @@ def _make_link(folder: int, name: str, target: Target, header: Header) -> None:
 
 
 def _make_file(root: int, folder: int, name: str, path: str, target: Target, header: Header) -> int:
-    """Open an existing file through its links, or make a new one at the very place."""
+    """Open an existing file through its links, or make a new one at the very place.
+
+    An existing one keeps owner and mode, as in LXD: the stock client sends those of its own file unasked.
+    """
     flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_APPEND if header.append else 0)
     try:
         fd = open_beneath(root, path, flags)
@@ -264,25 +268,16 @@ def _make_file(root: int, folder: int, name: str, path: str, target: Target, hea
         raise Invalid("NOT_A_FILE", "It is no regular file", about=path[:128])
     if not header.append:
         os.ftruncate(fd, 0)
-    _change(fd, target, header)
     return fd
 
 
-def _change(fd: int, target: Target, header: Header) -> None:
-    """Give an existing file the owner and mode that were asked for expressly."""
-    if header.uid is not None or header.gid is not None:
-        uid = -1 if header.uid is None else to_host(target.idmap.uids, header.uid)
-        gid = -1 if header.gid is None else to_host(target.idmap.gids, header.gid)
-        os.fchown(fd, uid, gid)
-    if header.mode is not None:
-        os.fchmod(fd, header.mode & 0o7777)
-
-
 def delete(root: int, path: str) -> None:
-    with _errors(path):
+    with _errors(path, "remove"):
         folder, name = parent_beneath(root, path)
         try:
             is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+            if is_mounted_on(folder, name):
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             os.rmdir(name, dir_fd=folder) if is_folder else os.unlink(name, dir_fd=folder)
         finally:
             os.close(folder)

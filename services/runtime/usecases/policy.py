@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from weakref import WeakValueDictionary
 
-from core.configkeys.devices.registry import check_instance_devices
+from core.configkeys.devices.registry import check_instance_devices, check_types
 from core.configkeys.instance import INSTANCE, check_expanded
 from core.configkeys.project import is_bounded, is_restricted
 from core.errors import Invalid, NotFound, PodiumError, Stale, error_of
@@ -31,7 +31,7 @@ from services.runtime.usecases.volatile import asked
 
 # What LXD puts before a refusal.
 _UPDATE, _CREATE = "Invalid config: ", "Failed creating instance record: "
-_UPDATE_IDS, _CREATE_IDS = "Failed to get ID map: ", f"{_CREATE}Failed initialising instance: "
+_UPDATE_IDS, _CREATE_NEW = "Failed to get ID map: ", f"{_CREATE}Failed initialising instance: "
 
 
 class Policy:
@@ -55,14 +55,29 @@ class Policy:
         with _words(_UPDATE if replaces else _CREATE):
             INSTANCE.check(instance.config)
             check_expanded(expanded.config)
-        check_instance_devices(expanded.devices, self._store.network_types())
-        with _words(f"{_CREATE}Failed initialising instance: Failed getting root disk: ", only="NO_ROOT"):
-            find = expand.find_root if replaces else expand.root_of
-            find(expanded.devices)
-        with _words(_UPDATE_IDS if replaces else _CREATE_IDS, only="BAD_IDMAP"):
+        self._check_devices(instance, expanded, is_new=replaces is None)
+        with _words(_UPDATE_IDS if replaces else _CREATE_NEW, only="BAD_IDMAP"):
             self._host.check(expanded.config)
         self._check_disks(txn, instance, expanded, replaces)
         return expanded
+
+    def _check_devices(self, instance: Instance, expanded: Expanded, *, is_new: bool) -> None:
+        """Raises: Invalid for what cannot be a device, no root disk or two."""
+        types = self._store.network_types()
+        if not is_new:
+            check_instance_devices(expanded.devices, types)
+            with _words("Invalid expanded devices: ", only="TWO_ROOTS"):
+                expand.find_root(expanded.devices)
+            return
+        with _words(_CREATE):
+            check_types(instance.devices)
+        with _words(_CREATE_NEW):
+            check_instance_devices(expanded.devices, types)
+        with (
+            _words(f"{_CREATE_NEW}Invalid devices: ", only="TWO_ROOTS"),
+            _words(f"{_CREATE_NEW}Failed getting root disk: ", only="NO_ROOT"),
+        ):
+            expand.root_of(expanded.devices)
 
     def _check_disks(
         self, txn: Txn, instance: Instance, expanded: Expanded, replaces: Instance | None
@@ -71,7 +86,7 @@ class Policy:
         check_places(instance)
         had = self._host.expanded(replaces).devices if replaces else {}
         new = {name: options for name, options in expanded.devices.items() if had.get(name) != options}
-        with contextlib.nullcontext() if replaces else _before(_CREATE_IDS):
+        with contextlib.nullcontext() if replaces else _before(_CREATE_NEW):
             check_disks(self._store, self._host.facts, txn, instance, new)
 
     def admit_volume(self, txn: Txn, volume: Volume, *, is_new: bool) -> None:

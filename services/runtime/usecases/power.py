@@ -19,7 +19,7 @@ from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain import applications, cloudinit, idmaps, revival
 from services.runtime.domain.expand import root_of
-from services.runtime.domain.lifecycle import STOPPED
+from services.runtime.domain.lifecycle import FROZEN, STOPPED
 from services.runtime.ports import ExitRecord
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases import ids
@@ -38,7 +38,13 @@ async def _nothing(instance: Instance) -> None:
 
 _DEFAULT_STOP_S = 600.0
 _ASK_AGAIN_S = (1.0, 2.0, 4.0, 0.0)
-_ACTIONS = ("start", "stop", "restart", "freeze", "unfreeze")
+_SAID = {
+    "start": "Starting instance",
+    "stop": "Stopping instance",
+    "restart": "Restarting instance",
+    "freeze": "Freezing instance",
+    "unfreeze": "Unfreezing instance",
+}
 _POSSIBLE = {
     "start": ("stopped",),
     "stop": ("running", "frozen"),
@@ -55,12 +61,9 @@ class Power:
         self._claims = claims
         self._watch = watch
         self._member = member
+        steps = (self._start, self._stop, self._restart, self._freeze, self._unfreeze)
         stories = (
-            ("start", "Starting instance", self._start),
-            ("stop", "Stopping instance", self._stop),
-            ("restart", "Restarting instance", self._restart),
-            ("freeze", "Freezing instance", self._freeze),
-            ("unfreeze", "Unfreezing instance", self._unfreeze),
+            *((verb, words, step) for (verb, words), step in zip(_SAID.items(), steps, strict=True)),
             ("exit", "Cleaning up after instance", self._exited),
         )
         claims.runner.register(
@@ -83,6 +86,8 @@ class Power:
         if action == "start":
             self._refuse_protected(project, name)
             await self._before_start(project, name)
+        if action == "restart" and not force:
+            self._refuse_frozen(project, name)
         input = {"timeout_s": timeout_s, "force": force}
         event = "give-up" if action == "stop" and self._comes_back(project, name) else action
         return await self._claims.accept(f"instance.{action}", event, project, name, input=input)
@@ -98,6 +103,12 @@ class Power:
         if self._host.store.observed_of(instance).record.status == STOPPED:
             root_of(self._host.expanded(instance).devices)
             await self.before_start(instance)
+
+    def _refuse_frozen(self, project: str, name: str) -> None:
+        """Raises: WrongState as LXD does: what does not run cannot be asked to end, only be killed."""
+        instance = self._host.store.instance(project, name).record
+        if self._host.store.observed_of(instance).record.status == FROZEN:
+            raise WrongState("NOT_RUNNING", "Instance is not running", about=name)
 
     def _refuse_closing(self) -> None:
         if self.is_closing:
@@ -120,6 +131,7 @@ class Power:
                 names.append(entry.record.name)
         return await self._claims.runner.accept(
             "instance.all",
+            description=_SAID[action],
             project=project,
             resources={"instances": tuple(names)},
             input={
@@ -365,7 +377,7 @@ class Power:
 
 
 def _check(action: str) -> None:
-    if action not in _ACTIONS:
+    if action not in _SAID:
         raise Invalid("BAD_ACTION", f"Unknown action: '{action}'", about=action)
 
 

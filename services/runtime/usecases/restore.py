@@ -70,7 +70,7 @@ class Restore:
             raise NotFound(exc.reason, f"Snapshot {name}/{snapshot} does not exist", about=snapshot) from None
 
     def _new(self, instance: Instance, snapshot: Snapshot) -> Instance:
-        return restored(instance, self._store.with_profiles_of_now(snapshot.instance))
+        return restored(instance, snapshot)
 
     # --- steps -----------------------------------------------------------------------------------
 

@@ -188,3 +188,10 @@ def test_a_schedule_is_read_as_cron_reads_it() -> None:
     assert found.weekdays == {1, 2, 3}
     assert found.either_day
     assert parse_schedule("@startup, @daily")[0] == "@startup"
+
+
+@pytest.mark.parametrize("name", ["nosuch", "limits.nosuch"])
+def test_a_key_that_is_none_cannot_even_be_unset(name: str) -> None:
+    """Clients unset one by an empty value; LXD checks names before it drops those."""
+    with pytest.raises(Invalid, match=f"Unknown configuration key: {name}"):
+        table.PROFILE.check_known({"limits.cpu": "", name: ""})

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.errors import WrongState
 from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.state.memory import MemoryStore
@@ -65,6 +68,20 @@ async def test_a_command_tells_how_it_ended(target: Target) -> None:
     final = await _ended(runner, execs, operation)
 
     assert final.state == "succeeded" and final.metadata["return"] == 7
+
+
+@pytest.mark.parametrize(("has", "begins"), [(28, True), (29, False)])
+async def test_a_command_that_the_limit_of_processes_keeps_from_beginning_says_so(
+    target: Target, has: int, begins: bool
+) -> None:
+    """lxc-attach could tell only by a status that any command may have."""
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    full = replace(target, config={"limits.processes": "30"})
+    execs = Execs(lambda project, name: full, an_engine(), runner, count=lambda id: has)
+    said = r"29 processes.*limits\.processes is 30"
+    with nullcontext() if begins else pytest.raises(WrongState, match=said):
+        operation = await execs.start("default", "web", Command(["true"], channels=False))
+        assert (await _ended(runner, execs, operation)).metadata["return"] == 0
 
 
 async def test_a_command_begins_when_its_client_is_there(target: Target) -> None:

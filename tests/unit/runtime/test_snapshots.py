@@ -168,20 +168,22 @@ async def test_a_restore_puts_back_content_and_configuration(desk: Desk) -> None
     assert desk.world.status() == "stopped"
 
 
-async def test_a_profile_that_is_gone_by_then_is_left_out(desk: Desk) -> None:
-    """LXD lets a profile go that only snapshots name, and restores them without it."""
-    store, key = desk.world.host.store, keys.profile("default", "extra")
-    await store.profiles.wait_for(await store.commit(Txn().put(key, Profile("default", "extra"))))
+@pytest.mark.parametrize("now", [("default",), ("default", "renamed")])
+async def test_an_instance_keeps_the_profiles_that_it_has_by_then(desk: Desk, now: tuple[str, ...]) -> None:
+    """LXD lets a profile go, or get another name, that only snapshots name; they follow the instance."""
+    store = desk.world.host.store
+    old, new = (keys.profile("default", name) for name in ("extra", "renamed"))
+    await store.profiles.wait_for(await store.commit(Txn().put(old, Profile("default", "extra"))))
     plain, own = desk.instance, keys.instance("default", "web")
     await store.commit(Txn().put(own, replace(plain, profiles=("default", "extra"))))
     await desk.take("a")
-    await store.commit(Txn().put(own, plain))
-    await store.profiles.wait_for(await store.commit(Txn().delete(key)))
+    renamed = Txn().delete(old).put(new, Profile("default", "renamed"))
+    await store.profiles.wait_for(await store.commit(renamed.put(own, replace(plain, profiles=now))))
 
     operation = await desk.world.done(await desk.restore.accept("default", "web", "a"))
 
     assert operation.error_message == ""
-    assert desk.instance.profiles == ("default",)
+    assert desk.instance.profiles == now
 
 
 async def test_a_running_one_runs_again_after_its_restore(desk: Desk) -> None:

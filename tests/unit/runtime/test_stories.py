@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from core.errors import AlreadyExists, Invalid, NotFound, WrongState
+from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, WrongState
 from core.operations.operation import Operation
 from core.state import codec, keys
 from core.state.memory import MemoryStore
@@ -15,6 +15,8 @@ from services.runtime.usecases import power
 from services.runtime.usecases.change import Update
 from services.runtime.usecases.create import Source, Wanted
 from tests.unit.runtime.conftest import World
+
+_NEW = "Failed initialising instance: "
 
 
 async def test_a_created_instance_is_stopped_and_has_its_mac(world: World) -> None:
@@ -82,6 +84,62 @@ async def test_start_freeze_thaw_stop_delete(world: World) -> None:
     await world.done(await world.changes.delete("default", "web"))
     assert not world.host.store.instances.entries()
     assert not world.networks.reserved
+
+
+async def test_what_is_frozen_is_restarted_only_by_force(world: World) -> None:
+    """It cannot be asked to end; LXD says so, and kills it if that is asked for."""
+    await world.made()
+    await world.changed("start")
+    await world.changed("freeze")
+    with pytest.raises(WrongState, match="Instance is not running"):
+        await world.changed("restart")
+    assert (await world.changed("restart", force=True)).state == "succeeded"
+    assert world.status() == "running"
+
+
+async def test_what_is_done_to_all_is_called_what_is_done_to_each(world: World) -> None:
+    await world.made()
+    operation = await world.power.change_all("default", "start", timeout_s=5, force=False)
+    assert operation.description == "Starting instance"
+    await world.done(operation)
+    assert world.status() == "running"
+
+
+@pytest.mark.parametrize(
+    ("devices", "sentence"),
+    [
+        ({"x": {"type": "nosuch"}}, "Invalid device type nosuch"),
+        ({"x": {"path": "/x"}}, "Invalid device type"),
+        ({"x": {"type": "nic"}}, f'{_NEW}Invalid devices: Device validation failed for "x": Failed loading'),
+        (
+            {"x": {"type": "disk", "path": "/", "pool": "default"}},
+            f"{_NEW}Invalid devices: Failed detecting root disk device: More than one root device found",
+        ),
+        (
+            {"root": {"type": "disk", "path": "/", "pool": "nosuch"}},
+            f"{_NEW}Failed loading storage pool: Storage pool not found",
+        ),
+    ],
+)
+async def test_devices_of_a_new_instance_are_refused_in_the_words_of_lxd(
+    world: World, devices: dict[str, dict[str, str]], sentence: str
+) -> None:
+    with pytest.raises(PodiumError) as caught:
+        await world.create.accept(Wanted("default", "web", Source(empty=True), devices=devices))
+    assert caught.value.message.startswith(f"Failed creating instance record: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ("nosuch", "Architecture isn't supported: nosuch"),
+        ("s390x", "Failed creating instance record: Requested architecture isn't supported by this host"),
+    ],
+)
+async def test_what_this_host_cannot_run_is_not_made(world: World, asked: str, sentence: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        await world.create.accept(Wanted("default", "web", Source(empty=True), architecture=asked))
+    assert caught.value.message == sentence
 
 
 async def test_a_failed_start_leaves_it_stopped(world: World) -> None:

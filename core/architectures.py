@@ -1,0 +1,43 @@
+"""Architectures by the names that kernels, distributions and clients have for them."""
+
+from __future__ import annotations
+
+import platform
+
+ARCHITECTURES = {
+    "amd64": "x86_64",
+    "x86-64": "x86_64",
+    "generic_64": "x86_64",
+    "arm": "armv7l",
+    "armel": "armv7l",
+    "ppc64": "ppc64",
+    "powerpc": "ppc",
+    "ppc": "ppc",
+    "s390": "s390x",
+    "i586": "i686",
+    "386": "i686",
+    "loongarch64": "loongarch64",
+    "mips": "mips",
+    "mips64": "mips64",
+    "x86_64": "x86_64",
+    "arm64": "aarch64",
+    "aarch64": "aarch64",
+    "i386": "i686",
+    "i686": "i686",
+    "armhf": "armv7l",
+    "armv7l": "armv7l",
+    "armv6l": "armv6l",
+    "armv8l": "armv8l",
+    "ppc64el": "ppc64le",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+    "riscv32": "riscv32",
+}
+"""Every name that is taken, to the kernel's."""
+
+
+def of_host() -> tuple[str, ...]:
+    """Return what this host runs, its own first."""
+    machine = platform.machine()
+    return (machine, "i686") if machine == "x86_64" else (machine,)

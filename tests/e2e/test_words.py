@@ -1,0 +1,54 @@
+"""What is refused is refused as LXD 5.0.2 refuses it: with its status and words, seen by the stock client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Podium
+
+NAME = "t-words"
+
+
+@pytest.fixture(scope="module")
+def server(podium: Podium) -> Iterator[Podium]:
+    podium.lxc("init", "debian/12", NAME)
+    yield podium
+    podium.lxc("delete", "--force", NAME)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("cluster show x", "Server is not clustered"),
+        ("cluster remove x", "Server is not clustered"),
+        ("cluster rename x y", "Server is not clustered"),
+        ("cluster add x", "This server is not clustered"),
+        ("cluster group create x", "This server is not clustered"),
+        ("cluster group show x", "This server is not clustered"),
+        ("cluster enable x", "Failed to configure cluster: This server cannot join or found a cluster yet"),
+        ("profile unset default nosuch", "Unknown configuration key: nosuch"),
+        ("stop t-words/s1", "Invalid instance name"),
+        ("exec t-words/s1 -- true", "Invalid instance name"),
+        ("console t-words --type vga", "VGA console is only supported by virtual machines"),
+        ("query /1.0/instances?instance-type=nosuch", "Invalid instance type"),
+        ("image list --project nosuch", "Check if project has images: fetch project: Project not found"),
+        ("profile list --project nosuch", 'Failed loading project "nosuch": Project not found'),
+        ("network list --project nosuch", 'Failed to load project "nosuch": Project not found'),
+        ("info x --project nosuch", "Instance not found"),
+        (
+            "init debian/12 x --project nosuch",
+            "Check if project has images: fetch project: Project not found",
+        ),
+        (f"copy {NAME} x --target-project nosuch", "Failed loading project: Project not found"),
+    ],
+)
+def test_what_is_refused_is_said_in_lxds_words(server: Podium, command: str, words: str) -> None:
+    done = server.run(*command.split())
+    assert (done.returncode, done.stderr.decode().strip()) == (1, f"Error: {words}")
+
+
+@pytest.mark.parametrize("command", ["list", "operation list", "storage list"])
+def test_lists_of_a_project_that_is_not_there_are_no_error(server: Podium, command: str) -> None:
+    assert NAME not in server.lxc(*command.split(), "--project", "nosuch")
