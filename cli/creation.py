@@ -101,15 +101,18 @@ def _apply_flags(call: Call, body: dict[str, Any]) -> None:
         body["instance_type"] = call.text("type")
 
 
-def _source(call: Call) -> dict[str, str]:
+def _source(call: Call) -> dict[str, Any]:
     if call.on("empty"):
         return {"type": "none"}
     if not call.words:
         raise call.misuse(f"podium {call.path} needs IMAGE", "no image was named")
     image = call.word(0)
     if ":" in image:
-        why = f"{image!r} names an image of another server, and podium talks to this machine's"
-        raise CliError("that image is not here", why, "podium image list, or podium image build debian 12")
+        from cli.remotes import source_of
+
+        if source := source_of(image):
+            return source
+        image = image.removeprefix("local:")
     return {"type": "image", "fingerprint": fingerprint_of(call.server, image)}
 
 

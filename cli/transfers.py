@@ -87,7 +87,7 @@ def _unified(path: str, meter: Meter) -> tuple[Upload, str]:
 def _split(files: list[str], meter: Meter) -> tuple[Upload, str]:
     boundary = secrets.token_hex(16)
     heads = [
-        _part_head(boundary, name, path) for name, path in zip(("metadata", "rootfs"), files, strict=True)
+        part_head(boundary, name, path) for name, path in zip(("metadata", "rootfs"), files, strict=True)
     ]
     tail = f"--{boundary}--\r\n".encode()
     length = sum(
@@ -107,7 +107,7 @@ def _split(files: list[str], meter: Meter) -> tuple[Upload, str]:
     return Upload(chunks(), length), f"multipart/form-data; boundary={boundary}"
 
 
-def _part_head(boundary: str, name: str, path: str) -> bytes:
+def part_head(boundary: str, name: str, path: str) -> bytes:
     leaf = re.sub(r'["\r\n\\]', "_", os.path.basename(path))
     return (
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{leaf}"\r\n'

@@ -24,6 +24,7 @@ GROUPS = {
     "profile": "Manage profiles",
     "profile device": "Manage devices of profiles",
     "project": "Manage projects",
+    "remote": "Manage registries and servers that images come from",
     "operation": "List, show and cancel background operations",
     "warning": "Manage warnings",
     "admin": "Look after Podium itself",
@@ -186,6 +187,8 @@ _IMAGES = (
     Verb("image set-property", "images:set_property", "IMAGE KEY VALUE", "Set a property"),
     Verb("image unset-property", "images:unset_property", "IMAGE KEY", "Unset a property"),
     Verb("image import", "transfers:import_image", "FILE [FILE] [KEY=VALUE...]", "Import an image, unified or split", (Flag("alias", "", "ALIAS", "Alias of the image; may be repeated"), Flag("public", "", "", "Let anybody use it"))),
+    Verb("image import-rootfs", "rootfs:import_rootfs", "PATH [KEY=VALUE...]", "Import a plain root file system, a folder or a tarball", (Flag("alias", "", "ALIAS", "Alias of the image; may be repeated"), Flag("architecture", "", "NAME", "What it runs on (default: this machine's)"), Flag("public", "", "", "Let anybody use it"))),
+    Verb("image copy", "remotes:copy", "REMOTE:IMAGE [local:]", "Bring an image of a remote here", (Flag("alias", "", "ALIAS", "Alias of the image; may be repeated"), Flag("auto-update", "", "", "Bring what its name stands for later"), Flag("public", "", "", "Let anybody use it")), ("cp",)),
     Verb("image export", "transfers:export_image", "IMAGE [TARGET]", "Write an image to files", (_VM,)),
     Verb("image delete", "images:delete", "IMAGE...", "Delete images", (), ("rm",)),
     Verb("image build", "building:build", "DISTRIBUTION RELEASE", "Build an image from this machine's package mirror", (Flag("alias", "", "ALIAS", "Alias of the image (default DISTRIBUTION/RELEASE)"), Flag("package", "", "PACKAGE", "One more package; may be repeated"))),
@@ -237,6 +240,9 @@ _OBJECTS = (
 )  # fmt: skip
 
 _SERVER = (
+    Verb("remote add", "remotes:add", "NAME URL", "Name a registry or server of images", (Flag("protocol", "", "PROTOCOL", "oci, simplestreams or lxd"), Flag("public", "", "", "Accepted; only images are taken from remotes"))),
+    Verb("remote list", "remotes:listing", "", "List remotes", (_FORMAT,), ("ls",)),
+    Verb("remote remove", "remotes:remove", "NAME...", "Forget remotes", (), ("rm",)),
     Verb("operation list", "operations:listing", "", "List background operations", (_FORMAT,), ("ls",)),
     Verb("operation show", "operations:show", "OPERATION", "Show an operation"),
     Verb("operation delete", "operations:delete", "OPERATION", "Cancel an operation", (), ("cancel", "rm")),

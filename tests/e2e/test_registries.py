@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.e2e.registry_server import PASSWORD, USER, Registry, debian_layer, se
 from tests.fakes.registry import layer, special
 from tests.fakes.registry import registry as fake_registry
 
+_ROOT = Path(__file__).parents[2]
 _SCRIPT = b"""#!/bin/sh
 echo "$GREETING, $1, I am $(id -u):$(id -g) in $(pwd)" > /dev/stdout
 trap 'echo asked to end; exit 7' QUIT
@@ -152,3 +155,33 @@ def test_what_is_hostile_or_missing_leaves_nothing(podium: Podium, registry: Reg
     assert len(left) == 1  # the one without a command is sound, and can be launched with one
     podium.lxc("image", "delete", left[0].rpartition("/")[2])
     assert list((podium.state_dir / "images" / "staging").iterdir()) == []
+
+
+def test_the_command_line_names_registries_and_launches_from_them(
+    podium: Podium, registry: Registry, tmp_path: Path
+) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "cli", *words]
+        environment = {**podium.environment, "PYTHONPATH": str(_ROOT), "PODIUM_CONF": str(tmp_path / "conf")}
+        done = subprocess.run(
+            argv, capture_output=True, text=True, env=environment, cwd="/", timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    server = f"http://{USER}:{PASSWORD}@{registry.host}"
+    run("remote", "add", "ours", server, "--protocol", "oci")
+    assert PASSWORD not in run("remote", "list").stdout
+    assert "Image copied" in run("image", "copy", "ours:team/app:1", "--alias", "app").stdout
+    run("launch", "ours:team/app:1", "by-name", "-c", "oci.entrypoint=sleep 100")
+    run("delete", "-f", "by-name")
+
+    (tmp_path / "root.tar").write_bytes(debian_layer())
+    (tmp_path / "root").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / "root.tar", "-C", tmp_path / "root"], check=True)
+    for path in ("root.tar", "root"):
+        run("image", "import-rootfs", str(tmp_path / path), "os=Plain", "--alias", "plain")
+        run("launch", "plain", "plain", "-c", "oci.entrypoint=sleep 100")
+        assert "web:x:33" in podium.lxc("exec", "plain", "--", "cat", "/etc/passwd")
+        run("delete", "-f", "plain")
+        run("image", "delete", "plain")

@@ -1,6 +1,7 @@
 """What verbs make of their words before and after they talk to a server."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cli.execution import is_interactive
 from cli.failure import CliError, UsageError
 from cli.files import _entries, split
 from cli.monitor import is_loud_enough, pretty
+from cli.remotes import add, listing, remove
 from cli.storage import grouped
 from cli.transfers import Multipart, _suffix
 from cli.verbs import GROUPS, VERBS
@@ -45,9 +47,66 @@ def test_no_profiles_is_not_the_same_as_the_default_ones():
     assert "profiles" not in request_body(a_call("init", "--empty", "web"), {})
 
 
-def test_an_image_of_another_server_is_refused_here():
-    with pytest.raises(CliError, match="another server"):
-        request_body(a_call("init", "images:debian/12", "web"), {})
+@pytest.fixture
+def remotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nobody's real remotes are read or changed."""
+    monkeypatch.setenv("PODIUM_CONF", str(tmp_path))
+    monkeypatch.setattr("cli.call.Call.server", None)
+    add(a_call("remote", "add", "docker", "https://me:secret@registry.test/mirror", "--protocol", "oci"))
+    add(a_call("remote", "add", "images", "images.test", "--protocol", "simplestreams"))
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("docker:debian:12", {"protocol": "oci", "alias": "debian:12"}),
+        ("docker:0123456789ab", {"protocol": "oci", "alias": "0123456789ab"}),
+        ("images:debian/12", {"protocol": "simplestreams", "alias": "debian/12"}),
+        ("images:0123456789ab", {"protocol": "simplestreams", "fingerprint": "0123456789ab"}),
+    ],
+)
+def test_an_image_of_a_remote_is_named_to_the_server(remotes: None, image: str, expected: dict[str, str]):
+    source = request_body(a_call("init", image, "web"), {})["source"]
+
+    assert source.pop("server").startswith("https://")
+    assert source == {"type": "image", "mode": "pull", **expected}
+
+
+def test_a_remote_that_is_not_known_is_told_from_those_that_are(remotes: None):
+    with pytest.raises(CliError, match="other is no remote") as told:
+        request_body(a_call("init", "other:debian/12", "web"), {})
+    assert "docker, images" in str(told.value.why)
+
+
+def test_remotes_are_kept_from_others_and_their_passwords_from_the_list(
+    remotes: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    listing(a_call("remote", "list", "-f", "csv"))
+
+    assert (tmp_path / "remotes.json").stat().st_mode & 0o777 == 0o600
+    assert capsys.readouterr().out.splitlines() == [
+        "docker,https://registry.test/mirror,oci",
+        "images,https://images.test,simplestreams",
+    ]
+    remove(a_call("remote", "remove", "docker"))
+    with pytest.raises(CliError, match="no remote"):
+        remove(a_call("remote", "remove", "docker"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("local", "x"),
+        ("a:b", "x"),
+        ("", "x"),
+        ("a", "https://"),
+        ("a", "x", "--protocol", "ftp"),
+        ("docker", "x"),
+    ],
+)
+def test_a_remote_that_cannot_be_is_refused(remotes: None, words: tuple[str, ...]):
+    with pytest.raises((CliError, UsageError)):
+        add(a_call("remote", "add", *words))
 
 
 @pytest.mark.parametrize("words", [("-c", "novalue"), ("-d", "root"), ("-d", "root,size")])
