@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.configkeys.project import ARCHITECTURES, parse_compression
 from core.configkeys.schema import ConfigKey, Schema, Sentences, lines, one_of, text
 from core.units import parse_bool, parse_expiry, parse_int
 
@@ -16,7 +17,8 @@ SERVER = Schema(
         ConfigKey("images.auto_update_interval", parse_int, "hours", "6"),
         ConfigKey("images.auto_update_cached", parse_bool, "also cached ones", "true"),
         ConfigKey("images.remote_cache_expiry", parse_int, "days", "10"),
-        ConfigKey("images.compression_algorithm", one_of("gzip", "zstd", "xz", "bzip2", "none"), "", "gzip"),
+        ConfigKey("images.compression_algorithm", parse_compression, "of published images"),
+        ConfigKey("images.default_architecture", one_of(*ARCHITECTURES), "of images by name"),
     ),
     {"user.": lines},
     sentences=Sentences(f"{_BAD}: {{why}}", f"{_BAD}: unknown key"),

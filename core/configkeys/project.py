@@ -44,7 +44,7 @@ RESTRICTIONS = {
     "restricted.snapshots": "block",
     "restricted.virtual-machines.lowlevel": "block",
 }
-_ARCHITECTURES = (
+ARCHITECTURES = (
     *("i686", "x86_64", "armv6l", "armv7l", "armv8l", "aarch64", "ppc", "ppc64", "ppc64le", "s390x"),
     *("mips", "mips64", "riscv32", "riscv64"),
 )
@@ -154,7 +154,7 @@ PROJECT = Schema(
         ConfigKey("images.auto_update_cached", _boolean, "also cached ones"),
         ConfigKey("images.auto_update_interval", _integer, "hours"),
         ConfigKey("images.compression_algorithm", parse_compression, "of published images"),
-        ConfigKey("images.default_architecture", one_of(*_ARCHITECTURES), "of images by name"),
+        ConfigKey("images.default_architecture", one_of(*ARCHITECTURES), "of images by name"),
         ConfigKey("images.remote_cache_expiry", _integer, "days"),
     ),
     {"user.": lines},

@@ -24,10 +24,13 @@ from services.image.templates.runner import TemplateRunner
 from services.image.usecases.about import Abouts
 from services.image.usecases.bases import Bases
 from services.image.usecases.builds import Builds
+from services.image.usecases.choices import Choices
 from services.image.usecases.downloads import Downloads
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
 from services.image.usecases.publish import Publish
+from services.image.usecases.refresh import Refresh
+from services.image.usecases.upkeep import Upkeep
 
 _SWEEP_EVERY_S = 300.0
 
@@ -37,6 +40,7 @@ async def main() -> None:
         store, blobs = ImageStore(service.etcd), FileBlobs(service.settings.state_dir / "images")
         runner, converter, roots = service.runner(), SquashfsConverter(), RuntimeClient(service.settings)
         service.at_end(roots.close)
+        choices = Choices(service.etcd)
         imports = Imports(store, blobs, converter, runner)
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
@@ -46,11 +50,15 @@ async def main() -> None:
             Fetchers(platform.machine(), service.settings.state_dir / "images"),
             imports,
             images,
+            choices,
             runner,
         )
-        publish = Publish(store, roots, imports, images, runner)
+        refresh = Refresh(store, downloads, images, runner)
+        upkeep = Upkeep(store, choices, images, refresh, runner)
+        publish = Publish(store, roots, imports, images, choices, runner)
         service.at_end(imports.stop)
         await service.start(store)
+        await service.start(choices)
         await service.start(runner)
         await imports.clean()
         lending = Lending(service.settings.image_lending_socket)
@@ -61,7 +69,7 @@ async def main() -> None:
             rpc.add_ImageServiceServicer_to_server,
             ImageServicer(store, images, imports, builds, runner, lending),
         )
-        downloading = DownloadServicer(downloads, runner)
+        downloading = DownloadServicer(downloads, refresh, runner)
         servicers.add(download_pb2_grpc.add_DownloadServiceServicer_to_server, downloading)
         publishing = PublishServicer(publish, runner)
         servicers.add(publish_pb2_grpc.add_PublishServiceServicer_to_server, publishing)
@@ -74,3 +82,4 @@ async def main() -> None:
             await asyncio.sleep(_SWEEP_EVERY_S)
             await imports.sweep()
             await images.record_uses()
+            await upkeep.run()

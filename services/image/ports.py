@@ -127,6 +127,8 @@ class RemoteSource:
     secret: str = ""
     project: str = ""
     may_reach_inside: bool = False
+    architecture: str = ""
+    """Whose image an alias means; empty for this host's."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gateway.lxd import envelope, etag, filters, imagefiles
 from gateway.lxd import request as req
 from gateway.lxd.handlers import downloads, publish
 from gateway.lxd.views.others import alias_json, image_json
+from protos.podium.image.v1 import download_pb2
 from protos.podium.image.v1 import image_pb2 as pb
 
 _CHUNK = 1 << 20
@@ -266,6 +267,7 @@ async def delete_alias(request: web.Request) -> web.Response:
 
 
 async def refresh_image(request: web.Request) -> web.Response:
-    """Images of other servers cannot be had, so there is none to refresh."""
-    await _image(request)
-    raise req.not_yet()
+    backend = req.backend(request)
+    message = download_pb2.RefreshImageRequest(project=_project(request), fingerprint=req.name(request))
+    reply = await backend.downloads.RefreshImage(message)
+    return envelope.accepted(backend.accepted(reply.operation))

@@ -46,7 +46,8 @@ def image_json(i: Any) -> dict[str, Any]:
         "uploaded_at": stamp_text(i, "uploaded_at", EPOCH),
     }
     if i.origin:
-        shown["update_source"] = {**i.origin, "image_type": ""}
+        known = ("server", "protocol", "alias", "certificate")
+        shown["update_source"] = {**{k: i.origin.get(k, "") for k in known}, "image_type": ""}
     return shown
 
 

@@ -12,11 +12,13 @@ from protos.podium.image.v1 import download_pb2 as pb
 from protos.podium.image.v1 import download_pb2_grpc as rpc
 from services.image.ports import RemoteSource
 from services.image.usecases.downloads import Downloads, Wanted
+from services.image.usecases.refresh import Refresh
 
 
 class DownloadServicer(rpc.DownloadServiceServicer):
-    def __init__(self, downloads: Downloads, runner: Runner) -> None:
+    def __init__(self, downloads: Downloads, refresh: Refresh, runner: Runner) -> None:
         self._downloads = downloads
+        self._refresh = refresh
         self._runner = runner
 
     async def DownloadImage(self, request: pb.DownloadImageRequest, context: Any) -> pb.DownloadImageResponse:
@@ -32,6 +34,10 @@ class DownloadServicer(rpc.DownloadServiceServicer):
         )
         operation = await self._downloads.accept(wanted)
         return pb.DownloadImageResponse(operation=answer(self._runner, operation))
+
+    async def RefreshImage(self, request: pb.RefreshImageRequest, context: Any) -> pb.RefreshImageResponse:
+        operation = await self._refresh.accept(request.project, request.fingerprint)
+        return pb.RefreshImageResponse(operation=answer(self._runner, operation))
 
 
 def _source(message: RemoteSourceMessage) -> RemoteSource:

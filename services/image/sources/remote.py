@@ -49,7 +49,7 @@ class Fetchers:
     ) -> AsyncGenerator[tuple[str, bytes], None]:
         asked = {
             **asdict(source),
-            "architecture": self._architecture,
+            "architecture": source.architecture or self._architecture,
             "only_look": only_look,
             "scratch": str(self._scratch),
         }

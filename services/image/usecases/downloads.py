@@ -7,17 +7,18 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from core.errors import Invalid, NotFound
-from core.names import alias_name
+from core.names import alias_name, is_fingerprint
 from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
 from core.records import Image
 from core.state import keys
 from services.image.ports import CAME, Known, Remotes, RemoteSource
 from services.image.store import ImageStore
+from services.image.usecases.choices import Choices
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
 
@@ -25,6 +26,7 @@ KIND = "image.download"
 _TELL_EVERY_S = 0.5
 _PROTOCOLS = ("simplestreams", "lxd", "url", "oci")
 _MIB = 1 << 20
+_INSIDE = "may_reach_inside"
 Part = tuple[str, bytes]
 
 
@@ -44,12 +46,19 @@ class Wanted:
 
 class Downloads:
     def __init__(
-        self, store: ImageStore, remotes: Remotes, imports: Imports, images: Images, runner: Runner
+        self,
+        store: ImageStore,
+        remotes: Remotes,
+        imports: Imports,
+        images: Images,
+        choices: Choices,
+        runner: Runner,
     ) -> None:
         self._store = store
         self._remotes = remotes
         self._imports = imports
         self._images = images
+        self._choices = choices
         self._runner = runner
         # Each is there while somebody holds or awaits it; clients choose the places.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -65,6 +74,12 @@ class Downloads:
             raise Invalid("NO_IMAGE", "An alias or a fingerprint of the image on the server is needed")
         for name in wanted.aliases:
             alias_name(name)
+        architecture = self._choices.architecture(wanted.project) if source.by_alias else ""
+        wanted = replace(
+            wanted,
+            source=replace(source, architecture=architecture),
+            auto_update=self._choices.updates_cached(wanted.project) if wanted.cached else wanted.auto_update,
+        )
         return await self._runner.accept(KIND, project=wanted.project, input=asdict(wanted))
 
     async def _fetch(self, ctx: Context) -> None:
@@ -72,19 +87,31 @@ class Downloads:
         wanted = Wanted(
             **{**given, "source": RemoteSource(**given["source"]), "profiles": tuple(given["profiles"])}
         )
+        if known := self._cached(wanted):
+            ctx.result(fingerprint=known.fingerprint, size=str(known.size_bytes))
+            return
+        await self.fetch(ctx, wanted)
+
+    async def fetch(self, ctx: Context, wanted: Wanted) -> str:
+        """Bring what the server has now, unless it is here; return its fingerprint. Repeatable."""
         id = ctx.operation.child_id
         if self._runner.find(id) is None:
             # Whoever wants the same waits here, and finds it there afterwards.
             lock = self._locks.setdefault(_place(wanted), asyncio.Lock())
             async with lock:
-                known = self._cached(wanted) or await self._bring(ctx, wanted, id)
+                known = self._cached_meanwhile(ctx, wanted) or await self._bring(ctx, wanted, id)
             if known:
                 ctx.result(fingerprint=known.fingerprint, size=str(known.size_bytes))
-                return
+                return known.fingerprint
         done = await self._runner.wait(id)
         ctx.result(**{k: v for k, v in done.metadata.items() if not k.endswith("_progress")})
         if error := done.error():
             raise error
+        return str(done.metadata["fingerprint"])
+
+    def _cached_meanwhile(self, ctx: Context, wanted: Wanted) -> Image | None:
+        """Return what another launch brought while this one waited; a refresh wants to look for itself."""
+        return self._cached(wanted) if ctx.operation.kind == KIND else None
 
     async def _take_back(self, ctx: Context) -> None:
         """Remove what came, unless it was here before."""
@@ -173,12 +200,29 @@ def origin_of(source: RemoteSource) -> dict[str, str]:
     """Return where an image came from, as its record keeps it; a secret is used up and left out."""
     if source.protocol == "url":
         return {}
-    return {
+    origin = {
         "server": source.server,
         "protocol": source.protocol,
         "alias": source.wanted,
         "certificate": source.certificate,
     }
+    # Who asked for it may have been allowed more than whoever refreshes it.
+    return origin | ({_INSIDE: "true"} if source.may_reach_inside else {})
+
+
+def source_of(origin: dict[str, str]) -> RemoteSource | None:
+    """Return where a newer version of an image would be; None for one that came from no alias."""
+    alias = origin.get("alias", "")
+    if not alias or (len(alias) == 64 and is_fingerprint(alias)):
+        return None
+    return RemoteSource(
+        origin["protocol"],
+        origin["server"],
+        alias,
+        by_alias=True,
+        certificate=origin.get("certificate", ""),
+        may_reach_inside=_INSIDE in origin,
+    )
 
 
 def _place(wanted: Wanted) -> str:

@@ -7,7 +7,7 @@ import tarfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -20,6 +20,7 @@ from core.operations.runner import Runner
 from core.records import Instance
 from services.image.ports import About, Roots
 from services.image.store import ImageStore
+from services.image.usecases.choices import Choices
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
 
@@ -52,8 +53,10 @@ class Publish:
         roots: Roots,
         imports: Imports,
         images: Images,
+        choices: Choices,
         runner: Runner,
     ) -> None:
+        self._choices = choices
         self._store = store
         self._images = images
         self._roots = roots
@@ -66,6 +69,8 @@ class Publish:
         """Raises: Invalid, NotFound."""
         for name in wanted.aliases:
             alias_name(name)
+        if not wanted.compression:
+            wanted = replace(wanted, compression=self._choices.compression(wanted.project))
         parse_compression(wanted.compression or _SPLIT)
         await self._source(wanted)
         # Of the project that asked, though it may share its images: there its client listens.

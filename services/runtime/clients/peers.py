@@ -45,7 +45,6 @@ from services.runtime.usecases.peers import (
 _PREPARE_S = 600.0
 _RENDER_S = 60.0
 _LOOK_EVERY_S = 0.2
-_AUTO_UPDATE = True  # the default of images.auto_update_cached
 
 
 class ImageClient:
@@ -100,9 +99,7 @@ class ImageClient:
 
     async def bring(self, project: str, image: RemoteImage, tell: Tell) -> str:
         source = source_pb2.RemoteSource(**asdict(image))
-        request = download.DownloadImageRequest(
-            project=project, source=source, cached=True, auto_update=_AUTO_UPDATE
-        )
+        request = download.DownloadImageRequest(project=project, source=source, cached=True)
         operation = from_proto((await self._downloads.DownloadImage(request)).operation)
         while not operation.is_final:
             await asyncio.sleep(_LOOK_EVERY_S)
