@@ -13,6 +13,8 @@ from tests.faults.stories import ABSENT, CREATED, INSTANCE, NAME, STOPPED, Scena
 
 _held = contextlib.ExitStack()
 _CONTENT = tar({"metadata.yaml": METADATA, "rootfs/etc/os-release": b"x"})
+_OLD, _NEW = "old", "new"
+_VERSIONS = {v: tar({"metadata.yaml": METADATA, "rootfs/version": v.encode()}) for v in (_OLD, _NEW)}
 _FINGERPRINT = hashlib.sha256(_CONTENT).hexdigest()
 
 
@@ -62,6 +64,44 @@ class Launched:
         Brought().remove(victim)
 
 
+class Followed:
+    """An image that the server has replaced since: one of both has the alias, and no other is there."""
+
+    def state(self, victim: Victim) -> str:
+        of = {_hash(content): state for state, content in _VERSIONS.items()}
+        found = [of[url.rsplit("/", 1)[-1]] for url in self._images(victim)]
+        assert len(found) < 2, "both versions are there"
+        if not found:
+            return ABSENT
+        alias = victim.side.request("GET", "/1.0/images/aliases/step-moving")
+        assert of[alias["metadata"]["target"]] == found[0]
+        return found[0]
+
+    def reach(self, victim: Victim, state: str) -> None:
+        self.remove(victim)
+        if state == _OLD:
+            _server().offer_unified("moving", _VERSIONS[_OLD])
+            source = {**_source(), "alias": "moving"}
+            call(victim, "POST", "/1.0/images", {"source": source, "aliases": [{"name": "step-moving"}]})
+        _server().offer_unified("moving", _VERSIONS[_NEW])
+
+    def remove(self, victim: Victim) -> None:
+        for url in self._images(victim):
+            call(victim, "DELETE", url)
+
+    def _images(self, victim: Victim) -> list[str]:
+        found = victim.side.request("GET", "/1.0/images")["metadata"]
+        return [url for url in found if url.rsplit("/", 1)[-1] in map(_hash, _VERSIONS.values())]
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _refresh(victim: Victim) -> Any:
+    return call(victim, "POST", f"/1.0/images/{_hash(_VERSIONS[_OLD])}/refresh")
+
+
 def _bring(victim: Victim) -> Any:
     return call(victim, "POST", "/1.0/images", {"source": _source()})
 
@@ -72,5 +112,6 @@ def _launch(victim: Victim) -> Any:
 
 SCENARIOS = (
     Scenario("image.download", Brought(), ABSENT, (ABSENT, "container", CREATED), _bring),
+    Scenario("image.refresh", Followed(), _OLD, (_OLD, _NEW), _refresh),
     Scenario("instance.create-remote", Launched(), ABSENT, (ABSENT, STOPPED), _launch, keeps=True),
 )

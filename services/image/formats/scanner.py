@@ -142,11 +142,13 @@ class TarScanner:
                 self._header_part(part, base + at)
 
     def finish(self) -> None:
-        """The stream ended. Raises: Invalid when it ended inside a file."""
+        """The stream ended. Raises: Invalid when something is missing: archives end with a block of zeros."""
         if self._skip or self._wanted or self._head:
             raise bad("it ends in the middle of an entry")
         if not self.entries:
             raise bad("it is empty")
+        if not self.ended:
+            raise bad("it was cut off between two entries")
 
     def _check_bound(self, size: int) -> None:
         if size > self._allowed:

@@ -87,6 +87,43 @@ async def test_a_split_image_comes_back_in_two_parts(
     assert not same(ready.squashfs_path, root)
 
 
+TEMPLATES = YAML + b"templates: {/etc/motd: {template: motd.tpl, when: [create]}}\n"
+ABOUT = {"metadata.yaml": TEMPLATES, "templates": None, "templates/motd.tpl": b"hello\n"}
+ROOT = {"etc": None, "etc/os-release": b"ID=tiny\n", "etc/link": "os-release"}
+
+
+@pytest.mark.parametrize(
+    ("head", "root"),
+    [*zip(PACKERS, [*list(PACKERS)[3:], *list(PACKERS)[:3]], strict=True), ("tar.xz", "squashfs")],
+)
+async def test_parts_of_all_formats_go_together(
+    service: Service, head: str, root: str, tmp_path: Path
+) -> None:
+    """Each comes back as it was, under the extension of what it is."""
+    about, tree = packed(tarball(ABOUT), *PACKERS[head]), tarball(ROOT)
+    files = (
+        squashed_by_a_stranger(tree, tmp_path / "r") if root == "squashfs" else packed(tree, *PACKERS[root])
+    )
+    fingerprint = await service.imported(about, files)
+    assert await service.export(fingerprint) == [
+        (f"meta-{fingerprint}.{head}", about),
+        (f"{fingerprint}.{root}", files),
+    ]
+    ready = await service.prepare(fingerprint)
+    assert content(ready.squashfs_path, "etc/os-release") == b"ID=tiny\n"
+    assert "motd.tpl" in ready.metadata_json
+
+
+async def test_a_squashfs_may_hold_all_of_an_image(service: Service, tmp_path: Path) -> None:
+    tree = tarball({**ABOUT, "rootfs": None, **{f"rootfs/{name}": what for name, what in ROOT.items()}})
+    data = squashed_by_a_stranger(tree, tmp_path / "u")
+    fingerprint = await service.imported(data)
+    assert await service.export(fingerprint) == [(f"{fingerprint}.squashfs", data)]
+    ready = await service.prepare(fingerprint)
+    assert ready.rootfs_dir == "rootfs"
+    assert content(ready.squashfs_path, "rootfs/etc/os-release") == b"ID=tiny\n"
+
+
 async def test_another_fingerprint_than_expected_fails(service: Service) -> None:
     done = await service.upload(unified(), expected_fingerprint="0" * 64)
     assert "fingerprints don't match" in done.error_message
@@ -243,7 +280,7 @@ async def test_an_image_is_found_before_the_cache_was_told_of_it() -> None:
 @pytest.mark.parametrize("squashed", [True, False])
 async def test_a_long_conversion_tells_how_far_it_is(tmp_path: Path, squashed: bool) -> None:
     """Any value under a name that ends in _progress is shown by the stock client."""
-    data = tarball({"a": os.urandom(30 << 20)})
+    data = tarball({"a": os.urandom(10 << 20)})
     source = tmp_path / "source"
     source.write_bytes(squashed_by_a_stranger(data, source) if squashed else packed(data, "xz", "-0", "-c"))
     said = list[str]()

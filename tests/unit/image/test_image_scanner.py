@@ -112,12 +112,15 @@ def test_an_empty_archive_is_refused(data: bytes) -> None:
         scan(data)
 
 
-def test_every_truncation_is_refused_or_ends_at_an_entry() -> None:
-    data = tarball(entry("metadata.yaml", 700), entry("rootfs", kind=tarfile.DIRTYPE))
-    for length in range(1, 2 * 512 + 1024, 97):
-        if length % 512:
-            with pytest.raises(Invalid):
-                scan(data[:length])
+def test_an_archive_cut_off_at_any_byte_is_refused() -> None:
+    """Also between two entries, where nothing but the end is missing."""
+    long = "rootfs/" + "d" * 90 + "/" + "n" * 120
+    data = tarball(entry("metadata.yaml", 700), entry("rootfs", kind=tarfile.DIRTYPE), entry(long, 3))
+    whole = data.index(bytes(1024), 2048) // 512 * 512 + 512
+    for length in (*range(1, whole, 97), *range(512, whole, 512)):
+        with pytest.raises(Invalid):
+            scan(data[:length])
+    assert scan(data[: whole + 512]).entries == 3
 
 
 def test_no_mutation_makes_it_crash() -> None:
