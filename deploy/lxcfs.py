@@ -63,13 +63,18 @@ def serves(folder: Path) -> bool:
         return False
 
 
+async def begin(settings: Settings) -> None:
+    """Start it where none serves; a member without one runs all the same."""
+    try:
+        await asyncio.to_thread(ensure, settings)
+    except OSError as exc:
+        print(f"lxcfs was not started: {exc}", flush=True)
+
+
 async def keep(settings: Settings, *, pause_s: float) -> None:
     """Start it, and another one whenever it has died. Does not return."""
     while True:
-        try:
-            await asyncio.to_thread(ensure, settings)
-        except OSError as exc:
-            print(f"lxcfs was not started: {exc}", flush=True)
+        await begin(settings)
         fd = _open(settings)
         if fd < 0:
             await asyncio.sleep(_LOOK_S)  # the host has its own, or has no such program

@@ -99,9 +99,11 @@ class Supervisor:
         # Power fails, or whoever runs this shuts the host down: as with LXD, instances stop first.
         loop.add_signal_handler(signal.SIGPWR, lambda: closing.append(loop.create_task(self._close(stop))))
         tasks = [asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[:1]]
-        tasks.append(asyncio.create_task(lxcfs.keep(self._settings, pause_s=_BACKOFF_S[0]), name="lxcfs"))
         try:
-            await self._bootstrap(stop)
+            # Before the first guest starts: what reads its memory once, early, should not see the host's.
+            await asyncio.gather(self._bootstrap(stop), lxcfs.begin(self._settings))
+            keeping = lxcfs.keep(self._settings, pause_s=_BACKOFF_S[0])
+            tasks.append(asyncio.create_task(keeping, name="lxcfs"))
             if not stop.is_set():
                 tasks += [
                     asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[1:]
