@@ -120,15 +120,17 @@ class FakeKernel:
 class FakeRootFs:
     def __init__(self) -> None:
         self.mounted: set[str] = set()
+        self._images: set[str] = set()
 
     async def ensure_image(self, fingerprint: str, squashfs: Path, rootfs_dir: str) -> Path:
+        self._images.add(fingerprint)
         return Path("/images") / fingerprint
 
     def images(self) -> set[str]:
-        return set()
+        return set(self._images)
 
     async def drop_image(self, fingerprint: str) -> None:
-        return None
+        self._images.discard(fingerprint)
 
     async def seed(self, volume: Path, files: dict[str, str], lower: Path | None = None) -> None:
         return None

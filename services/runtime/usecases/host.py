@@ -20,7 +20,7 @@ from services.runtime.domain import applications, idmaps, seccomp
 from services.runtime.domain.devices.disk import limits as disk_limits
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
 from services.runtime.domain.expand import find_root, nics_of
-from services.runtime.domain.lifecycle import UP
+from services.runtime.domain.lifecycle import DELETING, UP
 from services.runtime.ports import (
     GUEST_FOLDER,
     Cgroups,
@@ -334,12 +334,23 @@ class Host:
             await self.driver_of(pool).delete_volume(pool, id)
 
     async def drop_images(self, images: set[str], gone: set[str]) -> None:
-        """Unmount those of *images* that nothing uses any more, besides what has an id in *gone*."""
+        """Unmount those of *images* that nothing uses any more, besides what has an id in *gone*.
+
+        What is being deleted counts as gone: of many at once, the last one would else be nobody. An image
+        that is still mounted upon is kept, and dropped by whoever comes after.
+        """
+        gone = {*gone, *self._being_deleted()}
         for image in sorted(images - self.images_in_use(besides=gone) - {""}):
             try:
                 await self.rootfs.drop_image(image)
             except PodiumError as exc:
                 log.warning("image_not_dropped", image=image, error=str(exc))
+
+    def _being_deleted(self) -> set[str]:
+        observed = (entry.record for entry in self.store.observed.entries())
+        instances = {one.id for one in observed if one.status == DELETING}
+        snapshots = (entry.record for entry in self.store.snapshots.entries())
+        return instances | {s.id for s in snapshots if s.status == "Deleting" or s.instance_id in instances}
 
     def images_in_use(self, *, besides: Set[str] = frozenset()) -> set[str]:
         """Return what the root file systems of instances and snapshots lie on."""

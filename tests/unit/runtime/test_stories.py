@@ -142,6 +142,19 @@ async def test_what_this_host_cannot_run_is_not_made(world: World, asked: str, s
     assert caught.value.message == sentence
 
 
+async def test_of_many_that_are_deleted_at_once_the_last_one_lets_go_of_their_image(world: World) -> None:
+    """Each still saw the record of another, and the image stayed mounted for nobody."""
+    names = [f"web{number}" for number in range(8)]
+    for name in names:
+        await world.made(name)
+        await world.changed("start", name)
+        await world.changed("stop", name, force=True)
+    assert world.host.rootfs.images()
+    for operation in await asyncio.gather(*(world.changes.delete("default", name) for name in names)):
+        await world.done(operation)
+    assert not world.host.rootfs.images()
+
+
 async def test_a_failed_start_leaves_it_stopped(world: World) -> None:
     await world.made()
     world.engine.fails = True
