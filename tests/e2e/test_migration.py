@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from protos.podium.migration.v1 import migration_pb2 as pb
 from tests.e2e.conftest import Podium, running, unharmed
+from tests.relay import Carried, Place, Twist, as_lxd, relay
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +147,91 @@ def test_a_volume_is_moved_or_stays_whole(podium: Podium, other: Podium, luggage
     assert (_held(other, "moved"), _taken(other, "moved")) == (["7", "two"], ["s1"])
     for volume in ("moved", "taken"):
         other.lxc("storage", "volume", "delete", "default", volume)
+
+
+def _relayed(podium: Podium, other: Podium, name: str, twist: Twist, *, refresh: bool = False) -> Carried:
+    """Let a client of ours carry goer from one to the other, where it is called *name*."""
+    there = Place(podium.state_dir / "unix.socket", "/1.0/instances/goer", {"migration": True, "live": False})
+    source = {"type": "migration", "mode": "push", "refresh": refresh}
+    here = Place(other.state_dir / "unix.socket", "/1.0/instances", {"name": name, "source": source})
+    return relay(there, here, twist)
+
+
+def test_a_refresh_sends_what_differs(podium: Podium, other: Podium, traveller: str) -> None:
+    """As between two LXDs: by rsync, with the snapshots that are missing. Hard links stay what they are."""
+    whole = _relayed(podium, other, "little", Twist(header=as_lxd))
+    assert not whole.target["err"]
+    podium.lxc("file", "push", "-", "goer/root/newest", input=b"4")
+    podium.lxc("snapshot", "goer", "s2")
+    podium.lxc("file", "delete", "goer/root/old")
+
+    less = _relayed(podium, other, "little", Twist(), refresh=True)
+
+    assert not less.target["err"]
+    assert less.sent + less.answered < whole.sent / 20
+    assert other.lxc("file", "pull", "little/root/newest", "-") == "4"
+    assert other.run("file", "pull", "little/root/old", "-").returncode == 1
+    other.lxc("restore", "little", "s2")
+    assert other.lxc("file", "pull", "little/root/old", "-") == "1"
+    other.lxc("delete", "little")
+
+
+def _many(header: bytes) -> bytes:
+    message = pb.MigrationHeader.FromString(as_lxd(header))
+    message.snapshot_names.extend(f"s{n}" for n in range(5000))
+    return bytes(message.SerializeToString())
+
+
+def _named(name: str) -> Callable[[bytes], bytes]:
+    def twisted(header: bytes) -> bytes:
+        message = pb.MigrationHeader.FromString(as_lxd(header))
+        message.snapshot_names[0] = message.snapshots[0].name = name
+        return bytes(message.SerializeToString())
+
+    return twisted
+
+
+def _shifted(header: bytes) -> bytes:
+    message = pb.MigrationHeader.FromString(as_lxd(header))
+    message.idmap.add(is_uid=True, host=-5, inside=0, count=10)
+    return bytes(message.SerializeToString())
+
+
+HOSTILE = {
+    "no header": (Twist(header=lambda _: b"\xff\xff\xff"), "nobody understands"),
+    "no way": (Twist(header=lambda _: b"\x08\x03"), "no way of migration"),
+    "too many snapshots": (Twist(header=_many), "more than 1000 snapshots"),
+    "a snapshot above": (Twist(header=_named("../../x")), "snapshot"),
+    "ids of nobody": (Twist(header=_shifted), "shifted unevenly"),
+    "cut": (Twist(as_lxd, source_data=lambda n, data: data if n < 9 else None), "lost"),
+    "other bytes": (Twist(as_lxd, source_data=lambda n, data: data if n < 9 else bytes(len(data))), ""),
+    "much of nothing": (Twist(as_lxd, source_data=lambda n, data: bytes(8 << 20)), ""),
+    "a sink that wants more": (Twist(as_lxd, answer=lambda _: as_answer("s7")), "s7"),
+}
+
+
+def as_answer(name: str) -> bytes:
+    message = pb.MigrationHeader(fs=0, refresh=True, snapshot_names=[name])
+    message.snapshots.add(name=name)
+    message.rsync.SetInParent()
+    return bytes(message.SerializeToString())
+
+
+def test_hostile_peers_leave_nothing(podium: Podium, other: Podium, traveller: str) -> None:
+    """Both sides end with a reason; no instance, volume, mount or process stays."""
+    volumes = other.state_dir / "pools" / "default" / "containers"
+    before = set(os.listdir(volumes)), set(os.listdir(other.state_dir / "instances"))
+    with unharmed(podium), unharmed(other):
+        for what, (twist, said) in HOSTILE.items():
+            carried = _relayed(podium, other, "evil", twist)
+            errors = carried.source["err"], carried.target["err"]
+            assert all(errors), f"{what}: {errors}"
+            assert said in " ".join(errors), f"{what}: {errors}"
+            assert other.lxc("list", "-f", "csv", "-c", "n", "^evil$") == "", what
+            after = set(os.listdir(volumes)), set(os.listdir(other.state_dir / "instances"))
+            assert after == before, what
+    mounts = Path("/proc/self/mounts").read_text()
+    assert not [line for line in mounts.splitlines() if f"{other.state_dir}/instances/" in line]
 
 
 def test_what_cannot_go_is_told_and_leaves_nothing(podium: Podium, other: Podium, traveller: str) -> None:
