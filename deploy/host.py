@@ -31,7 +31,7 @@ UNITS = ("etcd.service", "lxc-net.service")
 _DEVELOPMENT = "matplotlib* numpy* mypy* ruff* pip* hypothesis* fontTools PIL pillow* buf* pytest*"
 _CACHES = shutil.ignore_patterns("__pycache__")
 _PACKAGES = ("core", "services", "gateway", "protos", "deploy", "cli")
-_SHARED = ("run", "etcd", "images", "networks", "forwards")
+_SHARED = ("run", "etcd", "images", "networks", "forwards", "acl-logs")
 
 
 def wanted_packages(file: str = "packages.txt") -> list[str]:

@@ -25,7 +25,7 @@ from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
 from protos.podium.image.v1 import base_pb2_grpc, download_pb2_grpc, publish_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as image
-from protos.podium.network.v1 import acl_pb2_grpc, listener_pb2_grpc
+from protos.podium.network.v1 import acl_pb2_grpc, listener_pb2_grpc, zone_pb2_grpc
 from protos.podium.network.v1 import network_pb2_grpc as network
 from protos.podium.runtime.v1 import (
     about_pb2_grpc,
@@ -76,6 +76,7 @@ class Backend:
         self.networks: Any = network.NetworkServiceStub(lines["network"])
         self.acls: Any = acl_pb2_grpc.AclServiceStub(lines["network"])
         self.listeners: Any = listener_pb2_grpc.ListenerServiceStub(lines["network"])
+        self.zones: Any = zone_pb2_grpc.ZoneServiceStub(lines["network"])
         self.instances: Any = instance_pb2_grpc.InstanceServiceStub(lines["runtime"])
         self.remote_create: Any = remote_pb2_grpc.RemoteCreateServiceStub(lines["runtime"])
         self.exec: Any = exec_pb2_grpc.ExecServiceStub(lines["runtime"])

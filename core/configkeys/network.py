@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from core.configkeys import netvalues
-from core.configkeys.schema import ConfigKey, Parser, Schema, Sentences, lines, one_of
+from core.configkeys.schema import ConfigKey, Parser, Schema, Sentences, lines, one_of, text
 from core.errors import Invalid
 from core.units import parse_bool
 
@@ -96,7 +96,11 @@ ACL_DEFAULTS: tuple[tuple[str, Parser, str], ...] = tuple(
     )
 )
 _ORDER = "without effect, as in LXD with nftables: the rules lie in a table of their own"
-_ZONE = "network zones are not available in this version"
+_ZONES = (
+    ("forward", "zone that holds the addresses of instances"),
+    ("reverse.ipv4", "zone that holds their names"),
+    ("reverse.ipv6", "zone that holds their names"),
+)
 NETWORK = Schema(
     "network",
     (
@@ -132,7 +136,7 @@ NETWORK = Schema(
         *(ConfigKey(f"ipv{n}.nat.order", one_of("before", "after"), _ORDER, "before") for n in "46"),
         *(_no(f"ipv{n}.ovn.ranges", "OVN is not available in this version") for n in "46"),
         *(_no(f"maas.subnet.ipv{n}", "MAAS is not supported") for n in "46"),
-        *(_no(f"dns.zone.{n}", _ZONE) for n in ("forward", "reverse.ipv4", "reverse.ipv6")),
+        *(ConfigKey(f"dns.zone.{n}", text, doc) for n, doc in _ZONES),
         *(_no(f"fan.{n}", _ONE_HOST) for n in ("overlay_subnet", "underlay_subnet", "type")),
         *(_no(f"bgp.ipv{n}.nexthop", "BGP is not available in this version") for n in "46"),
         ConfigKey("security.acls", parse_acls, "ACLs that bound what passes the bridge"),

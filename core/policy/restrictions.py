@@ -90,6 +90,15 @@ def check_network(project: Project, network: str) -> None:
         raise _no("Network not allowed in project", network)
 
 
+def check_zone(project: Project, zone: str) -> None:
+    """Check that a project may have a DNS zone: one that it is told, or one below. Raises: Forbidden."""
+    if not is_restricted(project.config):
+        return
+    allowed = parts(project.config.get("restricted.networks.zones", ""))
+    if not any(zone == name or zone.endswith(f".{name}") for name in allowed):
+        raise _no("Network zone not allowed in project", zone)
+
+
 def may_use_network(config: Config, network: str, *, is_managed: bool) -> bool:
     if not is_restricted(config):
         return True

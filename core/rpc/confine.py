@@ -21,10 +21,14 @@ _SHARED = {
     "podium.image.v1.AboutService": "images",
     "podium.cluster.v1.ProfileService": "profiles",
     "podium.network.v1.AclService": "networks",
+    "podium.network.v1.ZoneService": "networks",
 }
 _READS = ("Get", "List", "Export", "Prepare")
 # Networks and pools are shared by all projects; only administrators change them.
-_COMMON = ("podium.network.v1.NetworkService", "podium.runtime.v1.StorageService")
+_COMMON = (
+    *("podium.network.v1.NetworkService", "podium.network.v1.ListenerService"),
+    "podium.runtime.v1.StorageService",
+)
 _FREE = frozenset(
     {
         "GetServer",

@@ -23,6 +23,8 @@
       network-acls/PROJECT/NAME              NetworkAcl
       network-forwards/NETWORK/ADDRESS       NetworkForward
       load-balancers/NETWORK/ADDRESS         NetworkLoadBalancer
+      network-zones/NAME                     NetworkZone
+      zone-records/ZONE/NAME                 ZoneRecord
       nics/INSTANCE_ID/DEVICE                NicReservation
       addresses/NETWORK/ADDRESS              AddressClaim
       operations/ID                          Operation
@@ -62,6 +64,8 @@ NETWORKS = f"{ROOT}networks/"
 NETWORK_ACLS = f"{ROOT}network-acls/"
 NETWORK_FORWARDS = f"{ROOT}network-forwards/"
 LOAD_BALANCERS = f"{ROOT}load-balancers/"
+NETWORK_ZONES = f"{ROOT}network-zones/"
+ZONE_RECORDS = f"{ROOT}zone-records/"
 NICS = f"{ROOT}nics/"
 ADDRESSES = f"{ROOT}addresses/"
 OPERATIONS = f"{ROOT}operations/"
@@ -213,6 +217,18 @@ def load_balancer(network: str, address: str) -> str:
 
 def load_balancers(network: str) -> str:
     return _join(LOAD_BALANCERS, network) + "/"
+
+
+def network_zone(name: str) -> str:
+    return _join(NETWORK_ZONES, name)
+
+
+def zone_record(zone: str, name: str) -> str:
+    return _join(ZONE_RECORDS, zone, name)
+
+
+def zone_records(zone: str) -> str:
+    return _join(ZONE_RECORDS, zone) + "/"
 
 
 def nics(instance_id: str) -> str:

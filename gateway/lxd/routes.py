@@ -27,6 +27,7 @@ from gateway.lxd.handlers import (
     metadata,
     networkacls,
     networks,
+    networkzones,
     operations,
     previous,
     profiles,
@@ -95,6 +96,7 @@ _VOLUME_BACKUP = f"{_VOLUME}/backups/{{backup}}"
 _VOLUME_SNAPSHOT = f"{_VOLUME}/snapshots/{{snapshot}}"
 _BUCKETS, _EVERY = "/1.0/storage-pools/{name}/buckets", ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
+_ZONE = "/1.0/network-zones/{name}"
 _FORWARDS, _BALANCERS = "/1.0/networks/{name}/forwards", "/1.0/networks/{name}/load-balancers"
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
@@ -182,7 +184,18 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", "/1.0/network-acls/{name}", "project", networkacls.rename_acl),
     ("DELETE", "/1.0/network-acls/{name}", "project", networkacls.delete_acl),
     ("GET", "/1.0/network-acls/{name}/log", "project", networkacls.get_acl_log),
-    ("GET", "/1.0/network-zones", "project", networks.none_of_project),
+    ("GET", "/1.0/network-zones", "project", networkzones.list_zones),
+    ("POST", "/1.0/network-zones", "project", networkzones.post_zone),
+    ("GET", _ZONE, "project", networkzones.get_zone),
+    ("PUT", _ZONE, "project", networkzones.put_zone),
+    ("PATCH", _ZONE, "project", networkzones.put_zone),
+    ("DELETE", _ZONE, "project", networkzones.delete_zone),
+    ("GET", f"{_ZONE}/records", "project", networkzones.list_records),
+    ("POST", f"{_ZONE}/records", "project", networkzones.post_record),
+    ("GET", f"{_ZONE}/records/{{record}}", "project", networkzones.get_record),
+    ("PUT", f"{_ZONE}/records/{{record}}", "project", networkzones.put_record),
+    ("PATCH", f"{_ZONE}/records/{{record}}", "project", networkzones.put_record),
+    ("DELETE", f"{_ZONE}/records/{{record}}", "project", networkzones.delete_record),
     ("GET", "/1.0/storage-pools", "trusted", storage.list_pools),
     ("POST", "/1.0/storage-pools", "admin", storage.post_pool),
     ("GET", "/1.0/storage-pools/{name}", "trusted", storage.get_pool),

@@ -13,13 +13,16 @@ from protos.podium.network.v1 import acl_pb2_grpc as acl_rpc
 from protos.podium.network.v1 import forward_pb2_grpc as forward_rpc
 from protos.podium.network.v1 import listener_pb2_grpc as listener_rpc
 from protos.podium.network.v1 import network_pb2_grpc as rpc
+from protos.podium.network.v1 import zone_pb2_grpc as zone_rpc
 from services.network.domain.conflicts import TYPES
 from services.network.kernel.forwards import NftForwards
 from services.network.kernel.host import LinuxHost
+from services.network.kernel.zoneserver import ZoneServer
 from services.network.servicer.acls import AclServicer
 from services.network.servicer.forwards import ForwardServicer
 from services.network.servicer.listeners import ListenerServicer
 from services.network.servicer.services import NetworkServicer, NicServicer
+from services.network.servicer.zones import ZoneServicer
 from services.network.store import NetworkStore
 from services.network.usecases.acls import Acls
 from services.network.usecases.backends import Backends, connects
@@ -29,9 +32,10 @@ from services.network.usecases.listeners import Listeners, balancer_kind, forwar
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics
 from services.network.usecases.strays import Strays
+from services.network.usecases.zones import Zones, ZoneServing
 
 log = get_logger(__name__)
-_SERVICES = ("Network", "Nic", "Forward", "Acl", "Listener")
+_SERVICES = ("Network", "Nic", "Forward", "Acl", "Listener", "Zone")
 _LOOK_EVERY_S = 2.0
 _RECONCILE_EVERY_S = 15.0
 
@@ -52,6 +56,9 @@ async def main() -> None:
         forwards = Listeners(store, networks, host, forward_kind(store))
         balancers = Listeners(store, networks, host, balancer_kind(store))
         backends = Backends(store, networks, connects)
+        zones = Zones(store, networks)
+        zone_server = ZoneServer(zones.answer)
+        service.at_end(zone_server.close)
         strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings)
         await service.start(runner)
         await networks.reconcile()
@@ -63,11 +70,13 @@ async def main() -> None:
             acl_rpc.add_AclServiceServicer_to_server(AclServicer(acls, host), server)
             listener = ListenerServicer(forwards, balancers, store)
             listener_rpc.add_ListenerServiceServicer_to_server(listener, server)
+            zone_rpc.add_ZoneServiceServicer_to_server(ZoneServicer(zones), server)
             return [f"podium.network.v1.{name}Service" for name in _SERVICES]
 
         await service.serve(register, runner)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_ask_backends(backends))
+            tasks.create_task(ZoneServing(store, zone_server).run())
             await _keep(networks, nics, strays, forwarding, conflicts)
 
 

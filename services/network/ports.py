@@ -146,6 +146,16 @@ class Forwards(Protocol):
         ...
 
 
+class ZoneListener(Protocol):
+    """The sockets of the server for zone transfers."""
+
+    async def listen(self, host: str, port: int) -> None:
+        """Listen there and nowhere else any more; an empty *host* is all addresses. Raises: OSError."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Warnings(Protocol):
     """The cluster service's warnings of this service on this member."""
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.records import (
-    AddressClaim,
-    Instance,
-    Network,
-    NetworkAcl,
-    NetworkForward,
-    NetworkLoadBalancer,
-    NicReservation,
-    Profile,
-)
+from core.netrecords import NetworkAcl, NetworkForward, NetworkLoadBalancer, NetworkZone, ZoneRecord
+from core.records import AddressClaim, Instance, Network, NicReservation, Profile, ServerConfig
 from core.state import keys
 from core.state.cache import Cache
 from core.state.store import Store
@@ -26,6 +18,9 @@ class NetworkStore:
         self.acls = Cache(store, NetworkAcl, keys.NETWORK_ACLS)
         self.forwards = Cache(store, NetworkForward, keys.NETWORK_FORWARDS)
         self.balancers = Cache(store, NetworkLoadBalancer, keys.LOAD_BALANCERS)
+        self.zones = Cache(store, NetworkZone, keys.NETWORK_ZONES)
+        self.records = Cache(store, ZoneRecord, keys.ZONE_RECORDS)
+        self.server = Cache(store, ServerConfig, keys.SERVER_CONFIG)
         # Backends of load balancers (network, listen address, name) that did not answer of late.
         self.down: set[tuple[str, str, str]] = set()
         self.nics = Cache(store, NicReservation, keys.NICS)

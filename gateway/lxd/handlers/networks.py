@@ -121,11 +121,6 @@ async def network_leases(request: web.Request) -> web.Response:
     return envelope.sync(leases_json(reply.leases))
 
 
-async def none_of_project(request: web.Request) -> web.Response:
-    """ACLs and zones: none can be made yet."""
-    return envelope.sync([])
-
-
 async def no_peers(request: web.Request) -> web.Response:
     """As LXD answers for each bridge. Raises: Invalid."""
     network = await _get(request)

@@ -66,3 +66,26 @@ def balancer_state_json(balancer: Any) -> dict[str, Any]:
     """The health of backends that somebody looks at."""
     shown = {b.name: {"address": b.target_address, "status": b.health} for b in balancer.backends if b.health}
     return {"backend_health": shown}
+
+
+def zone_json(zone: Any) -> dict[str, Any]:
+    return {
+        "description": zone.description,
+        "config": dict(zone.config),
+        "name": zone.name,
+        "used_by": used_by(zone.used_by),
+    }
+
+
+def zone_record_json(record: Any) -> dict[str, Any]:
+    return {
+        "description": record.description,
+        "entries": [_entry_json(entry) for entry in record.entries],
+        "config": dict(record.config),
+        "name": record.name,
+    }
+
+
+def _entry_json(entry: Any) -> dict[str, Any]:
+    ttl = {"ttl": entry.ttl} if entry.ttl else {}
+    return {"type": entry.type, **ttl, "value": entry.value}

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from core.configkeys.network import NETWORK
-from core.records import AclRule, Network, NetworkAcl, NicReservation
+from core.netrecords import AclRule, NetworkAcl
+from core.records import Network, NicReservation
 from core.units import parse_bool
 from services.network.domain import spans
 from services.network.domain.acls import EXTERNAL, INTERNAL, items, named_in

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 from core.configkeys.schema import lines, without_empty
 from core.errors import Invalid
-from core.records import AclRule, NetworkAcl
+from core.netrecords import AclRule, NetworkAcl
 from services.network.domain import spans
 
 ACTIONS = ("allow", "drop", "reject")

@@ -11,7 +11,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from core.configkeys.schema import lines
 from core.errors import Invalid
-from core.records import Backend, BalancerPort, Network, NetworkLoadBalancer
+from core.netrecords import Backend, BalancerPort, NetworkLoadBalancer
+from core.records import Network
 from core.units import parse_bool
 from services.network.domain import listeners, spans
 from services.network.domain.listeners import Address, family, ports_of

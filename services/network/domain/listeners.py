@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from core.configkeys.schema import lines, without_empty
 from core.errors import Invalid
-from core.records import ForwardPort, Network, NetworkForward, NicReservation
+from core.netrecords import ForwardPort, NetworkForward
+from core.records import Network, NicReservation
 from services.network.domain import spans
 from services.network.domain.acls import items
 from services.network.domain.addresses import subnets_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from core.records import NetworkAcl, NetworkForward, NetworkLoadBalancer
+from core.netrecords import NetworkAcl, NetworkForward, NetworkLoadBalancer
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
-from core.records import AclRule, NetworkAcl
+from core.netrecords import AclRule, NetworkAcl
 from core.state.repository import Entry
 from protos.podium.network.v1 import acl_pb2 as pb
 from protos.podium.network.v1 import acl_pb2_grpc as rpc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from core.records import Backend, BalancerPort, ForwardPort, NetworkForward, NetworkLoadBalancer
+from core.netrecords import Backend, BalancerPort, ForwardPort, NetworkForward, NetworkLoadBalancer
 from core.state.repository import Entry
 from protos.podium.network.v1 import listener_pb2 as pb
 from protos.podium.network.v1 import listener_pb2_grpc as rpc

@@ -11,7 +11,8 @@ from core.errors import AlreadyExists, NotFound, PodiumError, Stale, WrongState
 from core.events import Event
 from core.failpoints import declare, failpoint
 from core.names import acl_name
-from core.records import AclRule, Network, NetworkAcl
+from core.netrecords import AclRule, NetworkAcl
+from core.records import Network
 from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.repository import Entry

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 
 from core.logs import get_logger
-from core.records import Backend, NetworkLoadBalancer
+from core.netrecords import Backend, NetworkLoadBalancer
 from services.network.domain.balancers import HealthCheck, check_of
 from services.network.domain.listeners import ports_of
 from services.network.store import NetworkStore

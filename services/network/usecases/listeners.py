@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 from core.errors import AlreadyExists, NotFound, PodiumError, Stale, Unsupported
 from core.events import Event
 from core.failpoints import declare, failpoint
-from core.records import Network, NetworkForward, NetworkLoadBalancer
+from core.netrecords import NetworkForward, NetworkLoadBalancer
+from core.records import Network
 from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.cache import Cache

@@ -18,7 +18,8 @@ from core.events import Event
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
 from core.names import network_name
-from core.records import PASSING, Network, NetworkForward, NetworkLoadBalancer
+from core.netrecords import NetworkForward, NetworkLoadBalancer
+from core.records import PASSING, Network
 from core.rpc.identity import current_identity
 from core.state import keys
 from core.state.cache import Cache
@@ -268,6 +269,7 @@ class Networks:
         NETWORK.check(filled, of=wanted.name)
         check_together(filled)
         self._refuse_unknown_acls(filled)
+        self._refuse_unknown_zones(wanted.name, filled)
         self._check_listeners(replace(wanted, config=filled))
         taken = await self._host.taken_subnets()
         for family in _FAMILIES:
@@ -286,6 +288,16 @@ class Networks:
         for name in named_in(config):
             if self._store.acls.get(keys.network_acl(HOME, name)) is None:
                 raise Invalid("NO_ACL", f'Network ACL "{name[:64]}" does not exist', about=name)
+
+    def _refuse_unknown_zones(self, network: str, config: dict[str, str]) -> None:
+        for key in ("dns.zone.forward", "dns.zone.reverse.ipv4", "dns.zone.reverse.ipv6"):
+            name = config.get(key)
+            entry = self._store.zones.get(keys.network_zone(name)) if name else None
+            if name and (entry is None or entry.record.project != HOME):
+                why = f'Network zone "{name[:64]}" doesn\'t exist'
+                raise Invalid(
+                    "NO_ZONE", f'Invalid value for network "{network}" option "{key}": {why}', about=key
+                )
 
     def _check_listeners(self, network: Network) -> None:
         """Raises: Invalid when what listens for it would lead out of its subnet."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from core.records import Network, NetworkLoadBalancer, NicReservation
+from core.netrecords import NetworkLoadBalancer
+from core.records import Network, NicReservation
 from core.state import keys
 from core.state.cache import Cache
 from services.network.domain import acls as domain

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from core.records import AclRule, Network, NetworkAcl, NicReservation
+from core.netrecords import AclRule, NetworkAcl
+from core.records import Network, NicReservation
 from core.state.memory import MemoryStore
 from services.network.kernel.host import LinuxHost
 from services.network.store import NetworkStore

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.records import AclRule
+from core.netrecords import AclRule
 from tests.integration.network.guests import OUTSIDE, Site, connected
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import AlreadyExists, Invalid
-from core.records import Backend, BalancerPort, ForwardPort, NetworkForward, NetworkLoadBalancer
+from core.netrecords import Backend, BalancerPort, ForwardPort, NetworkForward, NetworkLoadBalancer
 from services.network.usecases.backends import Backends, connects
 from tests.integration.network.guests import OUTSIDE, Site
 

@@ -12,7 +12,10 @@ from core.rpc.identity import Identity
 from protos.podium.cluster.v1 import cluster_pb2 as cluster
 from protos.podium.common.v1 import common_pb2 as common
 from protos.podium.image.v1 import image_pb2 as image
+from protos.podium.network.v1 import acl_pb2 as acl
+from protos.podium.network.v1 import listener_pb2 as listener
 from protos.podium.network.v1 import network_pb2 as network
+from protos.podium.network.v1 import zone_pb2 as zone
 from protos.podium.runtime.v1 import copy_pb2 as copy
 from protos.podium.runtime.v1 import files_pb2 as files
 from protos.podium.runtime.v1 import instance_pb2 as instance
@@ -22,6 +25,8 @@ from protos.podium.runtime.v1 import storage_pb2 as storage
 CONFINED = Identity("aa", "tls", "", ("web", "shop"))
 IMAGE, PROFILE = "podium.image.v1.ImageService", "podium.cluster.v1.ProfileService"
 NETWORK, STORAGE = "podium.network.v1.NetworkService", "podium.runtime.v1.StorageService"
+ACL, ZONE = "podium.network.v1.AclService", "podium.network.v1.ZoneService"
+LISTENER = "podium.network.v1.ListenerService"
 INSTANCE, FILE = "podium.runtime.v1.InstanceService", "podium.runtime.v1.FileService"
 COPY, SNAPSHOT = "podium.runtime.v1.CopyService", "podium.runtime.v1.SnapshotService"
 SERVER, PROJECT = "podium.cluster.v1.ServerService", "podium.cluster.v1.ProjectService"
@@ -29,10 +34,10 @@ TRUST, OPERATION = "podium.cluster.v1.TrustService", "podium.common.v1.Operation
 
 
 def home_of(project: str, feature: str) -> str:
-    """Project shop shares its images with default; everything else is its own; web is gone."""
+    """Project shop shares its images and networks with default; everything else is its own; web is gone."""
     if project == "web":
         raise NotFound("NO_PROJECT", "Project not found")
-    return "default" if feature == "images" else project
+    return "default" if feature in ("images", "networks") else project
 
 
 ALLOWED = [
@@ -45,6 +50,10 @@ ALLOWED = [
     (IMAGE, "PrepareImage", image.PrepareImageRequest(project="default")),
     (PROFILE, "UpdateProfile", cluster.UpdateProfileRequest(profile=cluster.Profile(project="web"))),
     (NETWORK, "GetNetwork", network.GetNetworkRequest(project="default", name="br0")),
+    (ACL, "UpdateAcl", acl.UpdateAclRequest(acl=acl.Acl(project="web", name="a"))),
+    (ACL, "GetAcl", acl.GetAclRequest(project="default", name="a")),
+    (ZONE, "CreateZone", zone.CreateZoneRequest(zone=zone.Zone(project="web", name="z"))),
+    (LISTENER, "ListAddressForwards", listener.ListAddressForwardsRequest(network="br0")),
     (STORAGE, "ListPools", storage.ListPoolsRequest()),
     (STORAGE, "ListVolumes", storage.ListVolumesRequest(pool="p", project="web")),
     (PROJECT, "GetProject", cluster.GetProjectRequest(name="web")),
@@ -54,6 +63,10 @@ ALLOWED = [
     (SNAPSHOT, "ListSnapshots", snapshot.ListSnapshotsRequest(project="web")),
 ]
 REFUSED = [
+    (ACL, "UpdateAcl", acl.UpdateAclRequest(acl=acl.Acl(project="default", name="a"))),
+    (ACL, "DeleteAcl", acl.DeleteAclRequest(project="default", name="a")),
+    (ZONE, "DeleteZoneRecord", zone.DeleteZoneRecordRequest(project="default", zone="z", name="a")),
+    (LISTENER, "DeleteLoadBalancer", listener.DeleteLoadBalancerRequest(network="br0")),
     (
         COPY,
         "CopyInstance",

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from core.errors import Invalid
-from core.records import AclRule, Network, NetworkAcl, NicReservation
+from core.netrecords import AclRule, NetworkAcl
+from core.records import Network, NicReservation
 from services.network.domain import acllog, acls, filters, render, spans
 from services.network.domain.rulebook import Rulebook
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.errors import Invalid
-from core.records import Backend, BalancerPort, ForwardPort, Network, NetworkForward, NetworkLoadBalancer
+from core.netrecords import Backend, BalancerPort, ForwardPort, NetworkForward, NetworkLoadBalancer
+from core.records import Network
 from services.network.domain import balancers, listeners, render
 from services.network.domain.rulebook import Rulebook
 

@@ -249,3 +249,22 @@ def test_no_order_or_spelling_of_restrictions_lets_a_dangerous_key_in(seed: int)
 def test_keys_of_projects_are_checked_with_lxds_words(config: dict[str, str], words: str) -> None:
     with pytest.raises(Invalid, match=words):
         check_project(config)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "zone", "may"),
+    [
+        ("", "lab.example", False),
+        ("lab.example", "lab.example", True),
+        ("other.example, lab.example", "a.lab.example", True),
+        ("lab.example", "notlab.example", False),
+    ],
+)
+def test_a_restricted_project_has_the_zones_that_it_is_told(allowed: str, zone: str, may: bool) -> None:
+    project = Project("p", config={"restricted": "true", "restricted.networks.zones": allowed})
+    if may:
+        restrictions.check_zone(project, zone)
+    else:
+        with pytest.raises(Forbidden, match="Network zone not allowed in project"):
+            restrictions.check_zone(project, zone)
+    restrictions.check_zone(Project("q"), zone)

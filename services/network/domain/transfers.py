@@ -1,0 +1,141 @@
+"""Answers of the DNS server that hands zones to their peers: SOA, AXFR and IXFR, and nothing else. Pure.
+
+Who is no peer is told that there is no such zone. Source: RFC 5936, RFC 8945; the rest is as LXD does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+import dns.tsig
+
+from core.netrecords import NetworkZone, ZoneEntry
+from services.network.domain import zones
+from services.network.domain.zones import Row
+
+_TRANSFERS = (dns.rdatatype.AXFR, dns.rdatatype.IXFR)
+_ROWS = 200
+# What a zone has once and not from records, and what is no data.
+_NOT_HERE = frozenset(
+    ("SOA", "OPT", "TSIG", "TKEY", "AXFR", "IXFR", "ANY", "NONE", "MAILA", "MAILB", "RRSIG", "NSEC", "NSEC3")
+)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A zone as it is now."""
+
+    zone: NetworkZone
+    serial: int
+    rows: list[Row]
+
+
+Find = Callable[[str], Served | None]
+
+
+def check(entry: ZoneEntry) -> None:
+    """Raises: ValueError unless it is a resource record that a zone may have."""
+    kind, text = entry.type.upper(), entry.value
+    try:
+        if kind in _NOT_HERE or kind.startswith("TYPE"):
+            raise ValueError(kind)
+        found = dns.rdatatype.from_text(kind)
+    except (dns.exception.DNSException, ValueError):
+        raise ValueError(f'unknown RR type: "{entry.type[:64]}"') from None
+    try:
+        if len(text) > 4096 or any(c in text for c in "\r\n"):
+            raise ValueError(text)
+        _rdata(found, text).to_wire()
+    except (dns.exception.DNSException, ValueError):
+        raise ValueError(f'bad {entry.type}: "{text[:64]}"') from None
+
+
+def answers(
+    wire: bytes, address: str, find: Find, keys: dict[str, str], *, is_stream: bool
+) -> Iterator[bytes]:
+    """Yield the messages that answer *wire*; none for what is no question.
+
+    *keys*: the secrets of all peers by name of key. By datagram no zone is handed out.
+    """
+    ring = {dns.name.from_text(name): dns.tsig.Key(name, secret) for name, secret in keys.items()}
+    try:
+        query = dns.message.from_wire(wire, keyring=ring)
+    except (dns.tsig.BadTime, dns.tsig.BadSignature, dns.tsig.BadKey, dns.message.UnknownTSIGKey):
+        yield from _refused(wire)
+        return
+    except (dns.exception.DNSException, ValueError):
+        return
+    if query.flags & dns.flags.QR:
+        return
+    code, served = _decide(query, address, find)
+    if served is None:
+        response = dns.message.make_response(query)
+        response.set_rcode(code)
+        yield response.to_wire()
+    elif query.question[0].rdtype in _TRANSFERS and is_stream:
+        yield from _transfer(query, served)
+    else:
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.AA
+        response.answer.append(_rrset(zones.soa(served.zone, served.serial)))
+        yield response.to_wire()
+
+
+def _decide(query: dns.message.Message, address: str, find: Find) -> tuple[dns.rcode.Rcode, Served | None]:
+    if query.opcode() != dns.opcode.QUERY or len(query.question) != 1:
+        return dns.rcode.NOTIMP, None
+    question = query.question[0]
+    if question.rdtype not in (*_TRANSFERS, dns.rdatatype.SOA):
+        return dns.rcode.NOTIMP, None
+    served = find(question.name.to_text(omit_final_dot=True))
+    signed_by = query.keyname.to_text() if query.keyname else ""
+    if served is None or not zones.may_have(served.zone, address, signed_by):
+        return dns.rcode.NXDOMAIN, None
+    return dns.rcode.NOERROR, served
+
+
+def _refused(wire: bytes) -> Iterator[bytes]:
+    """A bad signature gets no more than anybody without one."""
+    try:
+        query = dns.message.from_wire(wire, keyring=False, ignore_trailing=True)
+    except (dns.exception.DNSException, ValueError):
+        return
+    response = dns.message.Message(query.id)
+    response.flags = dns.flags.QR
+    response.question = list(query.question)
+    response.set_rcode(dns.rcode.NOTAUTH)
+    yield response.to_wire()
+
+
+def _transfer(query: dns.message.Message, served: Served) -> Iterator[bytes]:
+    ends = zones.soa(served.zone, served.serial)
+    rows, context = [ends, *served.rows, ends], None
+    for start in range(0, len(rows), _ROWS):
+        response = dns.message.make_response(query)
+        response.flags |= dns.flags.AA
+        if start:
+            response.question = []
+        # Each by itself: a set would be put together, and the SOA at both ends with it.
+        response.answer = [_rrset(row) for row in rows[start : start + _ROWS]]
+        yield response.to_wire(multi=True, tsig_ctx=context, max_size=65535)
+        context = response.tsig_ctx
+
+
+def _rrset(row: Row) -> dns.rrset.RRset:
+    data = _rdata(dns.rdatatype.from_text(row.type), row.value)
+    return dns.rrset.from_rdata(dns.name.from_text(row.name), row.ttl, data)
+
+
+def _rdata(kind: dns.rdatatype.RdataType, text: str) -> dns.rdata.Rdata:
+    return dns.rdata.from_text(dns.rdataclass.IN, kind, text, origin=dns.name.root, relativize=False)
