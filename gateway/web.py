@@ -22,7 +22,7 @@ from gateway.lxd import envelope, idempotency
 from gateway.lxd import request as req
 from gateway.lxd.feed import FEED, Feed
 from gateway.lxd.handlers.migration import VOYAGES
-from gateway.lxd.missing import is_list_of_any_project, unknown_project
+from gateway.lxd.missing import unknown_project
 from gateway.lxd.routes import table
 from gateway.migration.voyages import Voyages
 
@@ -129,7 +129,7 @@ async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
 def _refuse_unknown(request: web.Request) -> None:
     """Refuse a project or member that is not there, whatever was asked for. Raises: NotFound."""
     project, target = req.project(request), request.query.get("target", "")
-    if project != DEFAULT and not is_list_of_any_project(request.method, request.path):
+    if project != DEFAULT:
         words = unknown_project(request.method, request.path, project)
         request.app[req.BACKEND].require_project(project, words)
     if target not in ("", _ALONE) and request.path.startswith(_OF_MEMBERS):

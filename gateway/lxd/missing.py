@@ -11,13 +11,6 @@ _BY_KIND = {
     "storage-pools": 'Failed to load project "{}": Project not found',
 }
 _INSTANCES = frozenset({"instances", "containers", "virtual-machines"})
-_LISTS = _INSTANCES | {"certificates", "operations", "storage-pools", "warnings"}
-
-
-def is_list_of_any_project(method: str, path: str) -> bool:
-    """Say whether LXD answers with a list, maybe of nothing, whatever project is named."""
-    parts = path.strip("/").split("/")
-    return method == "GET" and len(parts) == 2 and parts[1] in _LISTS
 
 
 def unknown_project(method: str, path: str, project: str) -> str:

@@ -133,6 +133,16 @@ WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
         for rest in ("", "/{peer}")
         for method in ("POST", "PUT", "PATCH")
     },
+    **{
+        (method, f"/1.0/cluster/{kind}/{{name}}"): {}
+        for kind in ("members", "groups")
+        for method in ("POST", "PUT", "PATCH")
+    },
+    ("PUT", "/1.0/cluster"): {},
+    ("PUT", "/1.0/cluster/certificate"): {},
+    ("POST", "/1.0/cluster/members"): {},
+    ("POST", "/1.0/cluster/members/{name}/state"): {},
+    ("POST", "/1.0/cluster/groups"): {},
     # It stops all instances, whatever it is sent.
     ("PUT", "/internal/shutdown"): {},
     ("POST", "/1.0/images"): {},

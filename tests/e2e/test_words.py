@@ -41,14 +41,8 @@ def server(podium: Podium) -> Iterator[Podium]:
             "init debian/12 x --project nosuch",
             "Check if project has images: fetch project: Project not found",
         ),
-        (f"copy {NAME} x --target-project nosuch", "Failed loading project: Project not found"),
     ],
 )
 def test_what_is_refused_is_said_in_lxds_words(server: Podium, command: str, words: str) -> None:
     done = server.run(*command.split())
     assert (done.returncode, done.stderr.decode().strip()) == (1, f"Error: {words}")
-
-
-@pytest.mark.parametrize("command", ["list", "operation list", "storage list"])
-def test_lists_of_a_project_that_is_not_there_are_no_error(server: Podium, command: str) -> None:
-    assert NAME not in server.lxc(*command.split(), "--project", "nosuch")

@@ -256,6 +256,7 @@ def _make_file(root: int, folder: int, name: str, path: str, target: Target, hea
 
     An existing one keeps owner and mode, as in LXD: the stock client sends those of its own file unasked.
     """
+    target.idmap.owner(header.uid or 0, header.gid or 0)  # one that cannot be is refused in any case
     flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_APPEND if header.append else 0)
     try:
         fd = open_beneath(root, path, flags)

@@ -15,7 +15,7 @@ from gateway.lxd import etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.feed import Listener, Message
 from gateway.lxd.handlers.certificates import certificate_bytes
-from gateway.lxd.missing import is_list_of_any_project, unknown_project
+from gateway.lxd.missing import unknown_project
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
 from gateway.lxd.views.others import leases_json, used_by
@@ -284,18 +284,3 @@ def test_an_address_of_all_families_is_all_families(address: str, found: tuple[s
 )
 def test_an_unknown_project_is_named_as_lxd_names_it(method: str, path: str, said: str) -> None:
     assert unknown_project(method, path, "nosuch") == said
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "is_one"),
-    [
-        ("GET", "/1.0/instances", True),
-        ("GET", "/1.0/operations", True),
-        ("PUT", "/1.0/instances", False),
-        ("GET", "/1.0/instances/c1", False),
-        ("GET", "/1.0/images", False),
-        ("GET", "/1.0", False),
-    ],
-)
-def test_lists_that_lxd_gives_of_a_project_that_is_not_there(method: str, path: str, is_one: bool) -> None:
-    assert is_list_of_any_project(method, path) is is_one
