@@ -20,7 +20,7 @@ Config = Mapping[str, str]
 Rule = Callable[[Config, str], str]
 # What a tenant may set whatever else is blocked.
 _FREE = (
-    *("limits.", "user.", "environment.", "cloud-init.", "snapshots.", "image.", "linux.sysctl."),
+    *("limits.", "user.", "environment.", "cloud-init.", "snapshots.", "image.", "linux.sysctl.", "oci."),
     *("boot.autostart", "boot.stop.", "cluster.evacuate", "migration.", "health.", "restart.", "nvidia."),
     *("security.devlxd", "security.guestapi", "security.protection.", "agent.", "security.secureboot"),
     *("security.agent.metrics", "security.csm", "security.sev"),

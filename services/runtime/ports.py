@@ -455,6 +455,10 @@ class Guests(Protocol):
 
     def interfaces(self, pid: int) -> list[GuestInterface]: ...
 
+    def give_addresses(self, pid: int, nic: NicPlan) -> None:
+        """Set the addresses and the router of a NIC in a guest that asks nobody for them. Blocks."""
+        ...
+
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         """Set interfaces of the guest up. Blocks shortly. Raises: OSError."""
         ...

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.configkeys.devices.disk import DiskLimits
 from core.errors import NotFound, Unavailable, Unsupported, WrongState
+from services.runtime.domain.applications import Application
 from services.runtime.domain.arrivals import Arrived
 from services.runtime.domain.devices.plan import (
     DevicePlan,
@@ -22,7 +23,7 @@ from services.runtime.domain.devices.plan import (
     cannot_start,
 )
 from services.runtime.domain.idmaps import IdMap
-from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Usage, VolumeKind
+from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Told, Usage, VolumeKind
 from services.runtime.usecases.peers import About, FoundImage, PreparedImage, RemoteImage, Rendering, Tell
 
 
@@ -38,6 +39,7 @@ class FakeEngine:
         self.shown: dict[str, int] = {}
         self.asked = self.deaf_to = 0
         self.target = "stop"
+        self.code: int | None = None
         self._gone: dict[str, asyncio.Event] = {}
 
     async def start(self, plan: EnginePlan, ready: Callable[[int], Awaitable[None]] | None = None) -> int:
@@ -86,7 +88,9 @@ class FakeEngine:
     async def wait_exit(self, id: str) -> ExitRecord:
         if id in self.pids:
             await self._gone[id].wait()
-        return ExitRecord(self.target, time.time())
+        return ExitRecord(
+            self.target, time.time(), self.code != 0 if self.code is not None else None, self.code
+        )
 
     def exec_config(self, id: str) -> bytes:
         return b"go"
@@ -275,10 +279,14 @@ class FakeCgroups:
 
 class FakeGuests:
     def __init__(self) -> None:
+        self.given: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}
         self.up: list[str] = []
 
     def interfaces(self, pid: int) -> list[Any]:
         return []
+
+    def give_addresses(self, pid: int, nic: NicPlan) -> None:
+        self.given[nic.name] = (nic.addresses, dict(nic.gateways))
 
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         self.up += names
@@ -400,6 +408,7 @@ class FakePlanting:
 
 class FakeImages:
     def __init__(self) -> None:
+        self.application: Application | None = None
         self.arrived: dict[str, Arrived] = {}
         self.abouts: dict[str, About] = {}
         self.rendered: list[tuple[str, str]] = []
@@ -414,7 +423,7 @@ class FakeImages:
     async def find(self, project: str, fingerprint: str, alias: str) -> FoundImage:
         if alias and alias != "debian/12":
             raise NotFound("NO_ALIAS", "Image alias not found", about=alias)
-        return FoundImage("ab" * 32, "x86_64", {"os": "Debian"}, ("default",))
+        return FoundImage("ab" * 32, "x86_64", {"os": "Debian"}, ("default",), self.application)
 
     async def match(self, project: str, properties: Mapping[str, str]) -> FoundImage | None:
         return None
@@ -437,6 +446,7 @@ class FakeImages:
 class FakeNetworks:
     def __init__(self) -> None:
         self.fails = False
+        self.told = Told()
         self.reserved: dict[str, list[str]] = {}
         self.plugged: dict[str, list[str]] = {}
         self.forwarded: dict[str, list[str]] = {}
@@ -457,6 +467,8 @@ class FakeNetworks:
         return tuple(
             NicPlan(
                 *(d, d, f"veth{d}", hwaddrs.get(d) or "00:16:3e:00:00:01", 1500, "br0"),
+                addresses=("10.1.2.3/24", "fd42::3/64") if self.told.router else (),
+                told=self.told,
                 host_side=any(key.startswith("limits.") for key in options),
                 volatile={
                     "host_name": f"veth{d}",

@@ -83,7 +83,8 @@ class Token:
         if not self._is_registry(parts):
             return False
         scheme, _, rest = challenge.partition(" ")
-        fields = {key.lower(): value for key, value in _FIELD.findall(rest)}
+        # Of several challenges the first one counts.
+        fields = {key.lower(): value for key, value in reversed(_FIELD.findall(rest))}
         before = self._header
         if scheme.lower() == "bearer":
             self._header = f"Bearer {self._token(fields)}"

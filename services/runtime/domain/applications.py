@@ -10,7 +10,8 @@ from core.applications import signal_number
 from core.configkeys.instance import INSTANCE
 from core.errors import Invalid
 
-_ENTRYPOINT, _VARIABLE = "oci.entrypoint", "environment."
+_KEYS = "oci."
+_ENTRYPOINT, _VARIABLE = f"{_KEYS}entrypoint", "environment."
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,19 @@ def keys_of(application: Application) -> dict[str, str]:
         "oci.uid": str(application.uid),
         "oci.gid": str(application.gid),
         "oci.stop_signal": application.stop_signal,
-        **{f"{_VARIABLE}{name}": value for name, value in application.environment.items()},
+        # A key without a value is one that is not there.
+        **{f"{_VARIABLE}{name}": value for name, value in application.environment.items() if value},
     }
     return {_ENTRYPOINT: shlex.join(application.command), **found} if application.command else found
+
+
+def replaced(config: Mapping[str, str], application: Application | None) -> dict[str, str]:
+    """Return keys whose program is that of another image; of the environment what was set before wins."""
+    kept = {key: value for key, value in config.items() if not key.startswith(_KEYS)}
+    if application is None:
+        return kept
+    said = keys_of(application)
+    return {**said, **kept}
 
 
 def of(config: Mapping[str, str]) -> Application | None:

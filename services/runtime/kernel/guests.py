@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 from services.runtime.kernel import netns
-from services.runtime.ports import GuestAddress, GuestInterface
+from services.runtime.ports import GuestAddress, GuestInterface, NicPlan
 
 _V6_SCOPES = {0x00: "global", 0x10: "local", 0x20: "link", 0x40: "global"}
 # Below an instance's folder: its network namespace, while the host has something to get back from it.
@@ -37,6 +37,9 @@ class ProcGuests:
 
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         netns.set_up(pid, names)
+
+    def give_addresses(self, pid: int, nic: NicPlan) -> None:
+        netns.give_addresses(pid, nic.name, nic.addresses, nic.gateways)
 
     def take_out(self, pid: int, name: str, parent: str) -> None:
         netns.take_out(Path(f"/proc/{pid}/ns/net"), name, parent)

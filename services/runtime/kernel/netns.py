@@ -80,10 +80,19 @@ def take_out(namespace: Path, name: str, parent: str) -> None:
     _run([*enter, "set", "dev", name, "netns", str(os.getpid()), "name", parent])
 
 
+def give_addresses(pid: int, name: str, addresses: Sequence[str], gateways: Mapping[str, str]) -> None:
+    """Set addresses, with prefix, and routers of an interface that is up. What is there already stays."""
+    enter = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip"]
+    for address in addresses:
+        _run([*enter, "address", "add", address, "dev", name])
+    for router in gateways.values():
+        _run([*enter, "route", "add", "default", "via", router, "dev", name])
+
+
 def _run(argv: list[str]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=_PROGRAM_S, check=False)
     if done.returncode:  # most often it is not there, since the engine was faster
-        log.info("interface_not_taken_out", command=argv[-3:], error=done.stderr.strip()[:200])
+        log.info("interface_not_changed", command=argv[-3:], error=done.stderr.strip()[:200])
 
 
 def _error() -> str:

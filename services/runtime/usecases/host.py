@@ -160,7 +160,15 @@ class Host:
             await self._keep_given(instance.id, pid, nics)
             if names := await self.networks.plug(instance.id, pid):
                 await asyncio.to_thread(self.guests.set_up, pid, names)
+                await self._give_addresses(instance, pid, [nic for nic in nics if nic.name in names])
         return replace(observed, volatile=with_nics(observed.volatile, nics, is_up=is_up))
+
+    async def _give_addresses(self, instance: Instance, pid: int, nics: list[NicPlan]) -> None:
+        """Do for new NICs of a running application what the engine does at its start."""
+        if applications.of(self.expanded(instance).config):
+            for nic in map(_fixed, nics):
+                if nic.is_fixed:
+                    await asyncio.to_thread(self.guests.give_addresses, pid, nic)
 
     @property
     def plugs(self) -> Plugs:

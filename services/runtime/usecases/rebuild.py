@@ -8,6 +8,7 @@ from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved
 from core.state import codec, keys
 from core.state.store import Txn
+from services.runtime.domain import applications
 from services.runtime.domain.expand import root_of
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import Create, Source
@@ -86,6 +87,8 @@ class Rebuild:
 
 def _rebuilt(old: Instance, image: FoundImage | None) -> Instance:
     own = {key: value for key, value in old.config.items() if not key.startswith("image.")}
+    if image:
+        own = applications.replaced(own, image.application)
     properties = {f"image.{k}": v for k, v in image.properties.items()} if image else {}
     architecture = image.architecture if image else old.architecture
     return replace(

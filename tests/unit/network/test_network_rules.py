@@ -15,6 +15,7 @@ from core.configkeys.network import NETWORK as KEYS
 from core.errors import Invalid, LimitReached
 from core.records import Network, NicReservation
 from services.network.domain import addresses, bridge, dnsmasq, filters, render
+from services.network.domain.told import Told, told
 
 NETWORK = Network("br-x", "default", "bridge", "", {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "true"})
 NIC_C1 = NicReservation(instance_name="c1", hwaddr="00:16:3e:00:00:01", ipv4="10.1.2.9", ipv6="fd42::9")
@@ -280,3 +281,20 @@ def test_what_is_wrong_with_a_key_is_said_in_the_words_of_lxd(key: str, value: s
         KEYS.check({key: value}, of="br-x")
     whole = said if key == "bogus" else f'Invalid value for network "br-x" option "{key}": {said}'
     assert str(caught.value) == whole
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, Told("10.1.2.1", ("10.1.2.1",), ("lxd",))),
+        ({"ipv6.address": "fd42::1/64"}, Told("10.1.2.1", ("10.1.2.1", "fd42::1"), ("lxd",))),
+        ({"ipv4.dhcp.gateway": "10.1.2.9"}, Told("10.1.2.9", ("10.1.2.1",), ("lxd",))),
+        ({"dns.search": "a.test,b.test"}, Told("10.1.2.1", ("10.1.2.1",), ("a.test", "b.test"))),
+        ({"dns.mode": "none"}, Told("10.1.2.1", (), ("lxd",))),
+        ({"ipv4.dhcp": "false"}, None),
+        ({"ipv4.address": "none"}, None),
+    ],
+)
+def test_what_dhcp_tells_is_known_without_it(config: dict[str, str], expected: Told | None) -> None:
+    """Applications have no DHCP client, and get the same from outside."""
+    assert told(Network("br", config={"ipv4.address": "10.1.2.1/24", **config})) == expected
