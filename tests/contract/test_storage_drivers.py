@@ -313,6 +313,22 @@ async def test_a_pool_in_a_file_grows_while_it_is_used(btrfs: StorageDriver, sta
     await btrfs.delete_pool("p", wanted)
 
 
+async def test_a_pool_that_was_made_read_only_is_made_writable_again_and_goes(
+    btrfs: StorageDriver, state: Path
+) -> None:
+    filled = await btrfs.create_pool("p", {"size": "128MiB"})
+    volume = await btrfs.ensure_volume("p", "c1")
+    read_only = {**filled, "btrfs.mount_options": "ro"}
+    await btrfs.change_pool("p", filled, read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        (volume / "upper" / "x").touch()
+    await btrfs.change_pool("p", read_only, filled)
+    (volume / "upper" / "x").touch()
+    await btrfs.change_pool("p", filled, read_only)
+    await btrfs.delete_pool("p", read_only)
+    assert not (state / "disks/p.img").exists()
+
+
 async def test_a_bound_grows_and_shrinks_under_a_volume_in_use(btrfs: StorageDriver) -> None:
     filled = await btrfs.create_pool("p", CONFIG["btrfs"])
     volume = await btrfs.ensure_volume("p", "c1", size=16 * MIB)

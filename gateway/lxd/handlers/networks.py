@@ -22,11 +22,9 @@ _HOME = "default"
 def _sees(request: web.Request, name: str, *, is_managed: bool) -> bool:
     """Return whether the project of a request has to do with a network."""
     project = req.backend(request).project_record(req.project(request))
-    if not is_managed:
-        return True
     if project.name != DEFAULT and parse_bool(project.config.get("features.networks", "false")):
         return False
-    return restrictions.may_use_network(project.config, name, is_managed=True)
+    return restrictions.may_use_network(project.config, name, is_managed=is_managed)
 
 
 def visible(request: web.Request) -> str:

@@ -82,7 +82,7 @@ class BtrfsDriver:
         await asyncio.to_thread(folders.unmount, self.folder(pool))
 
     async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._ensure_writable, pool, config)
+        await asyncio.to_thread(self._ensure_writable, pool)
         for kind in VolumeKind:
             for id in await self.volumes(pool, kind=kind):
                 await self.delete_volume(pool, id, kind=kind)
@@ -180,15 +180,17 @@ class BtrfsDriver:
 
     def _change(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
         if _options(old) != _options(new) and not Path(new["source"]).is_dir():
-            options = ",".join(filter(None, ("remount", _options(new), "nosuid,nodev")))
+            # "rw" first: a remount would else keep what an option that is gone had made of it.
+            options = ",".join(filter(None, ("remount,rw", _options(new), "nosuid,nodev")))
             folders.run(["mount", "-o", options, str(self.folder(pool))])
         if old.get("size") != new.get("size"):
             self._resize(pool, new)
 
-    def _ensure_writable(self, pool: str, config: dict[str, str]) -> None:
+    def _ensure_writable(self, pool: str) -> None:
         """A pool that its mount options made read-only can still be deleted."""
-        if "ro" in _options(config).split(",") and folders.is_mounted(self.folder(pool)):
-            folders.run(["mount", "-o", "remount,rw,nosuid,nodev", str(self.folder(pool))])
+        target = self.folder(pool)
+        if folders.is_mounted(target) and os.statvfs(target).f_flag & os.ST_RDONLY:
+            folders.run(["mount", "-o", "remount,rw,nosuid,nodev", str(target)])
 
     def _resize(self, pool: str, config: dict[str, str]) -> None:
         """Let the loop file, its device and the file system grow. Repeatable."""

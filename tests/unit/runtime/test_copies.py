@@ -223,6 +223,16 @@ async def test_a_move_to_another_project_keeps_its_volumes(desk: Desk) -> None:
         desk.of("web")
 
 
+async def test_a_move_to_a_project_whose_profiles_have_no_root_keeps_the_root_disk(desk: Desk) -> None:
+    store = desk.world.host.store
+    revision = await store.commit(Txn().put(keys.profile("p", "default"), Profile("p", "default")))
+    await store.profiles.wait_for(revision)
+    assert (await desk.move("web", project="p")).error_message == ""
+    moved = desk.of("web", "p")
+    assert moved.pool == "default"
+    assert moved.devices["root"] == {"type": "disk", "path": "/", "pool": "default"}
+
+
 @pytest.mark.parametrize(
     ("to", "says"),
     [
