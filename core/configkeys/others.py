@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from core.configkeys import server
 from core.configkeys.project import ARCHITECTURES, parse_compression
 from core.configkeys.schema import ConfigKey, Schema, Sentences, lines, one_of, text
-from core.units import parse_bool, parse_expiry, parse_int
+from core.units import parse_expiry
 
 _BAD = "cannot set '{name}' to '{value}'"
 
@@ -37,12 +38,16 @@ SERVER = Schema(
         ConfigKey("core.dns_address", parse_dns_address, "where zones are handed to their peers"),
         ConfigKey("core.trust_password", text, "lets clients add themselves"),
         ConfigKey("core.remote_token_expiry", parse_expiry, "life of trust tokens"),
-        ConfigKey("core.metrics_authentication", parse_bool, "ask for a certificate", "true"),
-        ConfigKey("images.auto_update_interval", parse_int, "hours", "6"),
-        ConfigKey("images.auto_update_cached", parse_bool, "also cached ones", "true"),
-        ConfigKey("images.remote_cache_expiry", parse_int, "days", "10"),
+        ConfigKey("core.metrics_authentication", server.boolean, "ask for a certificate", "true"),
+        ConfigKey("images.auto_update_interval", server.integer, "hours", "6"),
+        ConfigKey("images.auto_update_cached", server.boolean, "also cached ones", "true"),
+        ConfigKey("images.remote_cache_expiry", server.integer, "days", "10"),
         ConfigKey("images.compression_algorithm", parse_compression, "of published images"),
         ConfigKey("images.default_architecture", one_of(*ARCHITECTURES), "of images by name"),
+        ConfigKey("backups.compression_algorithm", parse_compression, "of exports"),
+        ConfigKey("core.shutdown_timeout", server.integer, "minutes; work goes on after a start anyway", "5"),
+        *server.CLUSTER,
+        *server.REFUSED,
     ),
     {"user.": lines},
     sentences=Sentences(f"{_BAD}: {{why}}", f"{_BAD}: unknown key"),

@@ -70,11 +70,11 @@ class ClusterStore:
         for cache in self.caches():
             await cache.stop()
 
-    async def network_types(self) -> dict[str, str]:
-        """Return the types of managed networks by name, with those that were made just now."""
+    async def managed_networks(self) -> dict[str, Network]:
+        """Return managed networks by name, with those that were made just now."""
         found = await self.store.list(keys.NETWORKS)
         networks = [codec.decode(Network, kv.value) for kv in found.kvs]
-        return {network.name: network.type for network in networks}
+        return {network.name: network for network in networks}
 
     def instance_records(self) -> list[Instance]:
         return [entry.record for entry in self.instances.entries()]

@@ -34,13 +34,20 @@ async def list_backups(request: web.Request) -> web.Response:
     return envelope.sync([f"{prefix}/{req.name(request)}/backups/{b['name']}" for b in found])
 
 
+def compression(request: web.Request, data: dict[str, Any]) -> str:
+    """Return what was asked for, else what the project or the server says; empty for the default."""
+    backend, key = req.backend(request), "backups.compression_algorithm"
+    ways = (backend.project_config(req.project(request)), backend.facts.now.config)
+    return req.text(data, "compression_algorithm") or next((c[key] for c in ways if c.get(key)), "")
+
+
 async def post_backup(request: web.Request) -> web.Response:
     data, backend = await req.body(request), req.backend(request)
     message = pb.CreateBackupRequest(
         instance=_ref(request),
         name=req.text(data, "name"),
         instance_only=req.flag(data, "instance_only") or req.flag(data, "container_only"),
-        compression=req.text(data, "compression_algorithm"),
+        compression=compression(request, data),
     )
     req.put_time(message.expires_at, req.when(data, "expires_at"))
     # As LXD does where a pool cannot optimize: what is made instead, anybody can read.

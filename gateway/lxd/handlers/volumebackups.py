@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.lxd import envelope, streams
 from gateway.lxd import request as req
 from gateway.lxd.handlers import volumes
+from gateway.lxd.handlers.backups import compression
 from gateway.lxd.views.volumes import backup_json
 from protos.podium.image.v1 import base_pb2
 from protos.podium.runtime.v1 import volume_pb2
@@ -37,7 +38,7 @@ async def post_backup(request: web.Request) -> web.Response:
         volume=volumes.ref_of(request),
         name=req.text(data, "name"),
         volume_only=req.flag(data, "volume_only"),
-        compression=req.text(data, "compression_algorithm"),
+        compression=compression(request, data),
     )
     req.put_time(message.expires_at, req.when(data, "expires_at"))
     # What is made instead of a driver's own stream, anybody can read.

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address, ip_interface
 
 import orjson
 
@@ -17,7 +18,7 @@ from core.configkeys.devices.registry import without_empty as without_empty_opti
 from core.configkeys.instance import PROFILE, check_profile
 from core.configkeys.schema import ConfigKey, without_empty
 from core.errors import Forbidden, Invalid
-from core.records import Instance, Profile
+from core.records import Instance, Network, Profile
 
 _MAX_DEVICES = 64
 
@@ -32,16 +33,31 @@ def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:
     return [reference("instances", i.project, i.name) for i in instances if profile.name in i.profiles]
 
 
-def checked_profile(profile: Profile, networks: Mapping[str, str] | None = None) -> Profile:
-    """Return *profile* without empty keys. *networks*: managed ones with their type. Raises: Invalid."""
+def checked_profile(profile: Profile, networks: Mapping[str, Network] | None = None) -> Profile:
+    """Return *profile* without empty keys. *networks*: managed ones by name. Raises: Invalid."""
     config = without_empty(profile.config)
     check_profile(config)
     PROFILE.check_known(profile.config)
     if len(profile.devices) > _MAX_DEVICES:
         raise Invalid("TOO_MANY_DEVICES", f"At most {_MAX_DEVICES} devices are allowed")
-    check_devices(profile.devices, networks)
+    types = None if networks is None else {name: network.type for name, network in networks.items()}
+    check_devices(profile.devices, types)
+    for name, options in profile.devices.items():
+        if options.get("type") == "nic" and (network := (networks or {}).get(options.get("network", ""))):
+            _check_addresses(name, options, network)
     devices = without_empty_options(profile.devices)
     return Profile(profile.project, profile.name, profile.description, config, devices)
+
+
+def _check_addresses(device: str, options: Mapping[str, str], network: Network) -> None:
+    """Raises: Invalid when a static address is none of the network's."""
+    for key in ("ipv4.address", "ipv6.address"):
+        address, subnet = options.get(key, ""), network.config.get(key, "")
+        if address in ("", "none") or subnet in ("", "none"):
+            continue
+        if ip_address(address) not in ip_interface(subnet).network:
+            why = f'Device IP address "{address}" not within network "{network.name}" subnet'
+            raise Invalid("OUTSIDE", f'Device validation failed for "{device}": {why}', about=device)
 
 
 def protect_default(kind: str, name: str, verb: str) -> None:

@@ -74,7 +74,7 @@ class Profiles:
                 raise AlreadyExists("EXISTS", said, about=profile.name)
             txn = Txn().absent(key)
             self._admission.admit_profile(txn, wanted, verb="creation")
-            made = rules.checked_profile(wanted, await self._store.network_types())
+            made = rules.checked_profile(wanted, await self._store.managed_networks())
             txn.put(key, made).emit(event("profile-created", "profiles", profile.project, profile.name))
             return self._remember(made, await self._store.store.commit(txn))
 
@@ -91,7 +91,7 @@ class Profiles:
             wanted = _merged(entry.record, profile) if merge else profile
             txn = Txn().unchanged(key, entry.revision)
             self._admission.admit_profile(txn, replace(wanted, config=without_empty(wanted.config)))
-            new = rules.checked_profile(wanted, await self._store.network_types())
+            new = rules.checked_profile(wanted, await self._store.managed_networks())
             txn.put(key, codec.encode(new, entry.extra))
             txn.emit(event("profile-updated", "profiles", profile.project, profile.name))
             return self._remember(new, await self._store.store.commit(txn), entry.extra)

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from core.errors import AlreadyExists, Forbidden, Invalid, LimitReached, NotFound
-from core.names import fingerprint_prefix
 from core.operations.operation import TOKEN, Operation
 from core.operations.runner import Runner
 from core.records import Certificate
@@ -44,8 +43,7 @@ class Trust:
         return self._store.certificate_cache.entries()
 
     def get(self, prefix: str) -> Entry[Certificate]:
-        fingerprint_prefix(prefix)
-        found = [e for e in self.all() if e.record.fingerprint.startswith(prefix)]
+        found = [e for e in self.all() if prefix and e.record.fingerprint.startswith(prefix)]
         if len(found) > 1:
             raise Invalid("AMBIGUOUS", "More than one certificate matches; give more digits", about=prefix)
         if not found:
@@ -53,7 +51,15 @@ class Trust:
         return found[0]
 
     async def add(self, text: str, wanted: Certificate) -> Entry[Certificate]:
+        _checked_type(wanted.type)
+        self._require(wanted.projects)
         return await self._trust(certificates.parse(text), wanted)
+
+    def _require(self, projects: tuple[str, ...]) -> None:
+        """Raises: NotFound when a client would be confined to a project that is not there."""
+        for name in projects:
+            if self._store.project_cache.get(keys.project(name)) is None:
+                raise NotFound("NO_PROJECT", "Project not found", about=name)
 
     async def redeem(self, der: bytes, secret: str, name: str) -> Entry[Certificate]:
         """Trust a connection's certificate for a password or a token. Raises: Forbidden."""
@@ -127,10 +133,12 @@ class Trust:
         entry = await self._store.certificates.get(
             keys.certificate(self.get(wanted.fingerprint).record.fingerprint)
         )
+        if wanted.type not in ("", entry.record.type):
+            raise Invalid("TYPE_STAYS", "The certificate type cannot be changed", about=wanted.type[:40])
+        self._require(wanted.projects)
         changed = replace(
             entry.record,
             name=wanted.name,
-            type=_checked_type(wanted.type),
             restricted=wanted.restricted,
             projects=wanted.projects,
         )
@@ -178,5 +186,5 @@ def _not_expired(token: Operation) -> Operation:
 
 def _checked_type(type: str) -> str:
     if (type or "client") not in _TYPES:
-        raise Invalid("BAD_TYPE", f"Unknown certificate type {type!r}; use client or metrics", about=type)
+        raise Invalid("BAD_TYPE", "Invalid certificate type", about=type[:40])
     return type or "client"

@@ -12,7 +12,7 @@ from core.operations.operation import TASK, Context, Operation, Step, Story
 from core.records import Instance
 from core.state import codec, keys
 from core.state.store import Txn
-from services.runtime.domain.expand import find_root, root_of
+from services.runtime.domain.expand import root_of
 from services.runtime.domain.snapshots import is_root, of_owner
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import NO_COPY_POOL, Create
@@ -107,8 +107,8 @@ class Moves:
         new = replace(old, name=name, project=to.project or old.project, devices=devices)
         with _lxd_words("Failed creating instance record: "):
             self._store.home_of(new.project, "profiles")
-        if new.project != old.project and find_root(self._host.expanded(new).devices) is None:
-            # The profiles there have no root disk, so it keeps the one it has.
+        if new.project != old.project and not to.pool:
+            # The profiles there may have another root disk or none; it keeps the one it has, as with LXD.
             new = replace(new, devices=self._with_pool(old, old.pool))
         with _lxd_words(NO_COPY_POOL):
             pool = self._create.ready_pool(to.pool or root_of(self._host.expanded(new).devices).pool)

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from core.errors import AlreadyExists, Forbidden, Invalid, NotFound, Stale, WrongState
-from core.records import Instance, Profile, Project
+from core.records import Instance, Network, Profile, Project
 from core.state import keys
 from core.state.store import Txn
+from services.cluster.domain.rules import checked_profile
 from tests.unit.cluster.conftest import Cluster
 
 
@@ -144,3 +145,12 @@ async def test_a_profile_is_used_by_instances_of_projects_that_share_it(cluster:
     assert cluster.profiles.users(Profile("default", "big")) == ["instances/i?project=guest"]
     with pytest.raises(WrongState, match="in use"):
         await cluster.profiles.delete("default", "big")
+
+
+def test_a_static_address_of_a_profile_is_one_of_its_network() -> None:
+    network = Network("br0", "default", "bridge", "", {"ipv4.address": "10.1.2.1/24"})
+    nic = {"type": "nic", "network": "br0", "ipv4.address": "10.1.2.9"}
+    checked_profile(Profile("default", "p", devices={"eth0": nic}), {"br0": network})
+    nic["ipv4.address"] = "1.2.3.4"
+    with pytest.raises(Invalid, match=r'Device IP address "1.2.3.4" not within network "br0" subnet'):
+        checked_profile(Profile("default", "p", devices={"eth0": nic}), {"br0": network})

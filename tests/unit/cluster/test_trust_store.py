@@ -127,3 +127,15 @@ async def test_a_token_ends_with_its_life(cluster: Cluster, life: str, good: boo
         return
     with pytest.raises(Forbidden, match="Token has expired"):
         await cluster.trust.redeem(certificate(), secret, "")
+
+
+async def test_a_client_is_confined_to_projects_that_exist_and_keeps_its_type(cluster: Cluster) -> None:
+    with pytest.raises(NotFound, match="Project not found"):
+        await cluster.trust.add(text(certificate()), Certificate(restricted=True, projects=("nosuch",)))
+    with pytest.raises(Invalid, match="Invalid certificate type"):
+        await cluster.trust.add(text(certificate()), Certificate(type="bogus"))
+    made = (await cluster.trust.add(text(certificate()), Certificate())).record
+    with pytest.raises(Invalid, match="The certificate type cannot be changed"):
+        await cluster.trust.update(Certificate(made.fingerprint, type="metrics"))
+    with pytest.raises(NotFound, match="Certificate not found"):
+        cluster.trust.get("nosuch")

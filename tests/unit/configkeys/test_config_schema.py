@@ -101,3 +101,27 @@ def test_every_default_passes_its_own_parser(schema: Schema) -> None:
     for key in schema.keys.values():
         if key.default:
             key.parse(key.default)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("images.auto_update_interval", "foo", "cannot set '{}' to 'foo': invalid integer"),
+        ("images.auto_update_cached", "maybe", "cannot set '{}' to 'maybe': invalid boolean"),
+        ("cluster.offline_threshold", "5", "cannot set '{}' to '5': Value must be greater than '10'"),
+        (
+            "cluster.max_voters",
+            "2",
+            "cannot set '{}' to '2': Value must be an odd number equal to or higher than 3",
+        ),
+        ("cluster.max_standby", "9", "cannot set '{}' to '9': Value must be between 0 and 5"),
+        ("core.bgp_asn", "foo", "cannot set '{}' to 'foo': invalid integer"),
+        ("core.bgp_asn", "65000", "{} is not supported: BGP is not available in this version"),
+        ("core.bgp_routerid", "foo", "cannot set '{}' to 'foo': Not an IPv4 address \"foo\""),
+        ("core.nosuch", "1", "cannot set '{}' to '1': unknown key"),
+    ],
+)
+def test_server_keys_are_refused_as_lxd_refuses_them(key: str, value: str, said: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        SERVER.check({key: value})
+    assert str(caught.value) == said.format(key)
