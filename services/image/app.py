@@ -30,6 +30,7 @@ from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
 from services.image.usecases.publish import Publish
 from services.image.usecases.refresh import Refresh
+from services.image.usecases.rooms import Rooms
 from services.image.usecases.upkeep import Upkeep
 
 _SWEEP_EVERY_S = 300.0
@@ -41,7 +42,8 @@ async def main() -> None:
         runner, converter, roots = service.runner(), SquashfsConverter(), RuntimeClient(service.settings)
         service.at_end(roots.close)
         choices = Choices(service.etcd)
-        imports = Imports(store, blobs, converter, runner)
+        rooms = Rooms(service.etcd, roots)
+        imports = Imports(store, blobs, converter, runner, rooms)
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
         abouts = Abouts(blobs, converter)
@@ -75,7 +77,7 @@ async def main() -> None:
         servicers.add(publish_pb2_grpc.add_PublishServiceServicer_to_server, publishing)
         telling = AboutServicer(abouts, TemplateRunner())
         servicers.add(about_pb2_grpc.add_AboutServiceServicer_to_server, telling)
-        bases = BaseServicer(Bases(store, blobs, converter))
+        bases = BaseServicer(Bases(store, blobs, converter, rooms))
         servicers.add(base_pb2_grpc.add_BaseServiceServicer_to_server, bases)
         await service.serve(servicers, runner)
         while True:

@@ -190,3 +190,7 @@ class Roots(Protocol):
     async def about(self, project: str, name: str, snapshot: str) -> About:
         """Return metadata and templates of an instance or a snapshot. Raises: NotFound."""
         ...
+
+    async def room(self, project: str) -> int | None:
+        """Return how many bytes limits.disk leaves to a project; None without it. Raises: NotFound."""
+        ...

@@ -59,7 +59,7 @@ class Custom:
         """Keep and move archives of volumes as those of instances. To be called before the runner starts."""
         archives = VolumeArchives(self._host, self._volumes, packs)
         own = VolumeBackups(self._host, self._policy, self._claims, self._volumes, archives, backups)
-        imports = VolumeImports(self._host, self._claims, self._volumes, self._copies)
+        imports = VolumeImports(self._host, self._policy, self._claims, self._volumes, self._copies)
         self._backups = VolumeBackupServicer(own, imports, self._claims.runner)
         landings = VolumeLandings(self._host, self._volumes, self._copies, imports, voyages, transit)
         return VolumeVoyages(voyages, self._volumes, self._snapshots, archives, imports, landings, transit)

@@ -33,6 +33,7 @@ class Transfers:
     """Made before the runner starts, since it registers stories."""
 
     runner: Runner
+    policy: Policy
     packs: Packs
     backups: Backups
     arrivals: Arrivals
@@ -60,7 +61,7 @@ class Transfers:
         transit = RsyncTransit()
         departures = Departures(host.store, archives, transit)
         landings = Landings(host, arrivals, voyages, transit)
-        return cls(claims.runner, packs, backups, arrivals, voyages, transit, departures, landings)
+        return cls(claims.runner, policy, packs, backups, arrivals, voyages, transit, departures, landings)
 
     def carry_volumes(self, custom: Custom) -> None:
         """Let custom volumes be kept and sent as instances are."""
@@ -68,5 +69,7 @@ class Transfers:
 
     def serve(self, servicers: Servicers) -> None:
         carriers = Carriers(self.voyages, self.volumes[0], self.departures, self.landings, self.runner)
-        servicer = TransferServicer(self.packs, self.backups, self.arrivals, carriers, self.runner)
+        servicer = TransferServicer(
+            self.packs, self.backups, self.arrivals, carriers, self.policy, self.runner
+        )
         servicers.add(transfer_pb2_grpc.add_TransferServiceServicer_to_server, servicer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,3 +143,19 @@ def test_an_empty_project_is_renamed(podium: Podium) -> None:
         "profile", "list", "-f", "csv", "--project", "new-name"
     )
     podium.lxc("project", "delete", "new-name")
+
+
+def test_what_arrives_counts_in_the_disk_of_its_project(podium: Podium, tmp_path: Path) -> None:
+    """Images and backups are cut off as soon as they are more than a project may hold."""
+    podium.lxc("project", "create", "narrow", "-c", "limits.disk=1MiB")
+    file = tmp_path / "file.tar.gz"
+    file.write_bytes(b"\x1f\x8b\x08\0" + os.urandom(3 << 20))
+    for args in (
+        ("image", "import", str(file)),
+        ("import", str(file)),
+        ("storage", "volume", "import", "default", str(file), "x"),
+    ):
+        done = podium.run(*args, "--project", "narrow")
+        assert done.returncode == 1, args
+        assert 'aggregate value "1MiB" for "limits.disk"' in done.stderr.decode(), args
+    podium.lxc("project", "delete", "narrow")

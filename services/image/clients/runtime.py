@@ -49,5 +49,9 @@ class RuntimeClient:
         answer = await self._abouts.GetInstanceAbout(request)
         return About(orjson.loads(answer.metadata_json or "{}"), dict(answer.templates))
 
+    async def room(self, project: str) -> int | None:
+        answer = await self._stub.GetRoom(pb.GetRoomRequest(project=project))
+        return int(answer.bytes) if answer.HasField("bytes") else None
+
     async def close(self) -> None:
         await self._channel.close()

@@ -21,6 +21,7 @@ from services.image.formats import magic
 from services.image.ports import Blobs, Converter
 from services.image.store import ImageStore
 from services.image.usecases.receive import MADE, Receiver
+from services.image.usecases.rooms import Count, Rooms
 
 _KEPT_S = 600.0
 _CONVERT_S = 900.0
@@ -37,18 +38,23 @@ class Base:
 
 
 class Bases:
-    def __init__(self, store: ImageStore, blobs: Blobs, converter: Converter) -> None:
+    def __init__(self, store: ImageStore, blobs: Blobs, converter: Converter, rooms: Rooms) -> None:
+        self._rooms = rooms
         self._store = store
         self._blobs = blobs
         self._converter = converter
         self._received: dict[str, Base] = {}
 
     async def receive(self, project: str, chunks: AsyncIterator[bytes]) -> tuple[str, Index]:
-        """Read an archive to its end; return a ticket for it and what it says. Raises: Invalid."""
+        """Read an archive to its end; return a ticket for it and what it says.
+
+        Raises: Invalid, LimitReached.
+        """
         self._forget_old()
         id = str(uuid.uuid4())
         try:
-            fingerprint = await self._receive(id, chunks)
+            async with self._rooms.counted(project) as count:
+                fingerprint = await self._receive(id, chunks, count)
             index = await self._index(self._made(id, fingerprint))
             self._store.hold(fingerprint, time.time() + _KEPT_S)
             await asyncio.to_thread(self._blobs.keep_base, id, fingerprint)
@@ -73,10 +79,10 @@ class Bases:
         now = time.time()
         self._received = {ticket: base for ticket, base in self._received.items() if base.until > now}
 
-    async def _receive(self, id: str, chunks: AsyncIterator[bytes]) -> str:
+    async def _receive(self, id: str, chunks: AsyncIterator[bytes], count: Count) -> str:
         """Return the digest of the archive, whose squashfs lies in the staging folder or in its place."""
         folder = self._blobs.staging(id)
-        received = await Receiver(folder, self._converter).receive(_checked(chunks))
+        received = await Receiver(folder, self._converter, count).receive(_checked(chunks))
         head_start, is_known = received.head_start, self._blobs.squashfs(received.fingerprint).exists()
         try:
             is_made = not is_known and head_start is not None and await head_start.done(_CONVERT_S)

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from services.image.domain import metadata as meta
 from services.image.ports import Blobs, Converter, HeadStart
 from services.image.store import ImageStore
 from services.image.usecases.receive import MADE, Receiver
+from services.image.usecases.rooms import Count, Rooms
 
 KIND = "image.import"
 _KEPT_ASIDE_S = 30 * 86400.0
@@ -47,7 +49,15 @@ class Header:
 
 
 class Imports:
-    def __init__(self, store: ImageStore, blobs: Blobs, converter: Converter, runner: Runner) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        blobs: Blobs,
+        converter: Converter,
+        runner: Runner,
+        rooms: Rooms | None = None,
+    ) -> None:
+        self._rooms = rooms
         self._store = store
         self._blobs = blobs
         self._converter = converter
@@ -68,7 +78,9 @@ class Imports:
         for name in header.aliases:
             alias_name(name)
         try:
-            received = await Receiver(self._blobs.staging(id), self._converter).receive(parts)
+            async with self._counted(header.project) as count:
+                folder = self._blobs.staging(id)
+                received = await Receiver(folder, self._converter, count).receive(parts)
             if received.head_start:
                 self._head_starts[id] = received.head_start
             return await self._runner.accept(
@@ -97,6 +109,9 @@ class Imports:
             # gRPC cancels a call more than once; the files must go all the same.
             await asyncio.shield(self._drop_files(id))
             raise
+
+    def _counted(self, project: str) -> AbstractAsyncContextManager[Count | None]:
+        return self._rooms.counted(project) if self._rooms else nullcontext()
 
     async def stop(self) -> None:
         """Let go what the uploads of a moment ago began; operations begin anew after a restart."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from core.descriptors import readable
 from core.errors import Invalid
 from services.image.ports import Converter, HeadStart
+from services.image.usecases.rooms import Count
 
 MADE = "made.squashfs"
 _MAX_UPLOAD = 256 << 30
@@ -38,8 +39,10 @@ class Received:
 class Receiver:
     """Fills one staging folder. Use once: receive(), which cleans up after itself when it raises."""
 
-    def __init__(self, folder: Path, converter: Converter) -> None:
+    def __init__(self, folder: Path, converter: Converter, count: Count | None = None) -> None:
+        """*count*: is told the size of each piece, and may raise."""
         self._folder = folder
+        self._tell = count
         self._converter = converter
         self._digest = hashlib.sha256()
         self._size = 0
@@ -106,6 +109,8 @@ class Receiver:
 
     def _count(self, size: int) -> None:
         self._size += size
+        if self._tell:
+            self._tell(size)
         if self._size > _MAX_UPLOAD:
             raise Invalid("TOO_LARGE", "The image is larger than 256 GiB")
 

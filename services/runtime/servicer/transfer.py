@@ -19,13 +19,21 @@ from services.runtime.servicer.carriers import Carriers
 from services.runtime.usecases.arrive import Arrivals, WantedArrival
 from services.runtime.usecases.backups import Backups, WantedBackup
 from services.runtime.usecases.pack import Packs
+from services.runtime.usecases.policy import Policy
 
 
 class TransferServicer(rpc.TransferServiceServicer):
     def __init__(
-        self, packs: Packs, backups: Backups, arrivals: Arrivals, carriers: Carriers, runner: Runner
+        self,
+        packs: Packs,
+        backups: Backups,
+        arrivals: Arrivals,
+        carriers: Carriers,
+        policy: Policy,
+        runner: Runner,
     ) -> None:
         self._arrivals = arrivals
+        self._policy = policy
         self._carriers = carriers
         self._packs = packs
         self._backups = backups
@@ -59,6 +67,9 @@ class TransferServicer(rpc.TransferServiceServicer):
         async with aclosing(self._carriers.run(request_iterator)) as running:
             async for response in running:
                 yield response
+
+    async def GetRoom(self, request: pb.GetRoomRequest, context: Any) -> pb.GetRoomResponse:
+        return pb.GetRoomResponse(bytes=self._policy.room(request.project))
 
     async def CreateBackup(self, request: pb.CreateBackupRequest, context: Any) -> pb.CreateBackupResponse:
         wanted = WantedBackup(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,15 +98,18 @@ class Arrivals:
             return None
         return self._store.instance(wanted.project, name).record
 
-    def planned(self, wanted: WantedArrival) -> Instance:
-        """Return the record that a new instance would have, with an id that it may get.
+    @contextmanager
+    def expected(self, wanted: WantedArrival) -> Iterator[Instance]:
+        """Give the record that a new instance would have, with an id that it may get; it counts meanwhile.
 
         Raises: Invalid, NotFound, AlreadyExists, Forbidden, LimitReached.
         """
         name = instance_name(wanted.name)
         entry = replace(ArrivedEntry(name, ""), **_told(wanted.spec))
         plan = self._decide(wanted.project, name, "", Arrived("", "", entry), None)
-        return self._create.looked_at(plan)
+        plan = self._create.looked_at(plan)
+        with self._policy.expecting(plan):
+            yield plan
 
     def taken_ids(self) -> set[str]:
         """Return the ids of all volumes that a record tells of, or a running operation works with."""

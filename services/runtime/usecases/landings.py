@@ -72,7 +72,12 @@ class Landings:
         return True
 
     async def _land(self, voyage: Voyage, wanted: WantedArrival, offer: Offer, wire: Wire) -> None:
-        plan = self._arrivals.planned(wanted)
+        with self._arrivals.expected(wanted) as plan:
+            await self._land_as(plan, voyage, wanted, offer, wire)
+
+    async def _land_as(
+        self, plan: Instance, voyage: Voyage, wanted: WantedArrival, offer: Offer, wire: Wire
+    ) -> None:
         staged = Staged(plan.id, _ids(offer.snapshots))
         async with self._cleared(plan, staged):
             await self._host.volume(plan)

@@ -39,6 +39,7 @@ class Policy:
         self._host = host
         self._store = host.store
         self._member = member
+        self._expected: dict[str, Instance | Volume] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def admit(self, txn: Txn, instance: Instance, *, replaces: Instance | None = None) -> Expanded:
@@ -103,6 +104,23 @@ class Policy:
         changed = Held(held.containers, (*held.volumes, volume))
         with _before(f"Failed checking if volume {'creation' if is_new else 'update'} allowed: "):
             limits.check(entry.record, changed, is_new=False)
+
+    @contextlib.contextmanager
+    def expecting(self, record: Instance | Volume) -> Iterator[None]:
+        """Let what is being received count as what it will be, until it is recorded under the same id."""
+        self._expected[record.id] = record
+        try:
+            yield
+        finally:
+            del self._expected[record.id]
+
+    def room(self, project: str) -> int | None:
+        """Return how many bytes limits.disk leaves; None without that limit. Raises: NotFound."""
+        limit = self._project(project).record.config.get("limits.disk")
+        if not limit:
+            return None
+        used = limits.usage(self._held(project, leave_out=()))["limits.disk"]
+        return max(limits.parse("limits.disk", limit) - used, 0)
 
     def check_snapshots(self, project: str) -> None:
         """Raises: NotFound, Forbidden when the project allows no snapshots."""
@@ -189,12 +207,17 @@ class Policy:
         return entry
 
     def _held(self, project: str, *, leave_out: Container[str]) -> Held:
-        others = [e.record for e in self._store.instances.entries(keys.instances(project))]
-        found = [(i, self._host.expanded(i)) for i in others if i.id not in leave_out]
-        volumes = [e.record for e in self._store.volumes.entries() if e.record.project == project]
+        coming = [record for record in self._expected.values() if record.project == project]
+        others = {r.id: r for r in coming if isinstance(r, Instance)}
+        others |= {e.record.id: e.record for e in self._store.instances.entries(keys.instances(project))}
+        found = [(i, self._host.expanded(i)) for i in others.values() if i.id not in leave_out]
+        volumes = {r.id: r for r in coming if isinstance(r, Volume)}
+        volumes |= {
+            e.record.id: e.record for e in self._store.volumes.entries() if e.record.project == project
+        }
         return Held(
             tuple(Subject("container", i.name, e.config, e.devices) for i, e in found),
-            tuple(v for v in volumes if v.id not in leave_out),
+            tuple(v for v in volumes.values() if v.id not in leave_out),
         )
 
     def _guard_profiles(self, txn: Txn, instance: Instance, *, is_exact: bool) -> None:

@@ -9,8 +9,8 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from services.runtime.domain.volumes import VolumeRef
 from services.runtime.kernel import mountapi
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.renew import Staged
 from services.runtime.usecases.volumeclaims import VolumeClaims, key_of
 from services.runtime.usecases.volumecopies import VolumeCopies
@@ -53,8 +54,11 @@ class WantedVolume:
 
 
 class VolumeImports:
-    def __init__(self, host: Host, claims: VolumeClaims, volumes: Volumes, copies: VolumeCopies) -> None:
+    def __init__(
+        self, host: Host, policy: Policy, claims: VolumeClaims, volumes: Volumes, copies: VolumeCopies
+    ) -> None:
         self._host = host
+        self._policy = policy
         self._store = host.store
         self._claims = claims
         self._volumes = volumes
@@ -83,13 +87,15 @@ class VolumeImports:
         arrived = Arrived("", wanted.ref.pool, entry, tuple(snapshots), "custom")
         return await self._volumes.again(lambda: self._accept_arrived(wanted, arrived, staged))
 
-    def planned(self, wanted: WantedVolume) -> Volume:
-        """Return the record that a new volume would have, with an id that it may get.
+    @contextmanager
+    def expected(self, wanted: WantedVolume) -> Iterator[Volume]:
+        """Give the record that a new volume would have, with an id that it may get; it counts meanwhile.
 
         Raises: Invalid, NotFound, AlreadyExists, Forbidden, LimitReached.
         """
         volume, _ = self._volumes.plan_new(wanted.ref, _own(wanted.config or {}), wanted.description or "")
-        return volume
+        with self._policy.expecting(volume):
+            yield volume
 
     def taken_ids(self) -> set[str]:
         """Return the ids of all volumes that a record tells of, or a running operation works with."""
@@ -116,8 +122,8 @@ class VolumeImports:
         config = _own(entry.config if wanted.config is None else wanted.config)
         description = entry.description if wanted.description is None else wanted.description
         ref = replace(ref, name=ref.name or entry.name)
-        volume, txn = self._volumes.plan_new(ref, config, description)
-        volume = replace(volume, id=staged.id) if staged else volume
+        id = staged.id if staged else ""
+        volume, txn = self._volumes.plan_new(ref, config, description, id=id)
         folders = {volume.id: (entry.base_dir, entry.shift)}
         folders |= _recorded(txn, volume, arrived.snapshots, staged)
         input = {"base": arrived.fingerprint, "project": ref.project, "folders": folders}

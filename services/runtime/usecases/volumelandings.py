@@ -71,7 +71,12 @@ class VolumeLandings:
         return True
 
     async def _land(self, voyage: Voyage, wanted: WantedVolume, offer: Offer, wire: Wire) -> None:
-        plan = self._imports.planned(wanted)
+        with self._imports.expected(wanted) as plan:
+            await self._land_as(plan, voyage, wanted, offer, wire)
+
+    async def _land_as(
+        self, plan: Volume, voyage: Voyage, wanted: WantedVolume, offer: Offer, wire: Wire
+    ) -> None:
         staged = Staged(plan.id, _ids(offer.snapshots))
         driver = self._host.driver_of(plan.pool)
         async with self._cleared(plan.pool, staged):

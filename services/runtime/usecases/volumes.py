@@ -76,13 +76,15 @@ class Volumes:
 
         return await self.again(attempt)
 
-    def plan_new(self, ref: VolumeRef, config: dict[str, str], description: str) -> tuple[Volume, Txn]:
+    def plan_new(
+        self, ref: VolumeRef, config: dict[str, str], description: str, *, id: str = ""
+    ) -> tuple[Volume, Txn]:
         """Return the record of a new volume, pending, and a transaction that holds only if it may be."""
         volume_name(ref.name)
         pool = self.ready_pool(ref.pool)
         home = self._store.home_of(ref.project, "storage.volumes")
         volume = Volume(
-            id=str(uuid.uuid4()),
+            id=id or str(uuid.uuid4()),
             pool=ref.pool,
             project=home,
             name=ref.name,

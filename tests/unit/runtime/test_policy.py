@@ -190,3 +190,19 @@ def test_whoever_writes_an_instance_asks_policy() -> None:
     writers = {p.name for p in folder.glob("*.py") if "put(keys.instance(" in p.read_text()}
     admits = {p.name for p in folder.glob("*.py") if ".admit(" in p.read_text()}
     assert writers - admits <= set(_OTHERS), "these write instances and ask nobody"
+
+
+async def test_what_is_being_received_counts_until_it_is_recorded(world: World) -> None:
+    """And its own record, when that comes, counts once."""
+    await put_project(world, limits_disk="2GiB")
+    door = policy.Policy(world.host, "m")
+    await make(world, "c0")
+    coming = replace(world.host.store.instance("p1", "c0").record, id="coming", name="c1")
+    assert door.room("p1") == 1 << 30
+    with door.expecting(coming):
+        assert door.room("p1") == 0
+        door.admit(Txn(), coming)
+        with pytest.raises(LimitReached):
+            door.admit(Txn(), replace(coming, id="other", name="c2"))
+    assert door.room("p1") == 1 << 30
+    assert door.room("default") is None
