@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -95,12 +97,52 @@ def ensure_folders(settings: Settings) -> None:
     state.mkdir(parents=True, exist_ok=True)
     shutil.chown(state, "root", settings.group)
     state.chmod(0o1771)
+    _follow_user(settings)
     for name in _SHARED:
         (state / name).mkdir(exist_ok=True)
-        shutil.chown(state / name, USER, settings.group)
-        (state / name).chmod(0o700 if name == "etcd" else 0o770)
+        _own(state / name, settings.group, 0o700 if name == "etcd" else 0o770)
     (state / "logs").mkdir(mode=0o750, exist_ok=True)
     _ensure_guests(state / "guests")
+
+
+def _own(folder: Path, group: str, mode: int) -> None:
+    """Give *folder* to user podium, whose processes may have put a link to another one in its place.
+
+    Raises: OSError for what is no folder.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, pwd.getpwnam(USER).pw_uid, grp.getgrnam(group).gr_gid)
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def _follow_user(settings: Settings) -> None:
+    """Give user podium the files of an earlier user of that name: one that was made anew has other ids."""
+    state = settings.state_dir
+    if not (state / "etcd").is_dir():
+        return
+    was, uid, gid = (state / "etcd").lstat(), pwd.getpwnam(USER).pw_uid, grp.getgrnam(settings.group).gr_gid
+    folders = [str(state / name) for name in (*_SHARED, "tls", "guests") if (state / name).is_dir()]
+    moved = [f"--from={was.st_uid}", str(uid)] if was.st_uid not in (0, uid) else []
+    if moved or was.st_gid not in (0, gid):
+        print(f"==> User {USER} has other ids than it had ({was.st_uid}:{was.st_gid}); its files follow")
+    if moved:
+        _end_all_of(was.st_uid, state)
+    for change in (moved, [f"--from=:{was.st_gid}", f":{gid}"] if was.st_gid not in (0, gid) else []):
+        if change:
+            # Links are changed themselves and not followed.
+            subprocess.run(["chown", "-R", "-h", "-P", *change, *folders], check=True)
+
+
+def _end_all_of(uid: int, state: Path) -> None:
+    """End what an earlier user runs for this member: the new one may not signal it, only take its place."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = (process / "cmdline").read_bytes() + b"\0" + (process / "environ").read_bytes()
+            if process.stat().st_uid == uid and f"{state}".encode() in told:
+                os.kill(int(process.name), signal.SIGTERM)
 
 
 def _ensure_guests(folder: Path) -> None:
