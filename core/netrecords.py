@@ -41,6 +41,18 @@ class NetworkAcl:
 
 
 @dataclass(frozen=True)
+class AddressSet:
+    """Addresses, subnets and ranges that rules of ACLs name as $NAME. Writer: network."""
+
+    project: str = ""
+    name: str = ""
+    description: str = ""
+    config: Config = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    schema: int = 1
+
+
+@dataclass(frozen=True)
 class ForwardPort:
     """Ports of a listen address that lead to an instance; checked by services/network/domain/listeners.py."""
 

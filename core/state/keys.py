@@ -21,6 +21,7 @@
       idmaps/MEMBER/BASE                     IdmapBlock
       networks/NAME                          Network
       network-acls/PROJECT/NAME              NetworkAcl
+      address-sets/PROJECT/NAME              AddressSet
       network-forwards/NETWORK/ADDRESS       NetworkForward
       load-balancers/NETWORK/ADDRESS         NetworkLoadBalancer
       network-zones/NAME                     NetworkZone
@@ -62,6 +63,7 @@ BACKUPS = f"{ROOT}backups/"
 IDMAPS = f"{ROOT}idmaps/"
 NETWORKS = f"{ROOT}networks/"
 NETWORK_ACLS = f"{ROOT}network-acls/"
+ADDRESS_SETS = f"{ROOT}address-sets/"
 NETWORK_FORWARDS = f"{ROOT}network-forwards/"
 LOAD_BALANCERS = f"{ROOT}load-balancers/"
 NETWORK_ZONES = f"{ROOT}network-zones/"
@@ -201,6 +203,14 @@ def network_acl(project: str, name: str) -> str:
 
 def network_acls(project: str) -> str:
     return _join(NETWORK_ACLS, project) + "/"
+
+
+def address_set(project: str, name: str) -> str:
+    return _join(ADDRESS_SETS, project, name)
+
+
+def address_sets(project: str) -> str:
+    return _join(ADDRESS_SETS, project) + "/"
 
 
 def network_forward(network: str, address: str) -> str:

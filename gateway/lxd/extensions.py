@@ -19,7 +19,7 @@ storage_api_volume_snapshots storage_driver_ceph storage_volume_project_move sto
 storage_volumes_all_projects warnings etag patch event_lifecycle event_location event_project
 instances_rebuild operation_description image_types usedby_consistency certificate_project
 instance_ready_state
-network_bridge_acl network_load_balancer
+network_bridge_acl network_load_balancer network_allocations
 network_routes network_dhcp_expiry network_dhcp_gateway network_nat_address network_dns_search network_hwaddr
 network_vlan network_vlan_physical network_leases_location network_type_macvlan network_type_physical
 container_nic_routes container_nic_ipfilter container_nic_routed container_nic_routed_gateway
@@ -37,5 +37,5 @@ proxy_haproxy_protocol proxy_nat
 # What Podium adds; docs/extensions.md tells of each.
 _OWN = "podium_events_since podium_idempotency_key podium_instance_previous podium_guest_hooks "
 _OWN += "podium_instance_fields podium_pages podium_restart_policy podium_health_checks "
-_OWN += "podium_bridged_nic_acls"
+_OWN += "podium_bridged_nic_acls network_address_set"
 NAMES = tuple(_TEXT.split() + _OWN.split())

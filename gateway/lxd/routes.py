@@ -14,6 +14,7 @@ from core.errors import Invalid
 from gateway.backend import Handler
 from gateway.lxd.handlers import (
     abouts,
+    addresssets,
     backups,
     certificates,
     copies,
@@ -96,7 +97,7 @@ _VOLUME_BACKUP = f"{_VOLUME}/backups/{{backup}}"
 _VOLUME_SNAPSHOT = f"{_VOLUME}/snapshots/{{snapshot}}"
 _BUCKETS, _EVERY = "/1.0/storage-pools/{name}/buckets", ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
-_ZONE = "/1.0/network-zones/{name}"
+_ZONE, _SETS = "/1.0/network-zones/{name}", "/1.0/network-address-sets"
 _FORWARDS, _BALANCERS = "/1.0/networks/{name}/forwards", "/1.0/networks/{name}/load-balancers"
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
@@ -176,6 +177,14 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
         for rest in ("", "/{peer}")
         for method in _EVERY
     ),
+    ("GET", _SETS, "project", addresssets.list_sets),
+    ("POST", _SETS, "project", addresssets.post_set),
+    ("GET", f"{_SETS}/{{name}}", "project", addresssets.get_set),
+    ("PUT", f"{_SETS}/{{name}}", "project", addresssets.put_set),
+    ("PATCH", f"{_SETS}/{{name}}", "project", addresssets.put_set),
+    ("POST", f"{_SETS}/{{name}}", "project", addresssets.rename_set),
+    ("DELETE", f"{_SETS}/{{name}}", "project", addresssets.delete_set),
+    ("GET", "/1.0/network-allocations", "project", networks.network_allocations),
     ("GET", "/1.0/network-acls", "project", networkacls.list_acls),
     ("POST", "/1.0/network-acls", "project", networkacls.post_acl),
     ("GET", "/1.0/network-acls/{name}", "project", networkacls.get_acl),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.netrecords import NetworkAcl, NetworkZone
+from core.netrecords import AddressSet, NetworkAcl, NetworkZone
 from core.records import (
     Certificate,
     Image,
@@ -52,6 +52,7 @@ class ClusterStore:
         self.instances = Cache(store, Instance, keys.INSTANCES)
         self.networks = Cache(store, Network, keys.NETWORKS)
         self.acls = Cache(store, NetworkAcl, keys.NETWORK_ACLS)
+        self.address_sets = Cache(store, AddressSet, keys.ADDRESS_SETS)
         self.zones = Cache(store, NetworkZone, keys.NETWORK_ZONES)
         self.volumes = Cache(store, Volume, keys.VOLUMES)
         self.images = Cache(store, Image, keys.IMAGES)

@@ -25,6 +25,7 @@ from services.network.servicer.services import NetworkServicer, NicServicer
 from services.network.servicer.zones import ZoneServicer
 from services.network.store import NetworkStore
 from services.network.usecases.acls import Acls
+from services.network.usecases.addresssets import AddressSets
 from services.network.usecases.backends import Backends, connects
 from services.network.usecases.conflicts import Conflicts
 from services.network.usecases.forwards import Forwarding
@@ -52,7 +53,7 @@ async def main() -> None:
         await service.start(store)
         networks, nics = Networks(store, host), Nics(store, host)
         forwarding = Forwarding(store, NftForwards(service.settings.state_dir / "forwards"))
-        acls = Acls(store, networks, host)
+        acls, sets = Acls(store, networks, host), AddressSets(store, networks, host)
         forwards = Listeners(store, networks, host, forward_kind(store))
         balancers = Listeners(store, networks, host, balancer_kind(store))
         backends = Backends(store, networks, connects)
@@ -67,7 +68,7 @@ async def main() -> None:
             rpc.add_NetworkServiceServicer_to_server(NetworkServicer(networks, nics, store, host), server)
             rpc.add_NicServiceServicer_to_server(NicServicer(nics), server)
             forward_rpc.add_ForwardServiceServicer_to_server(ForwardServicer(forwarding), server)
-            acl_rpc.add_AclServiceServicer_to_server(AclServicer(acls, host), server)
+            acl_rpc.add_AclServiceServicer_to_server(AclServicer(acls, sets, host), server)
             listener = ListenerServicer(forwards, balancers, store)
             listener_rpc.add_ListenerServiceServicer_to_server(listener, server)
             zone_rpc.add_ZoneServiceServicer_to_server(ZoneServicer(zones), server)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.netrecords import NetworkAcl, NetworkForward, NetworkLoadBalancer, NetworkZone, ZoneRecord
+from core.netrecords import (
+    AddressSet,
+    NetworkAcl,
+    NetworkForward,
+    NetworkLoadBalancer,
+    NetworkZone,
+    ZoneRecord,
+)
 from core.records import AddressClaim, Instance, Network, NicReservation, Profile, ServerConfig
 from core.state import keys
 from core.state.cache import Cache
@@ -16,6 +23,7 @@ class NetworkStore:
         self.store = store
         self.networks = Cache(store, Network, keys.NETWORKS)
         self.acls = Cache(store, NetworkAcl, keys.NETWORK_ACLS)
+        self.sets = Cache(store, AddressSet, keys.ADDRESS_SETS)
         self.forwards = Cache(store, NetworkForward, keys.NETWORK_FORWARDS)
         self.balancers = Cache(store, NetworkLoadBalancer, keys.LOAD_BALANCERS)
         self.zones = Cache(store, NetworkZone, keys.NETWORK_ZONES)

@@ -16,6 +16,7 @@ INSTANCE = {
 PROFILE = {"description": "", "config": {"user.a": "1"}, "devices": {"eth0": {"type": "none"}}}
 STATE = {"action": "freeze", "timeout": 1, "force": False, "stateful": False}
 OBJECT = {"description": "", "config": {"user.a": "1"}}
+ADDRESS_SET = {**OBJECT, "addresses": ["192.0.2.1"]}
 ZONE_RECORD = {**OBJECT, "entries": [{"type": "A", "ttl": 300, "value": "192.0.2.1"}]}
 FORWARD = {**OBJECT, "ports": [{"protocol": "tcp", "listen_port": "80", "target_address": "10.0.0.1"}]}
 BALANCER = {
@@ -89,6 +90,10 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/1.0/network-zones/{name}/records"): {"name": "hostile", **ZONE_RECORD},
     ("PUT", "/1.0/network-zones/{name}/records/{record}"): ZONE_RECORD,
     ("PATCH", "/1.0/network-zones/{name}/records/{record}"): ZONE_RECORD,
+    ("POST", "/1.0/network-address-sets"): {"name": "hostile", **ADDRESS_SET},
+    ("PUT", "/1.0/network-address-sets/{name}"): ADDRESS_SET,
+    ("PATCH", "/1.0/network-address-sets/{name}"): ADDRESS_SET,
+    ("POST", "/1.0/network-address-sets/{name}"): {"name": "hostile"},
     ("POST", "/1.0/network-acls"): {"name": "hostile", **ACL},
     ("PUT", "/1.0/network-acls/{name}"): ACL,
     ("PATCH", "/1.0/network-acls/{name}"): ACL,

@@ -273,6 +273,23 @@ class VolumeSnapshot(Custom):
             call(victim, "POST", f"{self.folder}/{self.names[0]}/snapshots", {"name": "s0"})
 
 
+class Crowd(Fence):
+    """An address set that the ACL of a network names."""
+
+    set, more = f"/1.0/network-address-sets/{NAME}", {"addresses": ["192.0.2.1", "192.0.2.2"]}
+
+    def reach(self, victim: Victim, state: str) -> None:
+        super().reach(victim, state)
+        call(victim, "POST", "/1.0/network-address-sets", {"name": NAME, "addresses": ["192.0.2.1"]})
+        rule = {"action": "drop", "state": "enabled", "source": f"${NAME}"}
+        call(victim, "PUT", self.acl, {"ingress": [rule]})
+
+    def remove(self, victim: Victim) -> None:
+        super().remove(victim)
+        if state_at(victim, self.set) != ABSENT:
+            call(victim, "DELETE", self.set)
+
+
 class Door:
     """A forward of a network of its own."""
 
@@ -294,7 +311,7 @@ class Door:
         return {"config": {"target_address": config["ipv4.address"].partition("/")[0]}}
 
 
-FENCE, DOOR = Fence(), Door()
+FENCE, CROWD, DOOR = Fence(), Crowd(), Door()
 CUSTOM, COPY, MOVED, VSNAP = Custom(), Copy(), Moved(), VolumeSnapshot()
 VOLUMES = Listed("/1.0/storage-pools", {"name": POOL, "driver": "btrfs", "config": {"size": "128MiB"}})
 
@@ -478,6 +495,7 @@ SCENARIOS = (
     Scenario("network.rename", BRIDGE, CREATED, (CREATED,), _ask("POST", _NET, {"name": BRIDGE.names[1]})),
     Scenario("network.delete", BRIDGE, CREATED, (ABSENT, CREATED), _ask("DELETE", _NET)),
     Scenario("acl.update", FENCE, CREATED, (CREATED,), _ask("PUT", _ACL, _SHUT)),
+    Scenario("addressset.update", CROWD, CREATED, (CREATED,), _ask("PUT", CROWD.set, CROWD.more)),
     Scenario("listener.change", DOOR, CREATED, (CREATED,), _ask("PUT", _DOOR, DOOR.open)),
     Scenario("volume.create", CUSTOM, ABSENT, (ABSENT, CREATED), _ask("POST", CUSTOM.folder, CUSTOM.body)),
     Scenario("volume.update", CUSTOM, CREATED, (CREATED,), _ask("PATCH", _VOLUME, _SMALLER)),

@@ -13,6 +13,7 @@ from core.units import parse_bool
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
+from gateway.lxd.views.networks import allocation_json
 from gateway.lxd.views.others import leases_json, network_json, network_state_json
 from protos.podium.network.v1 import network_pb2 as pb
 
@@ -117,6 +118,19 @@ async def network_leases(request: web.Request) -> web.Response:
         pb.ListLeasesRequest(project=_HOME, name=visible(request))
     )
     return envelope.sync(leases_json(reply.leases))
+
+
+async def network_allocations(request: web.Request) -> web.Response:
+    """Addresses of networks that the project sees and of its instances, or of all projects."""
+    everywhere = request.query.get("all-projects") == "true"
+    project = req.project(request)
+    reply = await req.backend(request).networks.ListAllocations(pb.ListAllocationsRequest(project=_HOME))
+    seen = [
+        a
+        for a in reply.allocations
+        if everywhere or (a.project in ("", project) and _sees(request, a.network, is_managed=True))
+    ]
+    return envelope.sync([allocation_json(a) for a in seen])
 
 
 async def no_peers(request: web.Request) -> web.Response:

@@ -89,3 +89,25 @@ def zone_record_json(record: Any) -> dict[str, Any]:
 def _entry_json(entry: Any) -> dict[str, Any]:
     ttl = {"ttl": entry.ttl} if entry.ttl else {}
     return {"type": entry.type, **ttl, "value": entry.value}
+
+
+def allocation_json(a: Any) -> dict[str, Any]:
+    return {
+        "addresses": a.address,
+        "used_by": f"/1.0/{a.used_by}",
+        "type": a.type,
+        "nat": a.nat,
+        "hwaddr": a.hwaddr,
+        "network": a.network,
+    }
+
+
+def address_set_json(found: Any) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "description": found.description,
+        "config": dict(found.config),
+        "addresses": list(found.addresses),
+        "used_by": used_by(found.used_by),
+        "project": found.project,
+    }

@@ -52,6 +52,7 @@ class Projects:
         ]
         used += [("networks", e.record.project, e.record.name) for e in s.networks.entries()]
         used += [("network-acls", e.record.project, e.record.name) for e in s.acls.entries()]
+        used += [("network-address-sets", e.record.project, e.record.name) for e in s.address_sets.entries()]
         used += [("network-zones", e.record.project, e.record.name) for e in s.zones.entries()]
         return [rules.reference(kind, project, n) for kind, project, n in used if project == name]
 
@@ -233,6 +234,7 @@ class Projects:
         txn.prefix_unchanged(keys.VOLUMES, s.volumes.revision)
         txn.prefix_unchanged(keys.profiles(name), s.profile_cache.revision)
         txn.prefix_unchanged(keys.network_acls(name), s.acls.revision)
+        txn.prefix_unchanged(keys.address_sets(name), s.address_sets.revision)
         txn.prefix_unchanged(keys.NETWORK_ZONES, s.zones.revision)
         txn.delete(keys.project(name)).delete(keys.profile(name, "default"))
         return txn.delete(keys.project_guard(name))

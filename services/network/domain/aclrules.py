@@ -16,7 +16,7 @@ from core.netrecords import AclRule, NetworkAcl
 from core.records import Network, NicReservation
 from core.units import parse_bool
 from services.network.domain import spans
-from services.network.domain.acls import EXTERNAL, INTERNAL, items, named_in
+from services.network.domain.acls import EXTERNAL, INTERNAL, SET, items, named_in
 from services.network.domain.addresses import link_local, subnets_of
 from services.network.domain.rulebook import Rulebook
 from services.network.domain.spans import Span
@@ -180,7 +180,9 @@ def _subject(network: Network, subject: str, version: str, book: Rulebook) -> It
     if subject in (INTERNAL, EXTERNAL):
         inside = _inside(network, version)
         return inside if subject == INTERNAL else spans.without(inside, version)
-    if subject in book.acls:
+    if subject.startswith(SET):
+        members = (spans.parse_subject(address) for address in book.sets.get(subject, ()))
+    elif subject in book.acls:
         members = (spans.parse_subject(address) for address in book.members.get(subject, ()))
     else:
         members = (spans.parse_subject(s) for s in [subject] if _is_address(s))

@@ -7,16 +7,16 @@ from dataclasses import dataclass, fields, replace
 
 from core.configkeys.schema import lines, without_empty
 from core.errors import Invalid
-from core.netrecords import AclRule, NetworkAcl
+from core.netrecords import AclRule, AddressSet, NetworkAcl
 from services.network.domain import spans
 
 ACTIONS = ("allow", "drop", "reject")
 STATES = ("enabled", "disabled", "logged")
 PROTOCOLS = ("icmp4", "icmp6", "tcp", "udp")
-INTERNAL, EXTERNAL = "@internal", "@external"
+INTERNAL, EXTERNAL, SET = "@internal", "@external", "$"
 DIRECTIONS = ("ingress", "egress")
 _FAMILY = {"icmp4": "ipv4", "icmp6": "ipv6"}
-_MOST_RULES, _MOST_ITEMS, _LONGEST = 500, 256, 1024
+_MOST_RULES, _MOST_ITEMS, _LONGEST, _MOST_ADDRESSES = 500, 256, 1024, 4096
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,11 @@ def _subjects(what: str, text: str, direction: str, names: Collection[str]) -> _
     if len(items(text)) > _MOST_ITEMS:
         raise ValueError(f"Invalid {what}: More than {_MOST_ITEMS} subjects")
     for subject in items(text):
-        if subject in (INTERNAL, EXTERNAL) or subject in names:
+        if subject in (INTERNAL, EXTERNAL) or (subject in names and not subject.startswith(SET)):
             _check_side(what, direction)
+            found = replace(found, names=True)
+            continue
+        if subject.startswith(SET) and subject in names:  # of either family, at either end
             found = replace(found, names=True)
             continue
         if subject.startswith("@"):
@@ -183,8 +186,34 @@ def names_in(acl: NetworkAcl) -> set[str]:
     return found
 
 
+def sets_in(acl: NetworkAcl) -> set[str]:
+    """Return the address sets that its rules name, without the dollar."""
+    rules = (*acl.ingress, *acl.egress)
+    subjects = (s for rule in rules for s in items(rule.source) + items(rule.destination))
+    return {s.removeprefix(SET) for s in subjects if s.startswith(SET)}
+
+
+def checked_set(wanted: AddressSet) -> AddressSet:
+    """Return it with its addresses in one form. Raises: Invalid."""
+    for key, value in wanted.config.items():
+        if not key.startswith("user.") or len(key) > _LONGEST:
+            raise Invalid("UNKNOWN_KEY", f'Invalid config option "{key[:64]}"', about=key[:64])
+        _text(key, value)
+    _text("Description", wanted.description)
+    if len(wanted.addresses) > _MOST_ADDRESSES:
+        raise Invalid("TOO_MANY", f"An address set has at most {_MOST_ADDRESSES} addresses")
+    for address in wanted.addresses:
+        try:
+            spans.parse_subject(address)
+        except ValueError:
+            raise Invalid("BAD_ADDRESS", f'Invalid address "{address[:64]}"', about=address[:64]) from None
+    return replace(
+        wanted, config=without_empty(wanted.config), addresses=tuple(dict.fromkeys(wanted.addresses))
+    )
+
+
 def _is_name(subject: str) -> bool:
-    if subject.startswith("@"):
+    if subject.startswith(("@", SET)):
         return False
     try:
         spans.parse_subject(subject)

@@ -12,12 +12,14 @@ from core.netrecords import NetworkAcl, NetworkForward, NetworkLoadBalancer
 class Rulebook:
     """acls: by name, those of the network's project. members: the addresses of NICs that have an ACL.
 
+    sets: addresses by the name that rules have for them, with the dollar.
     balancers: with the backends that answer, and no others. log_group: where the kernel sends what
     rules log; 0 for nowhere.
     """
 
     acls: Mapping[str, NetworkAcl] = field(default_factory=dict)
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     forwards: tuple[NetworkForward, ...] = ()
     balancers: tuple[NetworkLoadBalancer, ...] = ()
     log_group: int = 0

@@ -6,17 +6,19 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
-from core.netrecords import AclRule, NetworkAcl
+from core.netrecords import AclRule, AddressSet, NetworkAcl
 from core.state.repository import Entry
 from protos.podium.network.v1 import acl_pb2 as pb
 from protos.podium.network.v1 import acl_pb2_grpc as rpc
 from services.network.ports import Host
 from services.network.usecases.acls import Acls
+from services.network.usecases.addresssets import AddressSets
 
 
 class AclServicer(rpc.AclServiceServicer):
-    def __init__(self, acls: Acls, host: Host) -> None:
+    def __init__(self, acls: Acls, sets: AddressSets, host: Host) -> None:
         self._acls = acls
+        self._sets = sets
         self._host = host
 
     async def CreateAcl(self, request: pb.CreateAclRequest, context: Any) -> pb.CreateAclResponse:
@@ -47,6 +49,53 @@ class AclServicer(rpc.AclServiceServicer):
         acl = self._acls.get(request.project, request.name).record
         return pb.GetAclLogResponse(lines=await self._host.logged(acl.id))
 
+    async def CreateAddressSet(
+        self, request: pb.CreateAddressSetRequest, context: Any
+    ) -> pb.CreateAddressSetResponse:
+        return pb.CreateAddressSetResponse(set=self._shown_set(await self._sets.create(_set(request.set))))
+
+    async def GetAddressSet(self, request: pb.GetAddressSetRequest, context: Any) -> pb.GetAddressSetResponse:
+        return pb.GetAddressSetResponse(set=self._shown_set(self._sets.get(request.project, request.name)))
+
+    async def ListAddressSets(
+        self, request: pb.ListAddressSetsRequest, context: Any
+    ) -> pb.ListAddressSetsResponse:
+        found = self._sets.entries(request.project)
+        return pb.ListAddressSetsResponse(sets=[self._shown_set(entry) for entry in found])
+
+    async def UpdateAddressSet(
+        self, request: pb.UpdateAddressSetRequest, context: Any
+    ) -> pb.UpdateAddressSetResponse:
+        wanted = _set(request.set)
+        entry = await self._sets.update(
+            wanted.project, wanted.name, wanted, expected_revision=request.expected_revision
+        )
+        return pb.UpdateAddressSetResponse(set=self._shown_set(entry))
+
+    async def RenameAddressSet(
+        self, request: pb.RenameAddressSetRequest, context: Any
+    ) -> pb.RenameAddressSetResponse:
+        entry = await self._sets.rename(request.project, request.name, request.new_name)
+        return pb.RenameAddressSetResponse(set=self._shown_set(entry))
+
+    async def DeleteAddressSet(
+        self, request: pb.DeleteAddressSetRequest, context: Any
+    ) -> pb.DeleteAddressSetResponse:
+        await self._sets.delete(request.project, request.name)
+        return pb.DeleteAddressSetResponse()
+
+    def _shown_set(self, entry: Entry[AddressSet]) -> pb.AddressSet:
+        r = entry.record
+        return pb.AddressSet(
+            project=r.project,
+            name=r.name,
+            description=r.description,
+            config=r.config,
+            addresses=r.addresses,
+            used_by=self._sets.users(r),
+            revision=entry.revision,
+        )
+
     def _shown(self, entry: Entry[NetworkAcl]) -> pb.Acl:
         r = entry.record
         return pb.Acl(
@@ -59,6 +108,11 @@ class AclServicer(rpc.AclServiceServicer):
             used_by=self._acls.users(r),
             revision=entry.revision,
         )
+
+
+def _set(found: pb.AddressSet) -> AddressSet:
+    addresses = tuple(found.addresses)
+    return AddressSet(found.project, found.name, found.description, dict(found.config), addresses)
 
 
 def _record(acl: pb.Acl) -> NetworkAcl:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from core.errors import NotFound, Unsupported
 from core.records import Network, NicReservation
+from core.state import keys
 from core.state.repository import Entry
 from protos.podium.network.v1 import network_pb2 as pb
 from protos.podium.network.v1 import network_pb2_grpc as rpc
+from services.network.domain import allocations
 from services.network.domain.addresses import subnets_of
+from services.network.domain.allocations import Allocation
 from services.network.domain.hostside import addresses_of, gateway_of
 from services.network.domain.parents import link_of
 from services.network.domain.shaping import Rates, rates_of
@@ -87,6 +92,23 @@ class NetworkServicer(rpc.NetworkServiceServicer):
         self, request: pb.GetNetworkStateRequest, context: Any
     ) -> pb.GetNetworkStateResponse:
         return pb.GetNetworkStateResponse(state=_state(await self._link(request.name, _NO_LINK)))
+
+    async def ListAllocations(
+        self, request: pb.ListAllocationsRequest, context: Any
+    ) -> pb.ListAllocationsResponse:
+        found = [pb.Allocation(**asdict(a)) for e in self._networks.entries() for a in self._allocations(e)]
+        return pb.ListAllocationsResponse(allocations=found)
+
+    def _allocations(self, entry: Entry[Network]) -> Iterator[Allocation]:
+        network, store = entry.record, self._store
+        forwards = store.forwards.below(keys.network_forwards(network.name))
+        balancers = store.balancers.below(keys.load_balancers(network.name))
+        return allocations.of_network(
+            network,
+            store.nics_on(network.name) if network.type == "bridge" else (),
+            [e.record.listen_address for e in forwards],
+            [e.record.listen_address for e in balancers],
+        )
 
     async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
         network = self._networks.loaded(request.name)

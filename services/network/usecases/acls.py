@@ -56,7 +56,8 @@ class Acls:
             if self._store.acls.get(key):
                 raise AlreadyExists("EXISTS", "The network ACL already exists", about=wanted.name)
             acl = replace(self._checked(wanted), id=secrets.token_hex(4))
-            return await self._commit(Txn().absent(key), acl, "network-acl-created")
+            txn = self._with_sets(Txn().absent(key), acl)
+            return await self._commit(txn, acl, "network-acl-created")
 
     async def update(
         self, project: str, name: str, wanted: NetworkAcl, *, expected_revision: int
@@ -71,7 +72,7 @@ class Acls:
             try:
                 await self._apply(acl)
                 failpoint("acl.update.up")
-                txn = Txn().unchanged(keys.network_acl(project, name), entry.revision)
+                txn = self._with_sets(Txn().unchanged(keys.network_acl(project, name), entry.revision), acl)
                 made = await self._commit(txn, acl, "network-acl-updated")
             except Exception:
                 with contextlib.suppress(PodiumError):
@@ -105,6 +106,11 @@ class Acls:
             self._store.acls.apply(key, None, await self._store.store.commit(txn))
             await self._host.forget_log(acl.id)
 
+    def _with_sets(self, txn: Txn, acl: NetworkAcl) -> Txn:
+        for name in domain.sets_in(acl):
+            txn.exists(keys.address_set(acl.project, name))
+        return txn
+
     def users(self, acl: NetworkAcl) -> list[str]:
         """Return who names *acl*, as used_by does."""
         others = (e.record for e in self.entries(acl.project) if e.record.name != acl.name)
@@ -127,7 +133,9 @@ class Acls:
         return sorted(found)
 
     def _checked(self, acl: NetworkAcl) -> NetworkAcl:
-        return domain.checked(acl, {acl.name, *(e.record.name for e in self.entries(acl.project))})
+        names = {acl.name, *(e.record.name for e in self.entries(acl.project))}
+        sets = self._store.sets.entries(keys.address_sets(acl.project))
+        return domain.checked(acl, names | {f"{domain.SET}{e.record.name}" for e in sets})
 
     def _refuse_used(self, acl: NetworkAcl, verb: str) -> None:
         if users := self.users(acl):

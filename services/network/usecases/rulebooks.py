@@ -41,7 +41,11 @@ class Rulebooks:
         acls = {acl.name: acl for acl in _below(self._store.acls, keys.network_acls(HOME), changes)}
         named = {name for acl in acls.values() for name in domain.names_in(acl)} & set(acls)
         members = {name: self._members(name, network) for name in sorted(named)}
-        return replace(book, acls=acls, members=members)
+        sets = {
+            f"{domain.SET}{s.name}": s.addresses
+            for s in _below(self._store.sets, keys.address_sets(HOME), changes)
+        }
+        return replace(book, acls=acls, members=members, sets=sets)
 
     def _living(self, balancer: NetworkLoadBalancer) -> NetworkLoadBalancer:
         """Leave out the backends that are known not to answer."""

@@ -20,6 +20,7 @@ from core.state.memory import MemoryStore
 from services.network.kernel.host import LinuxHost
 from services.network.store import NetworkStore
 from services.network.usecases.acls import Acls
+from services.network.usecases.addresssets import AddressSets
 from services.network.usecases.listeners import Listeners, balancer_kind, forward_kind
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
@@ -119,6 +120,7 @@ class Site:
         self.store, self.host = NetworkStore(MemoryStore()), LinuxHost(folder)
         self.networks, self.nics = Networks(self.store, self.host), Nics(self.store, self.host)
         self.acls = Acls(self.store, self.networks, self.host)
+        self.sets = AddressSets(self.store, self.networks, self.host)
         self.forwards = Listeners(self.store, self.networks, self.host, forward_kind(self.store))
         self.balancers = Listeners(self.store, self.networks, self.host, balancer_kind(self.store))
         self.guests = [Namespace() for _ in range(2)]

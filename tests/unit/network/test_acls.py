@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import Invalid
-from core.netrecords import AclRule, NetworkAcl
+from core.netrecords import AclRule, AddressSet, NetworkAcl
 from core.records import Network, NicReservation
 from services.network.domain import acllog, acls, filters, render, spans
 from services.network.domain.rulebook import Rulebook
@@ -117,6 +117,21 @@ def test_inside_and_outside_are_spans_of_all_addresses() -> None:
     outer = replace(WEB, egress=(AclRule("allow", destination="@external"),))
     rules = _chain(render.nft_rules(NETWORK, [], Rulebook({"web": outer})), "egr")
     assert rules[-3] == "ip daddr { 0.0.0.0-10.1.1.255, 10.1.3.0-255.255.255.255 } return"
+
+
+def test_an_address_set_stands_for_its_addresses_at_either_end() -> None:
+    rules = AclRule("allow", source="$office", destination="$servers"), AclRule("drop", source="$none")
+    acl = acls.checked(replace(WEB, ingress=rules), {"web", "$office", "$servers", "$none"})
+    book = Rulebook({"web": acl}, sets={"$office": ("192.0.2.0/24", "fd42::/64"), "$servers": ("10.1.2.5",)})
+    assert _chain(render.nft_rules(NETWORK, [], book), "igr")[-2:] == [
+        "ip saddr { 192.0.2.0-192.0.2.255 } ip daddr { 10.1.2.5 } return",
+        "reject",
+    ]
+    assert acls.sets_in(acl) == {"office", "servers", "none"}
+    with pytest.raises(Invalid, match="Invalid subject"):
+        acls.checked(replace(WEB, ingress=rules), {"web"})
+    with pytest.raises(Invalid, match="Invalid address"):
+        acls.checked_set(AddressSet("default", "s", addresses=("nobody",)))
 
 
 def test_an_acl_makes_a_nic_speak_as_itself_and_nobody_else_as_it() -> None:
