@@ -44,8 +44,8 @@ class Answer:
 
 
 def is_same(name: str, created_at: float, other: ArrivedEntry) -> bool:
-    """Say whether a snapshot here is that one there: headers tell whole seconds."""
-    return (name, int(created_at)) == (other.name, int(other.created_at))
+    """Say whether a snapshot here is that one there: headers tell whole seconds, LXD's of volumes none."""
+    return name == other.name and int(other.created_at) in (0, int(created_at))
 
 
 def missing(offered: Iterable[ArrivedEntry], here: Iterable[tuple[str, float]]) -> list[ArrivedEntry]:

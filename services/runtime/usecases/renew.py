@@ -16,6 +16,7 @@ from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain import arrivals
 from services.runtime.domain.arrivals import Arrived
+from services.runtime.domain.offers import is_same, missing
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
@@ -78,20 +79,17 @@ class Renewals:
         Raises: WrongState when one is gone from here that was not sent because it was here.
         """
         has = [entry.record for entry in self._store.instance_snapshots(target)]
-        here = {_same(snapshot.name, snapshot.created_at) for snapshot in has}
-        there = {_same(entry.name, entry.created_at) for entry in arrived.snapshots}
-        for entry in arrived.snapshots:
-            if _same(entry.name, entry.created_at) not in here:
-                id = staged.snapshots.get(entry.name, "")
-                if not id:
-                    why = "A snapshot was deleted while the instance was refreshed; try again"
-                    raise WrongState("NOT_STILL", why, about=target.name)
-                new = arrivals.snapshot_of(entry, arrived.fingerprint, target, id, name=arrived.instance.name)
-                self._policy.admit(Txn(), new.instance, replaces=target)
-                txn.put(keys.snapshot(target.id, new.name), new)
-                input["make"].append(new.id)
+        for entry in missing(arrived.snapshots, [(s.name, s.created_at) for s in has]):
+            id = staged.snapshots.get(entry.name, "")
+            if not id:
+                why = "A snapshot was deleted while the instance was refreshed; try again"
+                raise WrongState("NOT_STILL", why, about=target.name)
+            new = arrivals.snapshot_of(entry, arrived.fingerprint, target, id, name=arrived.instance.name)
+            self._policy.admit(Txn(), new.instance, replaces=target)
+            txn.put(keys.snapshot(target.id, new.name), new)
+            input["make"].append(new.id)
         for snapshot in has:
-            if _same(snapshot.name, snapshot.created_at) not in there:
+            if not any(is_same(snapshot.name, snapshot.created_at, entry) for entry in arrived.snapshots):
                 input["remove"].append(snapshot.id)
                 if (key := keys.snapshot(target.id, snapshot.name)) not in txn.puts:
                     txn.delete(key)
@@ -138,8 +136,3 @@ class Renewals:
         target, _ = self._claims.of(ctx)
         found = (entry.record for entry in self._store.instance_snapshots(target))
         return [snapshot for snapshot in found if snapshot.id in ctx.input["make"]]
-
-
-def _same(name: str, created_at: float) -> tuple[str, int]:
-    """Archives keep microseconds, LXD's headers seconds."""
-    return name, int(created_at)

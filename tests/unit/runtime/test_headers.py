@@ -102,3 +102,6 @@ def test_only_what_was_offered_is_sent() -> None:
 def test_a_snapshot_is_told_by_name_and_second() -> None:
     assert missing([SNAPSHOT], [("s1", 1700000000.9)]) == []
     assert missing([SNAPSHOT], [("s1", 1700000001.0), ("s2", 1700000000.0)]) == [SNAPSHOT]
+    of_volume = ArrivedEntry("s0", "")
+    assert missing([of_volume], [("s0", 1700000001.0)]) == []
+    assert missing([of_volume], [("s1", 0.0)]) == [of_volume]
