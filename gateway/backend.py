@@ -23,7 +23,7 @@ from gateway.lent import Lender
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
-from protos.podium.image.v1 import base_pb2_grpc, download_pb2_grpc, publish_pb2_grpc
+from protos.podium.image.v1 import base_pb2_grpc, download_pb2_grpc, publish_pb2_grpc, share_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as image
 from protos.podium.network.v1 import acl_pb2_grpc, listener_pb2_grpc, zone_pb2_grpc
 from protos.podium.network.v1 import network_pb2_grpc as network
@@ -72,6 +72,7 @@ class Backend:
         self.transfers: Any = transfer_pb2_grpc.TransferServiceStub(lines["runtime"])
         self.bases: Any = base_pb2_grpc.BaseServiceStub(lines["image"])
         self.downloads: Any = download_pb2_grpc.DownloadServiceStub(lines["image"])
+        self.shares: Any = share_pb2_grpc.ShareServiceStub(lines["image"])
         self.publish: Any = publish_pb2_grpc.PublishServiceStub(lines["image"])
         self.networks: Any = network.NetworkServiceStub(lines["network"])
         self.acls: Any = acl_pb2_grpc.AclServiceStub(lines["network"])

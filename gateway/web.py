@@ -55,7 +55,7 @@ def _checked(handler: Handler, access: str) -> Handler:
         everywhere = request.query.get("all-projects") == "true"
         needed = "public" if access == "metrics" and _metrics_are_public(request) else access
         auth.require(request["caller"], needed, req.project(request), everywhere=everywhere)
-        is_shown = request.method == "GET" and needed == "public"
+        is_shown = request.method in ("GET", "HEAD") and needed == "public"
         if is_shown and request["caller"].is_guest_of(req.project(request)):
             # The handler shows only what is public; the services would refuse to show even that.
             set_identity(replace(request["caller"].identity, projects=None))

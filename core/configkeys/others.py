@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from core.configkeys import server
 from core.configkeys.project import ARCHITECTURES, parse_compression
 from core.configkeys.schema import ConfigKey, Schema, Sentences, lines, one_of, text
+from core.mirrors import parse_mirrors
 from core.units import parse_expiry
 
 _BAD = "cannot set '{name}' to '{value}'"
@@ -44,6 +45,8 @@ SERVER = Schema(
         ConfigKey("images.remote_cache_expiry", server.integer, "days", "10"),
         ConfigKey("images.compression_algorithm", parse_compression, "of published images"),
         ConfigKey("images.default_architecture", one_of(*ARCHITECTURES), "of images by name"),
+        ConfigKey("images.mirrors", parse_mirrors, "SERVER=MIRROR,MIRROR ..., asked before it"),
+        ConfigKey("images.offline", server.boolean, "ask no other server for images", "false"),
         ConfigKey("backups.compression_algorithm", parse_compression, "of exports"),
         ConfigKey("core.shutdown_timeout", server.integer, "minutes; work goes on after a start anyway", "5"),
         *server.CLUSTER,

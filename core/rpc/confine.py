@@ -18,12 +18,15 @@ from core.rpc.identity import Identity
 HomeOf = Callable[[str, str], str]
 _SHARED = {
     "podium.image.v1.ImageService": "images",
+    "podium.image.v1.ShareService": "images",
     "podium.image.v1.AboutService": "images",
     "podium.cluster.v1.ProfileService": "profiles",
     "podium.network.v1.AclService": "networks",
     "podium.network.v1.ZoneService": "networks",
 }
 _READS = ("Get", "List", "Export", "Prepare")
+# Who may have an image may pass it on.
+_PASSES_ON = frozenset({"CreateImageSecret", "PushImage"})
 # Networks and pools are shared by all projects; only administrators change them.
 _COMMON = (
     *("podium.network.v1.NetworkService", "podium.network.v1.ListenerService"),
@@ -60,7 +63,7 @@ def check(path: str, request: Any, caller: Identity, home_of: HomeOf) -> None:
 
 
 def _may(service: str, method: str, request: Any, own: tuple[str, ...], home_of: HomeOf) -> bool:
-    is_read = method.startswith(_READS)
+    is_read = method.startswith(_READS) or method in _PASSES_ON
     if method in _FREE:
         return True
     if service in _COMMON and method != "ListVolumes":
@@ -81,10 +84,12 @@ def _homes(own: tuple[str, ...], feature: str, home_of: HomeOf) -> frozenset[str
 
 
 def _projects_in(message: Any) -> Iterator[str]:
-    """The values of all fields called project, in *message* and in the messages within it."""
+    """The values of all fields that name a project, in *message* and in the messages within it."""
     field = message.DESCRIPTOR.fields_by_name.get("project")
     if field is not None and field.type == field.TYPE_STRING:
         yield message.project
+    if asked_in := getattr(message, "asked_in", ""):
+        yield asked_in
     for inner, value in message.ListFields():
         if inner.message_type is not None and hasattr(value, "DESCRIPTOR"):
             yield from _projects_in(value)

@@ -21,8 +21,8 @@ from core.logs import get_logger
 from core.rpc.identity import Identity, set_identity
 from gateway.backend import Backend
 from gateway.guests import listening
-from gateway.lxd.imagefiles import send_image
-from protos.podium.image.v1 import image_pb2
+from gateway.lxd.handlers.exports import send_image
+from protos.podium.image.v1 import share_pb2
 from protos.podium.runtime.v1 import guest_pb2 as pb
 
 log = get_logger(__name__)
@@ -157,13 +157,11 @@ async def _image(asked: Asked, fingerprint: str) -> web.StreamResponse:
     if not guest.may_export_images:
         return text(403, "not authorized")
     set_identity(Identity("", "devlxd", projects=(guest.image_project,)))
-    ref = image_pb2.ImageRef(fingerprint=fingerprint)
-    reply = await asked.backend.images.GetImage(
-        image_pb2.GetImageRequest(project=guest.image_project, image=ref)
-    )
+    wanted = share_pb2.GetFilesRequest(project=guest.image_project, fingerprint=fingerprint)
+    reply = await asked.backend.shares.GetFiles(wanted)
     if not (reply.image.public or reply.image.cached):
         return text(404, "not found")
-    return await send_image(asked.request, asked.backend, guest.image_project, reply.image)
+    return await send_image(asked.request, asked.backend, reply, share_pb2.Reader())
 
 
 def _json(value: Any) -> web.Response:

@@ -20,6 +20,7 @@ from gateway.lxd.handlers import (
     copies,
     events,
     exec,
+    exports,
     files,
     images,
     instances,
@@ -36,6 +37,7 @@ from gateway.lxd.handlers import (
     recover,
     server,
     sftp,
+    simplestreams,
     snapshots,
     storage,
     volumebackups,
@@ -43,6 +45,7 @@ from gateway.lxd.handlers import (
     volumesnapshots,
     warnings,
 )
+from gateway.lxd.views import simplestreams as view
 
 _INSTANCE_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "", "project", instances.list_instances),
@@ -99,8 +102,12 @@ _BUCKETS, _EVERY = "/1.0/storage-pools/{name}/buckets", ("GET", "POST", "PUT", "
 _BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
 _ZONE, _SETS = "/1.0/network-zones/{name}", "/1.0/network-address-sets"
 _FORWARDS, _BALANCERS = "/1.0/networks/{name}/forwards", "/1.0/networks/{name}/load-balancers"
+_READ = ("GET", "HEAD")
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
+    *((method, f"/{view.INDEX}", "public", simplestreams.get_index) for method in _READ),
+    *((method, f"/{view.PRODUCTS}", "public", simplestreams.get_products) for method in _READ),
+    *((method, "/images/{name}/{file}", "public", simplestreams.get_file) for method in _READ),
     ("PUT", "/internal/shutdown", "admin", internal.shutdown),
     ("GET", "/1.0", "public", server.get_server),
     ("PUT", "/1.0", "admin", server.put_server),
@@ -121,7 +128,7 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", "/1.0/certificates/{name}", "admin", certificates.put_certificate),
     ("DELETE", "/1.0/certificates/{name}", "admin", certificates.delete_certificate),
     ("GET", "/1.0/images", "public", images.list_images),
-    ("POST", "/1.0/images", "project", images.post_image),
+    ("POST", "/1.0/images", "public", images.post_image),
     ("GET", "/1.0/images/aliases", "project", images.list_aliases),
     ("POST", "/1.0/images/aliases", "project", images.post_alias),
     ("GET", "/1.0/images/aliases/{name:.+}", "public", images.get_alias),
@@ -133,7 +140,10 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PUT", "/1.0/images/{name}", "project", images.put_image),
     ("PATCH", "/1.0/images/{name}", "project", images.patch_image),
     ("DELETE", "/1.0/images/{name}", "project", images.delete_image),
-    ("GET", "/1.0/images/{name}/export", "public", images.export_image),
+    ("GET", "/1.0/images/{name}/export", "public", exports.export_image),
+    ("HEAD", "/1.0/images/{name}/export", "public", exports.export_image),
+    ("POST", "/1.0/images/{name}/export", "project", exports.push_image),
+    ("POST", "/1.0/images/{name}/secret", "project", exports.post_secret),
     ("POST", "/1.0/images/{name}/refresh", "project", images.refresh_image),
     ("GET", "/1.0/profiles", "project", profiles.list_profiles),
     ("POST", "/1.0/profiles", "project", profiles.post_profile),

@@ -23,10 +23,11 @@ _STALL_S = 120.0
 
 @dataclass(frozen=True)
 class File:
-    """A file to be sent from its begin; the descriptor is its owner's to close."""
+    """*size* bytes of a file to be sent, from *offset* on; the descriptor is its owner's to close."""
 
     fd: int
     size: int
+    offset: int = 0
 
 
 async def answer(
@@ -43,11 +44,12 @@ async def send(
     headers: dict[str, str] | None = None,
     *,
     size: int = 0,
+    status: int = 200,
 ) -> web.StreamResponse:
     """The same for bytes; *size* of them if that is known, and then not more, whatever grew meanwhile."""
     async with aclosing(chunks):
         first = await anext(chunks, None)
-        response = web.StreamResponse(headers={"Content-Type": _BYTES, **(headers or {})})
+        response = web.StreamResponse(status=status, headers={"Content-Type": _BYTES, **(headers or {})})
         if size:
             response.content_length = size
         await response.prepare(request)
@@ -64,10 +66,10 @@ async def send(
 
 
 async def send_pieces(
-    request: web.BaseRequest, pieces: Sequence[bytes | File], headers: dict[str, str]
+    request: web.BaseRequest, pieces: Sequence[bytes | File], headers: dict[str, str], *, status: int = 200
 ) -> web.StreamResponse:
     """Send texts and files in order, the files by the kernel where no encryption lies between."""
-    response = web.StreamResponse(headers={"Content-Type": _BYTES, **headers})
+    response = web.StreamResponse(status=status, headers={"Content-Type": _BYTES, **headers})
     response.content_length = sum(p.size if isinstance(p, File) else len(p) for p in pieces)
     await response.prepare(request)
     for piece in pieces:
@@ -86,7 +88,11 @@ async def _send_file(request: web.BaseRequest, response: web.StreamResponse, fil
     is_encrypted = transport is not None and transport.get_extra_info("sslcontext") is not None
     sent = 0
     if sock is None or is_encrypted or file.size < _PIECE:
-        while sent < file.size and (data := await asyncio.to_thread(os.pread, file.fd, _PIECE, sent)):
+        while sent < file.size:
+            most = min(_PIECE, file.size - sent)
+            data = await asyncio.to_thread(os.pread, file.fd, most, file.offset + sent)
+            if not data:
+                break
             await response.write(data)
             sent += len(data)
         if sent < file.size:
@@ -110,10 +116,10 @@ async def _by_kernel(target: int, file: File) -> None:
     # Of our own: the loop waits for no descriptor of a transport, and a thread may outlive this call.
     target, source = os.dup(target), os.dup(file.fd)
     moving: asyncio.Task[int] | None = None
-    sent = 0
+    sent, end = file.offset, file.offset + file.size
     try:
-        while sent < file.size:
-            moving = asyncio.create_task(asyncio.to_thread(_move, target, source, sent, file.size))
+        while sent < end:
+            moving = asyncio.create_task(asyncio.to_thread(_move, target, source, sent, end))
             await asyncio.wait([moving])
             now = moving.result()
             if now == sent:

@@ -6,7 +6,13 @@ import asyncio
 import platform
 
 from core.service import Servicers, member_service
-from protos.podium.image.v1 import about_pb2_grpc, base_pb2_grpc, download_pb2_grpc, publish_pb2_grpc
+from protos.podium.image.v1 import (
+    about_pb2_grpc,
+    base_pb2_grpc,
+    download_pb2_grpc,
+    publish_pb2_grpc,
+    share_pb2_grpc,
+)
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.blobs.files import FileBlobs
 from services.image.clients.runtime import RuntimeClient
@@ -17,7 +23,9 @@ from services.image.servicer.downloads import DownloadServicer
 from services.image.servicer.lending import Lending
 from services.image.servicer.publish import PublishServicer
 from services.image.servicer.services import ImageServicer
+from services.image.servicer.sharing import ShareServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
+from services.image.sources.push import Pushers
 from services.image.sources.remote import Fetchers
 from services.image.store import ImageStore
 from services.image.templates.runner import TemplateRunner
@@ -29,8 +37,11 @@ from services.image.usecases.downloads import Downloads
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
 from services.image.usecases.publish import Publish
+from services.image.usecases.pushes import Pushes
 from services.image.usecases.refresh import Refresh
 from services.image.usecases.rooms import Rooms
+from services.image.usecases.secrets import Secrets
+from services.image.usecases.sharing import Sharing
 from services.image.usecases.upkeep import Upkeep
 
 _SWEEP_EVERY_S = 300.0
@@ -47,16 +58,12 @@ async def main() -> None:
         images = Images(store, blobs, runner, imports.remove_unused)
         builds = Builds(store, blobs, Mmdebstrap(), imports, images, runner)
         abouts = Abouts(blobs, converter)
-        downloads = Downloads(
-            store,
-            Fetchers(platform.machine(), service.settings.state_dir / "images"),
-            imports,
-            images,
-            choices,
-            runner,
-        )
+        fetchers = Fetchers(platform.machine(), service.settings.state_dir / "images", choices.mirrors_of)
+        downloads = Downloads(store, fetchers, imports, images, choices, runner)
         refresh = Refresh(store, downloads, images, runner)
         upkeep = Upkeep(store, choices, images, refresh, runner)
+        tokens = Secrets(store, runner)
+        pushes = Pushes(store, images, blobs, Pushers(), runner)
         publish = Publish(store, roots, imports, images, choices, runner)
         service.at_end(imports.stop)
         await service.start(store)
@@ -75,6 +82,8 @@ async def main() -> None:
         servicers.add(download_pb2_grpc.add_DownloadServiceServicer_to_server, downloading)
         publishing = PublishServicer(publish, runner)
         servicers.add(publish_pb2_grpc.add_PublishServiceServicer_to_server, publishing)
+        sharing = ShareServicer(store, Sharing(store, images, blobs, tokens), tokens, pushes, runner, lending)
+        servicers.add(share_pb2_grpc.add_ShareServiceServicer_to_server, sharing)
         telling = AboutServicer(abouts, TemplateRunner())
         servicers.add(about_pb2_grpc.add_AboutServiceServicer_to_server, telling)
         bases = BaseServicer(Bases(store, blobs, converter, rooms))
@@ -85,3 +94,4 @@ async def main() -> None:
             await imports.sweep()
             await images.record_uses()
             await upkeep.run()
+            await tokens.sweep()

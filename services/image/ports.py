@@ -39,6 +39,10 @@ class Blobs(Protocol):
 
     def part(self, fingerprint: str, part: str) -> Path: ...
 
+    def sha256(self, fingerprint: str, part: str) -> str:
+        """Return the hash of a file. Slow the first time. Raises: FileNotFoundError."""
+        ...
+
     def squashfs(self, fingerprint: str) -> Path: ...
 
     def fingerprints(self) -> set[str]: ...
@@ -155,7 +159,7 @@ class Remotes(Protocol):
     """Servers of images."""
 
     async def look(self, source: RemoteSource) -> Known:
-        """Raises: NotFound, Invalid, Forbidden, Unavailable, TooLate."""
+        """Raises: NotFound, Invalid, Forbidden, TooLate, Unavailable."""
         ...
 
     def parts(self, source: RemoteSource, told: Told) -> AsyncGenerator[tuple[str, bytes], None]:
@@ -164,6 +168,48 @@ class Remotes(Protocol):
         Where it is put together first, what is yielded meanwhile is (CAME, how many bytes came).
 
         Raises: as look().
+        """
+        ...
+
+    def has_others(self, source: RemoteSource) -> bool:
+        """Whether a mirror is left that may be asked, after one that was asked was wrong."""
+        ...
+
+
+@dataclass(frozen=True)
+class ParcelFile:
+    """A file to be sent."""
+
+    part: str
+    path: str
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """An image for another server.
+
+    certificate: PEM of the only one that is believed; empty for any that a known CA signed.
+    """
+
+    target: str
+    certificate: str
+    secret: str
+    project: str
+    fingerprint: str
+    profiles: tuple[str, ...]
+    files: tuple[ParcelFile, ...]
+    may_reach_inside: bool
+
+
+class Targets(Protocol):
+    """Other servers that await an image."""
+
+    def push(self, parcel: Parcel) -> AsyncGenerator[int, None]:
+        """Send it, yielding how many bytes went; it ends when the other server has made an image of it.
+
+        Raises: Invalid, Forbidden, Unavailable, WrongState, TooLate. Closing it early ends the sending.
         """
         ...
 

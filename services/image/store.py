@@ -63,6 +63,12 @@ class ImageStore:
         entries = self.images.entries(keys.images(project))
         return [entry for entry in entries if entry.record.fingerprint.startswith(prefix)]
 
+    def public_image(self, project: str, prefix: str) -> Entry[Image] | None:
+        """Return the one public image whose fingerprint begins with *prefix*, as if there were no others."""
+        found = self._matching(project, prefix) if is_fingerprint(prefix) else []
+        public = [entry for entry in found if entry.record.public]
+        return public[0] if len(public) == 1 else None
+
     async def _just_stored(self, project: str, prefix: str) -> list[Entry[Image]]:
         """Ask the state itself: a client may have seen an import succeed before this cache was told."""
         with contextlib.suppress(Unavailable):

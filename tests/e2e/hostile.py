@@ -64,6 +64,13 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/1.0/images/aliases/{name:.+}"): ALIAS,
     ("PATCH", "/1.0/images/aliases/{name:.+}"): ALIAS,
     ("POST", "/1.0/images/aliases/{name:.+}"): {"name": "hostile"},
+    ("POST", "/1.0/images/{name}/export"): {
+        "target": "https://127.0.0.1:1",
+        "certificate": "",
+        "secret": "x",
+        "project": "",
+        "profiles": [],
+    },
     ("PUT", "/1.0/images/{name}"): {"public": False, "auto_update": False, "properties": {"a": "b"}},
     ("PATCH", "/1.0/images/{name}"): {"public": False, "auto_update": False, "properties": {"a": "b"}},
     ("POST", "/1.0/profiles"): {"name": "hostile", **PROFILE},
@@ -151,6 +158,7 @@ WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
     # It stops all instances, whatever it is sent.
     ("PUT", "/internal/shutdown"): {},
     ("POST", "/1.0/images"): {},
+    ("POST", "/1.0/images/{name}/secret"): {},
     ("POST", "/1.0/instances/{name}/files"): {},
     ("POST", "/1.0/instances/{name}/metadata/templates"): {},
     ("PUT", "/1.0/instances/{name}/metadata/templates"): {},

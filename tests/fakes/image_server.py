@@ -132,7 +132,8 @@ def serving() -> Iterator[ImageServer]:
                 return
             start = int(self.headers["Range"][6:-1]) if "Range" in self.headers else 0
             body = content[start:]
-            headers, status = images.headers.get(path, {}), 206 if start else 200
+            said = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+            headers, status = {**images.headers.get(path, {}), **said}, 206 if start else 200
             if (at := images.breaks_at.pop(path, 0)) and with_body:
                 self._send(status, headers, body[:at], len(body))
                 self.close_connection = True

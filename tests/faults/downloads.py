@@ -102,6 +102,47 @@ def _refresh(victim: Victim) -> Any:
     return call(victim, "POST", f"/1.0/images/{_hash(_VERSIONS[_OLD])}/refresh")
 
 
+class Given:
+    """The same image in a project of its own on the server itself, which knows it as another server."""
+
+    path = f"/1.0/images/{_FINGERPRINT}?project=step-there"
+
+    def state(self, victim: Victim) -> str:
+        if state_at(victim, "/1.0/projects/step-there") == ABSENT:
+            return ABSENT
+        return state_at(victim, self.path, field="type")
+
+    def reach(self, victim: Victim, state: str) -> None:
+        if Brought().state(victim) == ABSENT:
+            _bring(victim)
+        if state_at(victim, "/1.0/projects/step-there") == ABSENT:
+            call(
+                victim, "POST", "/1.0/projects", {"name": "step-there", "config": {"features.images": "true"}}
+            )
+        if self.state(victim) != ABSENT:
+            call(victim, "DELETE", self.path)
+
+    def remove(self, victim: Victim) -> None:
+        self.reach(victim, ABSENT)
+        call(victim, "DELETE", "/1.0/projects/step-there")
+        Brought().remove(victim)
+
+
+def _give(victim: Victim) -> Any:
+    """Push it to ourselves, by the secret of an upload; again, where only the outcome got lost."""
+    if Given().state(victim) != ABSENT:
+        call(victim, "DELETE", Given.path)
+    awaited = {"source": {"mode": "push", "fingerprint": _FINGERPRINT}}
+    token = victim.side.request("POST", "/1.0/images?project=step-there", awaited)["metadata"]
+    body = {
+        "target": f"https://{victim.settings().https_address}",
+        "certificate": victim.side.request("GET", "/1.0")["metadata"]["environment"]["certificate"],
+        "secret": token["metadata"]["secret"],
+        "project": "step-there",
+    }
+    return call(victim, "POST", f"/1.0/images/{_FINGERPRINT}/export", body)
+
+
 def _bring(victim: Victim) -> Any:
     return call(victim, "POST", "/1.0/images", {"source": _source()})
 
@@ -113,5 +154,6 @@ def _launch(victim: Victim) -> Any:
 SCENARIOS = (
     Scenario("image.download", Brought(), ABSENT, (ABSENT, "container", CREATED), _bring),
     Scenario("image.refresh", Followed(), _OLD, (_OLD, _NEW), _refresh),
+    Scenario("image.push", Given(), ABSENT, (ABSENT, "container"), _give, keeps=True),
     Scenario("instance.create-remote", Launched(), ABSENT, (ABSENT, STOPPED), _launch, keeps=True),
 )

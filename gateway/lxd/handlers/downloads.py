@@ -29,6 +29,7 @@ async def download(request: web.Request, data: dict[str, Any], project: str) -> 
             profiles=req.texts(data, "profiles"),
             properties=req.text_map(data, "properties"),
             aliases=alias_names(data),
+            asked_in=req.project(request),
         )
     )
     return envelope.accepted(backend.accepted(reply.operation))

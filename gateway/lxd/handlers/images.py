@@ -12,11 +12,12 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from core.errors import Invalid, NotFound, Unsupported
+from core.names import shown
 from gateway.lxd import envelope, etag, filters, imagefiles
 from gateway.lxd import request as req
-from gateway.lxd.handlers import downloads, publish
+from gateway.lxd.handlers import downloads, exports, publish, pushed
 from gateway.lxd.views.others import alias_json, image_json
-from protos.podium.image.v1 import download_pb2
+from protos.podium.image.v1 import download_pb2, share_pb2
 from protos.podium.image.v1 import image_pb2 as pb
 
 _CHUNK = 1 << 20
@@ -25,8 +26,7 @@ _STALL_S = 60.0
 _PARTS = {"metadata": pb.IMAGE_PART_METADATA, "rootfs": pb.IMAGE_PART_ROOTFS}
 
 
-def _project(request: web.Request) -> str:
-    return req.backend(request).effective_project(req.project(request), "images")
+_project = exports.home
 
 
 async def list_images(request: web.Request) -> web.Response:
@@ -36,19 +36,21 @@ async def list_images(request: web.Request) -> web.Response:
     reply = await req.backend(request).images.ListImages(
         pb.ListImagesRequest(project=_project(request), public_only=public)
     )
-    shown = [image_json(i) for i in reply.images]
-    shown = [i for i in shown if holds is None or holds(i)]
+    found = [image_json(i) for i in reply.images]
+    found = [i for i in found if holds is None or holds(i)]
     if req.recursion(request):
-        return envelope.sync(shown)
-    return envelope.sync([f"/1.0/images/{i['fingerprint']}" for i in shown])
+        return envelope.sync(found)
+    return envelope.sync([f"/1.0/images/{i['fingerprint']}" for i in found])
 
 
 async def _image(request: web.Request) -> Any:
-    reply = await req.backend(request).images.GetImage(
-        pb.GetImageRequest(project=_project(request), image=pb.ImageRef(fingerprint=req.name(request)))
-    )
-    if request["caller"].is_guest_of(req.project(request)) and not reply.image.public:
-        raise NotFound("NO_IMAGE", "Image not found")
+    project, name, who = _project(request), req.name(request), exports.reader(request)
+    if who.is_guest:
+        asked = share_pb2.GetFilesRequest(project=project, fingerprint=name, reader=who)
+        reply = await req.backend(request).shares.GetFiles(asked)
+    else:
+        ref = pb.ImageRef(fingerprint=name)
+        reply = await req.backend(request).images.GetImage(pb.GetImageRequest(project=project, image=ref))
     return reply.image
 
 
@@ -94,22 +96,26 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
 async def delete_image(request: web.Request) -> web.Response:
     backend = req.backend(request)
     reply = await backend.images.DeleteImage(
-        pb.DeleteImageRequest(project=_project(request), fingerprint=req.name(request))
+        pb.DeleteImageRequest(
+            project=_project(request), fingerprint=req.name(request), asked_in=req.project(request)
+        )
     )
     return envelope.accepted(backend.accepted(reply.operation))
 
 
 async def post_image(request: web.Request) -> web.Response:
-    """Receive an image; JSON bodies (publish, pull, by URL) are told apart by their first byte."""
+    """Receive an image; JSON bodies (publish, pull, push, by URL) are told apart by their first byte."""
+    is_guest = request["caller"].is_guest_of(req.project(request))
+    header = await pushed.header_of_stranger(request, _project(request)) if is_guest else None
     if request.content_type.startswith("multipart/"):
         parts = _multipart(request)
     else:
         first = await _in_time(_first(request))
-        if first.lstrip()[:1] == b"{":
+        if first.lstrip()[:1] == b"{" and header is None:
             return await _from_source(request, first)
         parts = _raw(request, first)
     backend = req.backend(request)
-    reply = await imagefiles.upload(backend, _header(request), parts)
+    reply = await imagefiles.upload(backend, header or await _header(request), parts)
     return envelope.accepted(backend.accepted(reply.operation))
 
 
@@ -123,6 +129,8 @@ async def _from_source(request: web.Request, body: bytes) -> web.Response:
         body += more
     data = req.parse_object(body)
     kind = req.text(req.object_of(data, "source"), "type")
+    if req.text(req.object_of(data, "source"), "mode") == "push":
+        return await pushed.expect_image(request, data, _project(request))
     if kind in publish.SOURCES:
         return await publish.publish(request, data)
     if kind not in downloads.SOURCES:
@@ -130,13 +138,17 @@ async def _from_source(request: web.Request, body: bytes) -> web.Response:
     return await downloads.download(request, data, _project(request))
 
 
-def _header(request: web.Request) -> pb.UploadHeader:
+async def _header(request: web.Request) -> pb.UploadHeader:
+    if "X-LXD-secret" in request.headers:
+        # Also from one who needs none: what was asked for with it counts.
+        return await pushed.header_of_stranger(request, _project(request))
     return pb.UploadHeader(
         project=_project(request),
         filename=req.header(request, "X-LXD-filename"),
         public=req.header(request, "X-LXD-public") in ("1", "true"),
         properties=_properties(request),
         expected_fingerprint=req.header(request, "X-LXD-fingerprint"),
+        asked_in=req.project(request),
     )
 
 
@@ -192,12 +204,6 @@ def _whole_forms() -> Iterator[None]:
         raise Invalid("BAD_MULTIPART", f"The body is not a whole multipart form: {str(exc)[:200]}") from exc
 
 
-async def export_image(request: web.Request) -> web.StreamResponse:
-    return await imagefiles.send_image(
-        request, req.backend(request), _project(request), await _image(request)
-    )
-
-
 async def list_aliases(request: web.Request) -> web.Response:
     reply = await req.backend(request).images.ListAliases(pb.ListAliasesRequest(project=_project(request)))
     if req.recursion(request):
@@ -225,13 +231,14 @@ async def _alias(request: web.Request) -> Any:
 
 
 async def get_alias(request: web.Request) -> web.Response:
-    alias = await _alias(request)
-    if request["caller"].is_guest_of(req.project(request)):
-        image = await req.backend(request).images.GetImage(
-            pb.GetImageRequest(project=_project(request), image=pb.ImageRef(fingerprint=alias.target))
-        )
-        if not image.image.public:
-            raise NotFound("NO_ALIAS", "Image alias not found")
+    who = exports.reader(request)
+    try:
+        alias = await _alias(request)
+        if who.is_guest:
+            asked = share_pb2.GetFilesRequest(project=_project(request), fingerprint=alias.target, reader=who)
+            await req.backend(request).shares.GetFiles(asked)
+    except NotFound:
+        raise NotFound("NO_ALIAS", f"Image alias not found: {shown(req.name(request))}") from None
     return envelope.sync(alias_json(alias), etag=etag.of(alias_json(alias)))
 
 
@@ -268,6 +275,8 @@ async def delete_alias(request: web.Request) -> web.Response:
 
 async def refresh_image(request: web.Request) -> web.Response:
     backend = req.backend(request)
-    message = download_pb2.RefreshImageRequest(project=_project(request), fingerprint=req.name(request))
+    message = download_pb2.RefreshImageRequest(
+        project=_project(request), fingerprint=req.name(request), asked_in=req.project(request)
+    )
     reply = await backend.downloads.RefreshImage(message)
     return envelope.accepted(backend.accepted(reply.operation))

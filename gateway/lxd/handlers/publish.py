@@ -35,7 +35,13 @@ async def publish(request: web.Request, data: dict[str, Any]) -> web.Response:
 
 
 def alias_names(data: dict[str, Any]) -> list[str]:
+    return list(described_aliases(data))
+
+
+def described_aliases(data: dict[str, Any]) -> dict[str, str]:
+    """Return the aliases in a body, name to description. Raises: Invalid."""
     found = data.get("aliases") or []
     if not isinstance(found, list):
         raise Invalid("BAD_TYPE", "aliases must be a list", about="aliases")
-    return [req.text(alias if isinstance(alias, dict) else {}, "name") for alias in found]
+    objects = [alias if isinstance(alias, dict) else {} for alias in found]
+    return {req.text(alias, "name"): req.text(alias, "description") for alias in objects}

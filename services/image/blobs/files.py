@@ -8,6 +8,8 @@ import shutil
 import time
 from pathlib import Path
 
+from services.image.blobs.hashes import hash_of
+
 
 class FileBlobs:
     """Implements ports.Blobs below *root*. Fingerprints are checked hex before they get here."""
@@ -44,6 +46,9 @@ class FileBlobs:
     def part(self, fingerprint: str, part: str) -> Path:
         suffix = "" if part == "unified" else f".{part}"
         return self._root / "blobs" / f"{fingerprint}{suffix}"
+
+    def sha256(self, fingerprint: str, part: str) -> str:
+        return fingerprint if part == "unified" else hash_of(self.part(fingerprint, part))
 
     def squashfs(self, fingerprint: str) -> Path:
         return self._root / "squashfs" / f"{fingerprint}.squashfs"

@@ -31,12 +31,15 @@ class DownloadServicer(rpc.DownloadServiceServicer):
             profiles=tuple(request.profiles) or ("default",),
             properties=dict(request.properties),
             aliases=tuple(request.aliases),
+            asked_in=request.asked_in,
         )
         operation = await self._downloads.accept(wanted)
         return pb.DownloadImageResponse(operation=answer(self._runner, operation))
 
     async def RefreshImage(self, request: pb.RefreshImageRequest, context: Any) -> pb.RefreshImageResponse:
-        operation = await self._refresh.accept(request.project, request.fingerprint)
+        operation = await self._refresh.accept(
+            request.project, request.fingerprint, asked_in=request.asked_in
+        )
         return pb.RefreshImageResponse(operation=answer(self._runner, operation))
 
 

@@ -18,18 +18,13 @@ from core.state.repository import Entry
 from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.servicer.lending import Lending
+from services.image.servicer.messages import PART_NUMBERS, PARTS, alias_message, image_message
 from services.image.store import ImageStore
 from services.image.usecases.builds import Builds, Wanted
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
 
 _CHUNK = 1 << 20
-_PARTS = {
-    pb.IMAGE_PART_UNIFIED: "unified",
-    pb.IMAGE_PART_METADATA: "metadata",
-    pb.IMAGE_PART_ROOTFS: "rootfs",
-}
-_PART_NUMBERS = {name: number for number, name in _PARTS.items()}
 
 
 class ImageServicer(rpc.ImageServiceServicer):
@@ -62,7 +57,12 @@ class ImageServicer(rpc.ImageServiceServicer):
             h.public,
             dict(h.properties),
             h.expected_fingerprint,
-            tuple(a.name for a in h.aliases),
+            {a.name: a.description for a in h.aliases},
+            auto_update=h.auto_update,
+            profiles=tuple(h.profiles) or ("default",),
+            expires_at=h.expires_at.ToNanoseconds() / 1e9,
+            wait_secret=h.wait_secret,
+            asked_in=h.asked_in,
         )
         operation = await self._imports.receive(
             str(uuid.uuid4()), header, self._parts(h.line, request_iterator)
@@ -77,7 +77,7 @@ class ImageServicer(rpc.ImageServiceServicer):
         async for request in requests:
             kind = request.WhichOneof("message")
             if kind == "part":
-                part = _PARTS.get(request.part, "unified")
+                part = PARTS.get(request.part, "unified")
             elif kind == "ticket":
                 yield part, self._lending.pipe(line, request.ticket)
             else:
@@ -110,7 +110,7 @@ class ImageServicer(rpc.ImageServiceServicer):
         return pb.UpdateImageResponse(image=self._shown(entry))
 
     async def DeleteImage(self, request: pb.DeleteImageRequest, context: Any) -> pb.DeleteImageResponse:
-        operation = await self._images.delete(request.project, request.fingerprint)
+        operation = await self._images.delete(request.project, request.fingerprint, asked_in=request.asked_in)
         return pb.DeleteImageResponse(operation=answer(self._runner, operation))
 
     async def ExportImage(
@@ -120,7 +120,7 @@ class ImageServicer(rpc.ImageServiceServicer):
         tickets = iter(request.tickets if self._lending.has(request.line) else ())
         for part, path, filename in await asyncio.to_thread(self._images.files, image):
             header = pb.ExportHeader(
-                part=_PART_NUMBERS[part], filename=filename, size_bytes=path.stat().st_size
+                part=PART_NUMBERS[part], filename=filename, size_bytes=path.stat().st_size
             )
             yield pb.ExportImageResponse(header=header)
             if ticket := next(tickets, ""):
@@ -154,62 +154,31 @@ class ImageServicer(rpc.ImageServiceServicer):
 
     async def CreateAlias(self, request: pb.CreateAliasRequest, context: Any) -> pb.CreateAliasResponse:
         entry = await self._images.create_alias(_alias_from(request.alias))
-        return pb.CreateAliasResponse(alias=_alias(entry))
+        return pb.CreateAliasResponse(alias=alias_message(entry))
 
     async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.GetAliasResponse:
-        return pb.GetAliasResponse(alias=_alias(self._store.alias(request.project, request.name)))
+        return pb.GetAliasResponse(alias=alias_message(self._store.alias(request.project, request.name)))
 
     async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
         entries = self._store.aliases.entries(keys.aliases(request.project))
-        return pb.ListAliasesResponse(aliases=[_alias(e) for e in entries])
+        return pb.ListAliasesResponse(aliases=[alias_message(e) for e in entries])
 
     async def UpdateAlias(self, request: pb.UpdateAliasRequest, context: Any) -> pb.UpdateAliasResponse:
         entry = await self._images.update_alias(
             _alias_from(request.alias), expected_revision=request.expected_revision
         )
-        return pb.UpdateAliasResponse(alias=_alias(entry))
+        return pb.UpdateAliasResponse(alias=alias_message(entry))
 
     async def RenameAlias(self, request: pb.RenameAliasRequest, context: Any) -> pb.RenameAliasResponse:
         entry = await self._images.rename_alias(request.project, request.name, request.new_name)
-        return pb.RenameAliasResponse(alias=_alias(entry))
+        return pb.RenameAliasResponse(alias=alias_message(entry))
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.DeleteAliasResponse:
         await self._images.delete_alias(request.project, request.name)
         return pb.DeleteAliasResponse()
 
     def _shown(self, entry: Entry[Image]) -> pb.Image:
-        r = entry.record
-        message = pb.Image(
-            project=r.project,
-            fingerprint=r.fingerprint,
-            properties=r.properties,
-            public=r.public,
-            auto_update=r.auto_update,
-            cached=r.cached,
-            architecture=r.architecture,
-            filename=r.filename,
-            size_bytes=r.size_bytes,
-            split=r.split,
-            profiles=r.profiles,
-            aliases=[_alias(a) for a in self._store.aliases_of(r.project, r.fingerprint)],
-            revision=entry.revision,
-            origin=r.origin,
-        )
-        if isinstance(application := r.metadata.get("oci"), dict):
-            message.application.CopyFrom(pb.Application(**application))
-        times = {"created_at": r.created_at, "expires_at": r.expires_at, "uploaded_at": r.uploaded_at}
-        times["last_used_at"] = self._store.last_used_at(r)
-        for name, value in times.items():
-            if value:
-                getattr(message, name).FromNanoseconds(int(value * 1e9))
-        return message
-
-
-def _alias(entry: Entry[Alias]) -> pb.Alias:
-    r = entry.record
-    return pb.Alias(
-        name=r.name, description=r.description, target=r.target, project=r.project, revision=entry.revision
-    )
+        return image_message(self._store, entry)
 
 
 def _alias_from(message: pb.Alias) -> Alias:

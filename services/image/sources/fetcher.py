@@ -6,6 +6,7 @@ standard output: one byte of kind, four of length (network order), then that man
 
     j  what is known: fingerprint, files, properties, aliases …     m u r  bytes of metadata, unified, rootfs
     e  why it failed: kind, reason, message                         p      bytes that came so far, as a number
+    s  how one of several servers did
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from core.errors import Invalid, NotFound, PodiumError, from_exception
 from services.image.domain import simplestreams
+from services.image.sources.servers import Servers
 from services.image.sources.web import Web
 
 _MEMORY = 1 << 30
@@ -37,6 +39,7 @@ _JSON_MOST = 1 << 20
 _KINDS = {"metadata": b"m", "unified": b"u", "rootfs": b"r"}
 _CHUNK = 1 << 20
 _LOCK = threading.Lock()
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def main() -> int:
@@ -67,15 +70,22 @@ def _web(asked: Mapping[str, Any], **headers: str) -> Web:
     return Web(asked["certificate"], asked["may_reach_inside"], {"User-Agent": "Podium", **headers})
 
 
+def _servers(asked: Mapping[str, Any], out: BinaryIO) -> Servers:
+    def tell(server: str, *, worked: bool, is_wrong: bool = False) -> None:
+        said = {"server": server, "worked": worked, "is_wrong": is_wrong}
+        _frame(out, b"s", json.dumps(said).encode())
+
+    headers = {"User-Agent": "Podium"}
+    webs = {base["url"]: Web(asked["certificate"], base["inside"], headers) for base in asked["bases"]}
+    return Servers(webs, tell)
+
+
 # --- simplestreams -----------------------------------------------------------------------------------
 
 
 def _simplestreams(asked: Mapping[str, Any], out: BinaryIO) -> None:
-    web, base = _web(asked), asked["server"].rstrip("/")
-    found: list[simplestreams.Offer] = []
-    for path in simplestreams.product_paths(_json(web, f"{base}/streams/v1/index.json", _INDEX_MOST)):
-        found.extend(simplestreams.offers(_json(web, f"{base}/{path}", _INDEX_MOST)))
-    offer = simplestreams.pick(found, asked["wanted"], asked["architecture"])
+    servers = _servers(asked, out)
+    offer = servers.first(lambda web, base: _offered(web, base, asked))
     _tell(
         out,
         fingerprint=offer.fingerprint,
@@ -88,18 +98,26 @@ def _simplestreams(asked: Mapping[str, Any], out: BinaryIO) -> None:
     if asked["only_look"]:
         return
     for file in offer.files:
-        _copy(out, file.part, web.stream(f"{base}/{file.path}"), file)
+        _copy(out, file.part, servers, file)
 
 
-def _copy(out: BinaryIO, part: str, chunks: Iterator[bytes], file: simplestreams.File) -> None:
+def _offered(web: Web, base: str, asked: Mapping[str, Any]) -> simplestreams.Offer:
+    found: list[simplestreams.Offer] = []
+    for path in simplestreams.product_paths(_json(web, f"{base}/streams/v1/index.json", _INDEX_MOST)):
+        found.extend(simplestreams.offers(_json(web, f"{base}/{path}", _INDEX_MOST)))
+    return simplestreams.pick(found, asked["wanted"], asked["architecture"])
+
+
+def _copy(out: BinaryIO, part: str, servers: Servers, file: simplestreams.File) -> None:
     digest, size = hashlib.sha256(), 0
-    for chunk in chunks:
+    for chunk in servers.stream(file.path):
         size += len(chunk)
         if size > file.size:
             raise Invalid("TOO_LONG", f"{file.path} is longer than the {file.size} bytes it should have")
         digest.update(chunk)
         _frame(out, _KINDS[part], chunk)
     if digest.hexdigest() != file.sha256:
+        servers.are_wrong()
         raise Invalid("BAD_HASH", f"{file.path} has another hash than its server says; nothing was kept")
 
 
@@ -114,17 +132,14 @@ def _json(web: Web, url: str, most: int) -> Any:
 
 
 def _lxd(asked: Mapping[str, Any], out: BinaryIO) -> None:
-    web, base = _web(asked), asked["server"].rstrip("/")
     query = f"project={quote(asked['project'])}" if asked["project"] not in ("", "default") else ""
-    wanted = asked["wanted"]
-    if not re.fullmatch(r"[0-9a-f]{64}", wanted):
-        # A beginning of a fingerprint may be an alias too; clients that know no better send both as either.
-        with contextlib.suppress(NotFound):
-            wanted = _alias_target(web, base, wanted, query) or wanted
     secret = f"secret={quote(asked['secret'])}" if asked["secret"] else ""
     asking = "&".join(filter(None, (secret, query)))
-    image = _metadata_of(web, f"{base}/1.0/images/{quote(wanted, safe='')}?{asking}")
+    servers = _servers(asked, out)
+    image = servers.first(lambda web, base: _image_of(web, base, asked["wanted"], query, asking))
     fingerprint = str(image.get("fingerprint", ""))
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise Invalid("BAD_SERVER", "The other server names the image by something that is no fingerprint")
     _tell(
         out,
         fingerprint=fingerprint,
@@ -137,13 +152,21 @@ def _lxd(asked: Mapping[str, Any], out: BinaryIO) -> None:
     )
     if asked["only_look"]:
         return
-    headers, chunks = web.open(f"{base}/1.0/images/{fingerprint}/export?{asking}")
+    headers, chunks = servers.open(f"1.0/images/{fingerprint}/export?{asking}")
     if headers.get("content-type", "").startswith("multipart/"):
         for part, data in multipart(headers["content-type"], chunks):
             _frame(out, _KINDS[part], data)
         return
     for chunk in chunks:
         _frame(out, b"u", chunk)
+
+
+def _image_of(web: Web, base: str, wanted: str, query: str, asking: str) -> dict[str, Any]:
+    if not _FINGERPRINT.fullmatch(wanted):
+        # A beginning of a fingerprint may be an alias too; clients that know no better send both as either.
+        with contextlib.suppress(NotFound):
+            wanted = _alias_target(web, base, wanted, query) or wanted
+    return _metadata_of(web, f"{base}/1.0/images/{quote(wanted, safe='')}?{asking}")
 
 
 def _alias_target(web: Web, base: str, alias: str, query: str) -> str:

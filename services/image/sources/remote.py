@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import struct
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from core.errors import Kind, TooLate, Unavailable, error_of
+from core.errors import TooLate
 from services.image.ports import CAME, Known, RemoteSource, Told
+from services.image.sources.breaker import Breaker
+from services.image.sources.children import talk
 
 _PARTS = {b"m": "metadata", b"u": "unified", b"r": "rootfs", b"p": CAME}
-_STALL_S = 120.0
 _MOST_AT_ONCE = 4
-_MOST_FRAME = 64 << 20
+_CHILD = "services.image.sources.fetcher"
 
 
 class Fetchers:
-    """Implements ports.Remotes; a few at once, the others wait. scratch: where large files may lie."""
+    """Implements ports.Remotes; a few at once, the others wait.
 
-    def __init__(self, architecture: str, scratch: Path) -> None:
+    scratch: where large files may lie. mirrors_of: the mirrors of a server, which are asked before it.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        scratch: Path,
+        mirrors_of: Callable[[str], tuple[str, ...]] = lambda server: (),
+    ) -> None:
         self._architecture = architecture
         self._scratch = scratch
+        self._mirrors_of = mirrors_of
+        self._breaker = Breaker()
         self._slots = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def look(self, source: RemoteSource) -> Known:
@@ -44,62 +50,41 @@ class Fetchers:
             async for part in parts:
                 yield part
 
+    def has_others(self, source: RemoteSource) -> bool:
+        return bool(self._mirrors_of(source.server.rstrip("/")) and self._bases(source))
+
+    def _bases(self, source: RemoteSource) -> list[dict[str, Any]]:
+        """Return where to ask, in order. An administrator chose the mirrors, so they may lie inside."""
+        own = source.server.rstrip("/")
+        mirrors = [] if source.protocol == "url" else [m for m in self._mirrors_of(own) if m != own]
+        inside = dict.fromkeys(mirrors, True) | {own: source.may_reach_inside}
+        return [{"url": url, "inside": inside[url]} for url in self._breaker.left([*mirrors, own])]
+
     async def _fetch(
         self, source: RemoteSource, told: Told, *, only_look: bool
     ) -> AsyncGenerator[tuple[str, bytes], None]:
+        bases = self._bases(source)
+        if not bases:
+            raise TooLate("NOT_ASKED", self._breaker.why_not(source.server.rstrip("/")))
         asked = {
             **asdict(source),
             "architecture": source.architecture or self._architecture,
             "only_look": only_look,
             "scratch": str(self._scratch),
+            "bases": bases,
         }
-        async with self._slots:
-            child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.image.sources.fetcher"),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                start_new_session=True,
-                limit=_MOST_FRAME,
-            )
-            assert child.stdin and child.stdout
-            try:
-                child.stdin.write(msgspec.json.encode(asked))
-                child.stdin.close()
-                async for kind, data in _frames(child.stdout):
-                    if kind == b"j":
-                        told(_known(data))
-                    elif kind == b"e":
-                        raise _failure(data)
-                    else:
-                        yield _PARTS[kind], data
-                if await child.wait():
-                    raise Unavailable("FETCHER_DIED", "The download ended without a reason; try again")
-            finally:
-                if child.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(child.pid, signal.SIGKILL)
-                    await child.wait()
+        async with self._slots, contextlib.aclosing(talk(_CHILD, asked)) as frames:
+            async for kind, data in frames:
+                if kind == b"j":
+                    told(msgspec.json.decode(data, type=Known))
+                elif kind == b"s":
+                    self._note(msgspec.json.decode(data))
+                else:
+                    yield _PARTS[kind], data
 
-
-async def _frames(stream: asyncio.StreamReader) -> AsyncGenerator[tuple[bytes, bytes], None]:
-    while True:
-        try:
-            async with asyncio.timeout(_STALL_S):
-                head = await stream.readexactly(5)
-                yield head[:1], await stream.readexactly(struct.unpack("!I", head[1:])[0])
-        except asyncio.IncompleteReadError as exc:
-            if exc.partial:
-                raise Unavailable("FETCHER_DIED", "The download broke off; try again") from None
-            return
-        except TimeoutError:
-            raise TooLate("STALLED", f"No byte came from the server for {_STALL_S:g} s") from None
-
-
-def _known(data: bytes) -> Known:
-    return msgspec.convert(msgspec.json.decode(data), Known)
-
-
-def _failure(data: bytes) -> Exception:
-    words: dict[str, Any] = msgspec.json.decode(data)
-    return error_of(Kind.from_wire(words["kind"]), words["reason"], words["message"])
+    def _note(self, said: dict[str, Any]) -> None:
+        """Take what the child says of a server: reached, not reached, or that its bytes are others."""
+        if said["worked"]:
+            self._breaker.worked(said["server"])
+        else:
+            self._breaker.failed(said["server"], is_wrong=said["is_wrong"])

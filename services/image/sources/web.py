@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,9 +18,13 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from core.addresses import is_outside
 from core.errors import Forbidden, Invalid, NotFound, PodiumError, Unavailable
 
+UNREACHABLE = "UNREACHABLE"
 _REDIRECTS = 5
 _RETRIES = 4
 _TIMEOUT_S = 60.0
+_CONNECT_S = 15.0
+_PAUSE_S = 0.2
+_MOST_ADDRESSES = 4
 _CHUNK = 1 << 20
 _SCHEMES = {"http": 80, "https": 443}
 
@@ -65,34 +70,51 @@ class Web:
         return {name.lower(): value for name, value in response.getheaders()}
 
     def open(self, url: str) -> tuple[Mapping[str, str], Iterator[bytes]]:
-        """Return headers and body of one answer, without resumption."""
+        """Return headers and body of one answer, taken up where it breaks off if the server can."""
         _, response = self._open("GET", url, {})
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return headers, _pieces(response)
+        return headers, self._whole(url, response, headers)
 
-    def stream(self, url: str) -> Iterator[bytes]:
-        """Yield a body; where the connection ends too early, go on from there if the server can."""
-        got, retries = 0, _RETRIES
+    def _whole(
+        self, url: str, response: http.client.HTTPResponse, headers: Mapping[str, str]
+    ) -> Iterator[bytes]:
+        got = 0
+        try:
+            for chunk in _pieces(response):
+                got += len(chunk)
+                yield chunk
+            return
+        except (OSError, http.client.HTTPException) as exc:
+            if not got or headers.get("accept-ranges") != "bytes":
+                raise unreachable(url, exc) from exc
+        yield from self.stream(url, got)
+
+    def stream(self, url: str, start: int = 0) -> Iterator[bytes]:
+        """Yield a body from *start* on; where the connection ends too early, go on if the server can."""
+        got, since, left = start, start, _RETRIES
         while True:
             headers = {"Range": f"bytes={got}-"} if got else {}
             try:
                 _, response = self._open("GET", url, headers)
-                if got and response.status != 206:
-                    raise Unavailable("NO_RESUME", f"{url[:200]} broke off and cannot be resumed")
+                _refuse_other_piece(url, response, got)
                 for chunk in _pieces(response):
                     got += len(chunk)
                     yield chunk
                 return
-            except (OSError, http.client.HTTPException) as exc:
-                retries -= 1
-                if not got or retries < 0:
-                    raise _unreachable(url, exc) from exc
+            except (OSError, http.client.HTTPException, Unavailable) as exc:
+                if got - since >= _CHUNK:
+                    since, left = got, _RETRIES  # it got somewhere
+                left -= 1
+                has_said = isinstance(exc, Unavailable) and exc.reason != UNREACHABLE
+                if has_said or got == start or left < 0:
+                    raise exc if isinstance(exc, Unavailable) else unreachable(url, exc) from exc
+                time.sleep(_PAUSE_S * (_RETRIES - left))
 
     def _open(
         self, method: str, url: str, headers: Mapping[str, str]
     ) -> tuple[str, http.client.HTTPResponse]:
         for _ in range(_REDIRECTS + 1):
-            parts = _checked(url)
+            parts = checked_url(url)
             response = self._ask(method, parts, headers)
             if response.status == 401 and self.login:
                 challenge = response.getheader("WWW-Authenticate") or ""
@@ -113,7 +135,7 @@ class Web:
         raise Invalid("REDIRECTS", f"{url[:200]} leads in circles")
 
     def _ask(self, method: str, parts: SplitResult, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        connection = self._connect(parts)
+        connection = self.connect(parts)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         own = self.login.header(parts) if self.login else ""
         more = {"Authorization": own} if own else {}
@@ -121,37 +143,44 @@ class Web:
             connection.request(method, path or "/", headers={**self.headers, **headers, **more})
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as exc:
-            raise _unreachable(parts.geturl(), exc) from exc
+            raise unreachable(parts.geturl(), exc) from exc
 
-    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
+    def connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", parts.port or _SCHEMES[parts.scheme]
-        address = self._address(host, port)
         if parts.scheme == "http":
             connection: Any = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
         else:
             connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=self._context())
         try:
-            raw = socket.create_connection(address, timeout=_TIMEOUT_S)
+            raw: Any = self._reach(host, port)
             if parts.scheme == "https":
                 raw = connection._context.wrap_socket(raw, server_hostname=host)
                 self._check_pin(raw, host)
         except OSError as exc:
-            raise _unreachable(parts.geturl(), exc) from exc
+            raise unreachable(parts.geturl(), exc) from exc
+        raw.settimeout(_TIMEOUT_S)
         connection.sock = raw
         return connection  # type: ignore[no-any-return]
 
-    def _address(self, host: str, port: int) -> tuple[str, int]:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as exc:
-            raise _unreachable(host, exc) from exc
-        for *_, address in found:
+    def _reach(self, host: str, port: int) -> socket.socket:
+        """Connect to the first of its addresses that answers; all of them must be allowed."""
+        failed: OSError = OSError("it has no address")
+        for address in self._addresses(host, port):
+            try:
+                return socket.create_connection(address, timeout=_CONNECT_S)
+            except OSError as exc:
+                failed = exc
+        raise failed
+
+    def _addresses(self, host: str, port: int) -> list[tuple[str, int]]:
+        found = [str(a[4][0]) for a in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        for address in found:
             is_allowed = self.may_reach_inside or host == self.inside_host
-            if not is_allowed and not is_outside(str(address[0])):
+            if not is_allowed and not is_outside(address):
                 raise Forbidden(
                     "INSIDE", f"{host[:200]} is an address inside; an administrator may allow it", about=host
                 )
-        return str(found[0][4][0]), port
+        return [(address, port) for address in dict.fromkeys(found)][:_MOST_ADDRESSES]
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -171,7 +200,7 @@ class Web:
             raise Forbidden("OTHER_SERVER", f"{host[:200]} shows another certificate than the one given")
 
 
-def _checked(url: str) -> SplitResult:
+def checked_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
@@ -191,6 +220,15 @@ def _refuse(url: str, response: http.client.HTTPResponse) -> None:
     raise Unavailable("SERVER_SAID", f"{url[:200]}: the server said {response.status}")
 
 
+def _refuse_other_piece(url: str, response: http.client.HTTPResponse, start: int) -> None:
+    if not start:
+        return
+    sent = response.getheader("Content-Range") or f"bytes {start}-"
+    if response.status != 206 or not sent.startswith(f"bytes {start}-"):
+        response.close()
+        raise Unavailable("NO_RESUME", f"{url[:200]} broke off and cannot be resumed")
+
+
 def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """Yield the body; a connection that ends before Content-Length is an error, not an end."""
     left = response.length
@@ -202,5 +240,5 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
         raise http.client.IncompleteRead(b"", left)
 
 
-def _unreachable(url: str, exc: Exception) -> PodiumError:
-    return Unavailable("UNREACHABLE", f"{url[:200]} cannot be read: {exc or type(exc).__name__}")
+def unreachable(url: str, exc: Exception) -> PodiumError:
+    return Unavailable(UNREACHABLE, f"{url[:200]} cannot be read: {exc or type(exc).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.configkeys.others import SERVER
+from core.mirrors import parse_mirrors
 from core.records import Project, ServerConfig
 from core.state import keys
 from core.state.cache import Cache
@@ -52,6 +53,19 @@ class Choices:
     def compression(self, project: str) -> str:
         """Return how images of instances are compressed; "" for the fastest way."""
         return self.set_value(project, "images.compression_algorithm")
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether no other server may be asked for images."""
+        return parse_bool(self._of_server("images.offline") or "false")
+
+    def mirrors_of(self, server: str) -> tuple[str, ...]:
+        """Return what is asked before *server*, an address without a slash at its end."""
+        return parse_mirrors(self._of_server("images.mirrors")).get(server, ())
+
+    def _of_server(self, key: str) -> str:
+        entry = self._server.get(keys.server_config())
+        return entry.record.config.get(key, "") if entry else ""
 
     def _number(self, project: str, key: str) -> int:
         text = self.set_value(project, key) or SERVER.get({}, key)

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from weakref import WeakValueDictionary
 
-from core.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound, WrongState
 from core.names import alias_name, is_fingerprint
 from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
@@ -21,18 +21,21 @@ from services.image.store import ImageStore
 from services.image.usecases.choices import Choices
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
+from services.image.usecases.progress import how_far
 
 KIND = "image.download"
 _TELL_EVERY_S = 0.5
 _PROTOCOLS = ("simplestreams", "lxd", "url", "oci")
-_MIB = 1 << 20
 _INSIDE = "may_reach_inside"
 Part = tuple[str, bytes]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for. cached: it comes as a side effect of a launch."""
+    """What was asked for. cached: it comes as a side effect of a launch.
+
+    asked_in: the project whose clients hear of the operation; empty for the one that stores it.
+    """
 
     project: str
     source: RemoteSource
@@ -42,6 +45,7 @@ class Wanted:
     profiles: tuple[str, ...] = ("default",)
     properties: dict[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    asked_in: str = ""
 
 
 class Downloads:
@@ -80,7 +84,9 @@ class Downloads:
             source=replace(source, architecture=architecture),
             auto_update=self._choices.updates_cached(wanted.project) if wanted.cached else wanted.auto_update,
         )
-        return await self._runner.accept(KIND, project=wanted.project, input=asdict(wanted))
+        return await self._runner.accept(
+            KIND, project=wanted.asked_in or wanted.project, input=asdict(wanted)
+        )
 
     async def _fetch(self, ctx: Context) -> None:
         given = ctx.input
@@ -97,9 +103,8 @@ class Downloads:
         id = ctx.operation.child_id
         if self._runner.find(id) is None:
             # Whoever wants the same waits here, and finds it there afterwards.
-            lock = self._locks.setdefault(_place(wanted), asyncio.Lock())
-            async with lock:
-                known = self._cached_meanwhile(ctx, wanted) or await self._bring(ctx, wanted, id)
+            async with self._lock(_place(wanted)):
+                known = self._here(ctx, wanted) or await self._bring(ctx, wanted, id)
             if known:
                 ctx.result(fingerprint=known.fingerprint, size=str(known.size_bytes))
                 return known.fingerprint
@@ -109,40 +114,73 @@ class Downloads:
             raise error
         return str(done.metadata["fingerprint"])
 
-    def _cached_meanwhile(self, ctx: Context, wanted: Wanted) -> Image | None:
-        """Return what another launch brought while this one waited; a refresh wants to look for itself."""
-        return self._cached(wanted) if ctx.operation.kind == KIND else None
-
     async def _take_back(self, ctx: Context) -> None:
         """Remove what came, unless it was here before."""
-        await self._images.take_back(ctx.operation.child_id)
+        await self._images.take_back(ctx.operation.child_id, ctx.input["project"])
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+    def _here(self, ctx: Context, wanted: Wanted) -> Image | None:
+        """Return what another one brought while this one waited; a refresh wants to look for itself.
+
+        Raises: WrongState, when nobody may be asked.
+        """
+        known = self._cached(wanted) if ctx.operation.kind == KIND else None
+        if known is None and self._choices.is_offline:
+            where = wanted.source.server[:200]
+            words = f"{where} is not asked while images.offline is set, and the image is not here"
+            raise WrongState("OFFLINE", words)
+        return known
 
     def _cached(self, wanted: Wanted) -> Image | None:
-        """Return the image that a launch from the same place brought before, while it is kept up to date."""
-        if not wanted.cached or not wanted.source.by_alias:
+        """Return what is here already without asking anybody.
+
+        For a launch that is what another one brought from the same place, while it is kept up to date.
+        """
+        is_offline = self._choices.is_offline
+        if not wanted.cached and not is_offline:
             return None
+        entry = self._store.images.get(keys.image(wanted.project, wanted.source.wanted))
+        if entry and not wanted.source.by_alias:
+            return entry.record
+        found = [i for i in self._of_same_place(wanted) if is_offline or i.auto_update or not i.cached]
+        return max(found, key=lambda image: image.uploaded_at, default=None)
+
+    def _of_same_place(self, wanted: Wanted) -> list[Image]:
         origin = origin_of(wanted.source)
         images = [entry.record for entry in self._store.images.entries(keys.images(wanted.project))]
-        return next((i for i in images if i.origin == origin and (i.auto_update or not i.cached)), None)
+        return [image for image in images if origin and image.origin == origin]
 
     async def _bring(self, ctx: Context, wanted: Wanted, id: str) -> Image | None:
         """Have it received by operation *id*; return the image instead when the project has it already."""
+        while True:
+            try:
+                return await self._received(ctx, wanted, id)
+            except Invalid as exc:
+                # Who sent other bytes than it promised is not asked again; a mirror may have the right ones.
+                if exc.reason != "BAD_HASH" or not self._remotes.has_others(wanted.source):
+                    raise
+
+    async def _received(self, ctx: Context, wanted: Wanted, id: str) -> Image | None:
         said: list[Known] = []
         async with aclosing(self._remotes.parts(wanted.source, said.append)) as parts:
             first = await anext(parts, None)
             if first is None:
                 raise Invalid("NO_BYTES", "The server sent no image")
-            if known := self._known(wanted.project, said[0]):
-                return known
-            header = _header(wanted, said[0])
-            async with aclosing(_telling(ctx, first, parts, said[0].size)) as all_parts:
-                await self._imports.receive(id, header, all_parts)
-        done = await self._runner.wait(id)
-        # So that whoever waits for the same finds it: our view may not have been told yet.
-        with contextlib.suppress(NotFound):
-            image = await self._store.image(wanted.project, str(done.metadata.get("fingerprint", "")))
-            if said[0].digest and done.error_reason == "EXISTS":
-                return image.record  # it was uploaded here, and only its bytes told that
+            # Others may bring the same under another name or from another server.
+            async with self._lock(f"{wanted.project}\0{said[0].fingerprint or said[0].digest}"):
+                if known := self._known(wanted.project, said[0]):
+                    return known
+                header = _header(wanted, said[0])
+                async with aclosing(_telling(ctx, first, parts, said[0].size)) as all_parts:
+                    await self._imports.receive(id, header, all_parts)
+                done = await self._runner.wait(id)
+                # So that whoever waits for the same finds it: our view may not have been told yet.
+                with contextlib.suppress(NotFound):
+                    image = await self._store.image(wanted.project, str(done.metadata.get("fingerprint", "")))
+                    if said[0].digest and done.error_reason == "EXISTS":
+                        return image.record  # it was uploaded here, and only its bytes told that
         return None
 
     def _known(self, project: str, said: Known) -> Image | None:
@@ -163,11 +201,12 @@ def _header(wanted: Wanted, known: Known) -> Header:
         wanted.public,
         wanted.properties or known.properties,
         known.fingerprint,
-        wanted.aliases,
+        dict.fromkeys(wanted.aliases, ""),
         auto_update=wanted.auto_update,
         cached=wanted.cached,
         profiles=wanted.profiles,
         origin=origin_of(wanted.source),
+        asked_in=wanted.asked_in,
     )
 
 
@@ -188,7 +227,7 @@ async def _telling(
         now = time.monotonic()
         if now - told >= _TELL_EVERY_S:
             told = now
-            await ctx.progress(download_progress=_progress(part, got, size, now - begun))
+            await ctx.progress(download_progress=how_far(part, got, size, now - begun))
 
 
 def _digest(image: Image) -> str:
@@ -228,12 +267,3 @@ def source_of(origin: dict[str, str]) -> RemoteSource | None:
 def _place(wanted: Wanted) -> str:
     source = wanted.source
     return "\0".join((wanted.project, source.protocol, source.server, source.project, source.wanted))
-
-
-def _progress(part: str, got: int, size: int, seconds: float) -> str:
-    """Return how far in the words that LXD's clients show as they are."""
-    speed = f"({got / _MIB / max(seconds, 0.001):.2f}MB/s)"
-    name = "rootfs" if part in ("unified", CAME) else part
-    return (
-        f"{name}: {min(100, got * 100 // size)}% {speed}" if size else f"{name}: {got / _MIB:.0f}MB {speed}"
-    )

@@ -77,8 +77,11 @@ class Images:
                 with contextlib.suppress(Stale, Unavailable):
                     await self._save(replace(entry.record, last_used_at=used_at), entry.revision, Txn())
 
-    async def delete(self, project: str, prefix: str) -> Operation:
-        """The record and its aliases go in the accepting transaction, the blobs after it."""
+    async def delete(self, project: str, prefix: str, *, asked_in: str = "") -> Operation:
+        """The record and its aliases go in the accepting transaction, the blobs after it.
+
+        asked_in: the project whose clients hear of the operation, where that is another one.
+        """
         image = (await self._store.image(project, prefix)).record
         key = keys.image(project, image.fingerprint)
         aliases = [
@@ -88,7 +91,7 @@ class Images:
         for alias in aliases:
             txn.delete(alias)
         operation = await self._runner.accept(
-            _DELETE, project=project, input={"fingerprint": image.fingerprint}, txn=txn
+            _DELETE, project=asked_in or project, input={"fingerprint": image.fingerprint}, txn=txn
         )
         revision = self._runner.revisions[operation.id]
         self._store.images.apply(key, None, revision)
@@ -96,14 +99,14 @@ class Images:
             self._store.aliases.apply(alias, None, revision)
         return operation
 
-    async def take_back(self, id: str) -> None:
-        """Remove the image that operation *id* made, if it did. Repeatable."""
+    async def take_back(self, id: str, project: str) -> None:
+        """Remove the image that operation *id* made in *project*, if it did. Repeatable."""
         done = self._runner.find(id)
         if done and not done.is_final:
             done = await self._runner.wait(done.id)
         if done and done.state == SUCCEEDED:
             with contextlib.suppress(NotFound):
-                deletion = await self.delete(done.project, str(done.metadata["fingerprint"]))
+                deletion = await self.delete(project, str(done.metadata["fingerprint"]))
                 await self._runner.wait(deletion.id)
 
     async def _remove_blobs(self, ctx: Context) -> None:

@@ -37,7 +37,8 @@ class Header:
     public: bool = False
     properties: dict[str, str] = field(default_factory=dict)
     expected: str = ""
-    aliases: tuple[str, ...] = ()
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Name to description."""
     created_at: float = 0.0
     """When the image was made; 0.0 where metadata.yaml tells."""
     is_ours: bool = False
@@ -46,6 +47,12 @@ class Header:
     cached: bool = False
     profiles: tuple[str, ...] = ("default",)
     origin: dict[str, str] = field(default_factory=dict)
+    expires_at: float = 0.0
+    """When it goes; 0.0 where metadata.yaml tells."""
+    wait_secret: str = ""
+    """By which a stranger may wait for the operation."""
+    asked_in: str = ""
+    """The project whose clients hear of the operation, where that is another one."""
 
 
 class Imports:
@@ -86,20 +93,22 @@ class Imports:
             return await self._runner.accept(
                 KIND,
                 id=id,
-                project=header.project,
+                project=header.asked_in or header.project,
+                metadata={"secret": header.wait_secret} if header.wait_secret else {},
                 input={
                     "project": header.project,
                     "filename": header.filename,
                     "public": header.public,
                     "properties": header.properties,
                     "expected": header.expected,
-                    "aliases": list(header.aliases),
+                    "aliases": header.aliases,
                     "created_at": header.created_at,
                     "is_ours": header.is_ours,
                     "auto_update": header.auto_update,
                     "cached": header.cached,
                     "profiles": list(header.profiles),
                     "origin": header.origin,
+                    "expires_at": header.expires_at,
                     "fingerprint": received.fingerprint,
                     "size": received.size,
                     "split": received.split,
@@ -168,17 +177,18 @@ class Imports:
 
     def _refuse_known(self, mine: Operation, fingerprint: str) -> None:
         """Raises: AlreadyExists for an image or alias that is there, or arrives in an older operation."""
+        project = mine.input["project"]
         older = [
             op
             for op in map(self._runner.get, self._runner.live_of(KIND))
-            if op.project == mine.project
+            if op.input["project"] == project
             and op.input["fingerprint"] == fingerprint
             and (op.created_at, op.id) < (mine.created_at, mine.id)
         ]
-        if older or self._store.images.get(keys.image(mine.project, fingerprint)):
+        if older or self._store.images.get(keys.image(project, fingerprint)):
             raise AlreadyExists("EXISTS", "Image with same fingerprint already exists", about=fingerprint)
         for name in mine.input["aliases"]:
-            if self._store.aliases.get(keys.alias(mine.project, name)):
+            if self._store.aliases.get(keys.alias(project, name)):
                 raise AlreadyExists("EXISTS", f'Alias "{name}" already exists', about=name)
 
     def _received(self, ctx: Context, part: str) -> Path:
@@ -222,15 +232,15 @@ class Imports:
             profiles=tuple(given.get("profiles", ("default",))),
             origin=given.get("origin", {}),
             created_at=given.get("created_at") or float(metadata["creation_date"]),
-            expires_at=float(metadata["expiry_date"]),
+            expires_at=given.get("expires_at") or float(metadata["expiry_date"]),
             uploaded_at=time.time(),
             metadata=metadata,
         )
         key = keys.image(project, fingerprint)
         ctx.txn.absent(key).put(key, image).emit(ctx.event("image-created", "images", fingerprint))
-        for name in given["aliases"]:
+        for name, description in _described(given["aliases"]).items():
             key = keys.alias(project, name)
-            ctx.txn.absent(key).put(key, Alias(project, name, "", fingerprint))
+            ctx.txn.absent(key).put(key, Alias(project, name, description, fingerprint))
             ctx.txn.emit(ctx.event("image-alias-created", "aliases", name))
 
     async def clean(self) -> None:
@@ -259,6 +269,11 @@ class Imports:
         id = str(uuid.uuid4())
         self._blobs.discard(fingerprint, id)
         await asyncio.to_thread(self._blobs.drop_staging, id)
+
+
+def _described(aliases: dict[str, str] | list[str]) -> dict[str, str]:
+    """Return name to description, also of an operation that an older version accepted."""
+    return aliases if isinstance(aliases, dict) else dict.fromkeys(aliases, "")
 
 
 async def _tell(ctx: Context, how_far: str) -> None:

@@ -92,7 +92,7 @@ class Publish:
             raise _published_before(done, error)
 
     async def _take_back(self, ctx: Context) -> None:
-        await self._images.take_back(ctx.operation.child_id)
+        await self._images.take_back(ctx.operation.child_id, ctx.input["project"])
 
     async def _parts(self, ctx: Context, wanted: Wanted) -> AsyncGenerator[tuple[str, bytes], None]:
         async def tell(how_far: str) -> None:
@@ -122,7 +122,7 @@ def _header(wanted: Wanted) -> Header:
     return Header(
         wanted.project,
         public=wanted.public,
-        aliases=tuple(wanted.aliases),
+        aliases=dict.fromkeys(wanted.aliases, ""),
         created_at=time.time(),
         is_ours=(wanted.compression or _SPLIT) == _SPLIT,
     )

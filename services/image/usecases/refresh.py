@@ -30,19 +30,21 @@ class Refresh:
         steps = (Step("fetch", self._fetch, self._take_back), Step("replace", self._replace))
         runner.register(Story(KIND, "Refreshing image", steps))
 
-    async def accept(self, project: str, prefix: str, *, id: str = "") -> Operation:
-        """Raises: NotFound, Stale when *id* is another operation's."""
+    async def accept(self, project: str, prefix: str, *, id: str = "", asked_in: str = "") -> Operation:
+        """Accept a refresh; asked_in: the project whose clients hear of it, where that is another one.
+
+        Raises: NotFound, Stale when *id* is another operation's."""
         image = (await self._store.image(project, prefix)).record
         return await self._runner.accept(
             KIND,
             id=id,
-            project=project,
-            input={"fingerprint": image.fingerprint},
+            project=asked_in or project,
+            input={"project": project, "fingerprint": image.fingerprint},
             metadata={"fingerprint": image.fingerprint},
         )
 
     def _old(self, ctx: Context) -> Entry[Image]:
-        project, fingerprint = ctx.operation.project, ctx.input["fingerprint"]
+        project, fingerprint = ctx.input["project"], ctx.input["fingerprint"]
         entry = self._store.images.get(keys.image(project, fingerprint))
         if entry is None:
             raise NotFound("NO_IMAGE", "Image not found", about=fingerprint)
@@ -56,11 +58,11 @@ class Refresh:
         ctx.scratch["new"] = await self._downloads.fetch(ctx, _wanted(old, source))
 
     async def _take_back(self, ctx: Context) -> None:
-        await self._images.take_back(ctx.operation.child_id)
+        await self._images.take_back(ctx.operation.child_id, ctx.input["project"])
 
     async def _replace(self, ctx: Context) -> None:
         """Aliases, choices and last use go to the new one, in the transaction that removes the old one."""
-        old, project, fingerprint = self._old(ctx), ctx.operation.project, ctx.scratch["new"]
+        old, project, fingerprint = self._old(ctx), ctx.input["project"], ctx.scratch["new"]
         ctx.result(refreshed=fingerprint != old.record.fingerprint, fingerprint=fingerprint)
         if fingerprint == old.record.fingerprint:
             return

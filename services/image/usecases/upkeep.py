@@ -67,7 +67,12 @@ class Upkeep:
         Time is cut into intervals, and each has one: who records that operation first does it.
         """
         every_s = self._choices.update_every_s(image.project)
-        if not image.auto_update or not every_s or source_of(image.origin) is None:
+        if (
+            self._choices.is_offline
+            or not image.auto_update
+            or not every_s
+            or source_of(image.origin) is None
+        ):
             return ""
         interval = int(self._clock() // every_s)
         if interval <= int(image.uploaded_at // every_s):

@@ -21,16 +21,22 @@ from core.settings import Settings
 from core.state.memory import MemoryStore
 from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
+from protos.podium.image.v1 import share_pb2_grpc as share_rpc
 from services.image.blobs.files import FileBlobs
 from services.image.formats.squashfs import SquashfsConverter
 from services.image.ports import Builder
 from services.image.servicer.lending import Lending
 from services.image.servicer.services import ImageServicer
+from services.image.servicer.sharing import ShareServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
+from services.image.sources.push import Pushers
 from services.image.store import ImageStore
 from services.image.usecases.builds import Builds
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
+from services.image.usecases.pushes import Pushes
+from services.image.usecases.secrets import Secrets
+from services.image.usecases.sharing import Sharing
 
 YAML = b"architecture: amd64\ncreation_date: 1700000000\nproperties: {os: Tiny, release: '1'}\n"
 Content = bytes | str | None  # a file, a symbolic link, a folder
@@ -89,6 +95,8 @@ class Service:
     root: Path
     memory: MemoryStore
     imports: Imports
+    shares: Any
+    tokens: Secrets
 
     async def upload(self, *parts: bytes, **header: Any) -> Operation:
         kinds = [pb.IMAGE_PART_UNIFIED] if len(parts) == 1 else [pb.IMAGE_PART_METADATA, pb.IMAGE_PART_ROOTFS]
@@ -142,6 +150,9 @@ async def image_service(
     images = Images(store, blobs, runner, imports.remove_unused)
     builds = Builds(store, blobs, builder or Mmdebstrap(), imports, images, runner)
     lending = Lending(settings.image_lending_socket)
+    tokens = Secrets(store, runner)
+    pushes = Pushes(store, images, blobs, Pushers(), runner)
+    sharing = ShareServicer(store, Sharing(store, images, blobs, tokens), tokens, pushes, runner, lending)
     await store.start()
     await runner.start()
     await lending.start()
@@ -150,12 +161,14 @@ async def image_service(
         rpc.add_ImageServiceServicer_to_server(
             ImageServicer(store, images, imports, builds, runner, lending), server
         )
-        return ["podium.image.v1.ImageService"]
+        share_rpc.add_ShareServiceServicer_to_server(sharing, server)
+        return ["podium.image.v1.ImageService", "podium.image.v1.ShareService"]
 
     server = await serve(settings, "image", register)
     line = channel(settings, "image")
     try:
-        yield Service(rpc.ImageServiceStub(line), runner, root / "images", memory, imports)
+        stub, shares = rpc.ImageServiceStub(line), share_rpc.ShareServiceStub(line)
+        yield Service(stub, runner, root / "images", memory, imports, shares, tokens)
     finally:
         await line.close()
         await server.stop(0)

@@ -11,7 +11,7 @@ from tempfile import gettempdir
 import pytest
 
 from core.addresses import is_outside
-from core.errors import Forbidden, Invalid, NotFound, PodiumError, Unavailable
+from core.errors import Forbidden, Invalid, NotFound, PodiumError, TooLate
 from services.image.ports import Known, RemoteSource
 from services.image.sources.fetcher import multipart
 from services.image.sources.remote import Fetchers
@@ -96,7 +96,7 @@ async def test_what_is_not_there_is_said(server: ImageServer) -> None:
     server.offer()
     with pytest.raises(NotFound, match="no image 'maxi'"):
         await _bring(_streams(server, "maxi"))
-    with pytest.raises(Unavailable, match="cannot be read"):
+    with pytest.raises(TooLate, match="cannot be read"):
         await _bring(replace(_streams(server), server="http://127.0.0.1:1"))
 
 

@@ -12,6 +12,7 @@ from core.rpc.identity import Identity
 from protos.podium.cluster.v1 import cluster_pb2 as cluster
 from protos.podium.common.v1 import common_pb2 as common
 from protos.podium.image.v1 import image_pb2 as image
+from protos.podium.image.v1 import share_pb2 as share
 from protos.podium.network.v1 import acl_pb2 as acl
 from protos.podium.network.v1 import listener_pb2 as listener
 from protos.podium.network.v1 import network_pb2 as network
@@ -23,6 +24,7 @@ from protos.podium.runtime.v1 import snapshot_pb2 as snapshot
 from protos.podium.runtime.v1 import storage_pb2 as storage
 
 CONFINED = Identity("aa", "tls", "", ("web", "shop"))
+SHARE = "podium.image.v1.ShareService"
 IMAGE, PROFILE = "podium.image.v1.ImageService", "podium.cluster.v1.ProfileService"
 NETWORK, STORAGE = "podium.network.v1.NetworkService", "podium.runtime.v1.StorageService"
 ACL, ZONE = "podium.network.v1.AclService", "podium.network.v1.ZoneService"
@@ -48,6 +50,9 @@ ALLOWED = [
     (IMAGE, "UploadImage", image.UploadImageRequest(header=image.UploadHeader(project="shop"))),
     (IMAGE, "GetImage", image.GetImageRequest(project="default")),
     (IMAGE, "PrepareImage", image.PrepareImageRequest(project="default")),
+    (SHARE, "ExportFile", share.ExportFileRequest(project="default")),
+    (SHARE, "PushImage", share.PushImageRequest(project="default", asked_in="shop")),
+    (SHARE, "CreateImageSecret", share.CreateImageSecretRequest(project="default", asked_in="shop")),
     (PROFILE, "UpdateProfile", cluster.UpdateProfileRequest(profile=cluster.Profile(project="web"))),
     (NETWORK, "GetNetwork", network.GetNetworkRequest(project="default", name="br0")),
     (ACL, "UpdateAcl", acl.UpdateAclRequest(acl=acl.Acl(project="web", name="a"))),
@@ -67,6 +72,14 @@ REFUSED = [
     (ACL, "DeleteAcl", acl.DeleteAclRequest(project="default", name="a")),
     (ZONE, "DeleteZoneRecord", zone.DeleteZoneRecordRequest(project="default", zone="z", name="a")),
     (LISTENER, "DeleteLoadBalancer", listener.DeleteLoadBalancerRequest(network="br0")),
+    (SHARE, "PushImage", share.PushImageRequest(project="default", asked_in="other")),
+    (SHARE, "AwaitImage", share.AwaitImageRequest(project="default", asked_in="shop")),
+    (SHARE, "TakeAwaited", share.TakeAwaitedRequest(project="default")),
+    (
+        IMAGE,
+        "UploadImage",
+        image.UploadImageRequest(header=image.UploadHeader(project="shop", asked_in="other")),
+    ),
     (
         COPY,
         "CopyInstance",
