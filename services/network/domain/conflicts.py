@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from core.configkeys.network import NETWORK
 from core.records import Network
 from services.network.domain import render
 from services.network.domain.addresses import subnets_of
@@ -17,7 +18,8 @@ SUBNET = "Subnet overlaps another network of this host"
 KERNEL = "Kernel setting stops instances from working"
 UNAVAILABLE = "Network unavailable"
 PREFIX = "IPv6 networks with a prefix larger than 64 aren't properly supported by dnsmasq"
-TYPES = (FORWARD, SERVER, SUBNET, KERNEL, UNAVAILABLE, PREFIX)
+MTU = "MTU of a network is larger than that of the way out"
+TYPES = (FORWARD, SERVER, SUBNET, KERNEL, UNAVAILABLE, PREFIX, MTU)
 
 Rules = list[dict[str, Any]]
 Subnet = IPv4Network | IPv6Network
@@ -52,6 +54,7 @@ class Seen:
     """What the host shows.
 
     tables: by (family, name), the rules of tables with a chain at the forward hook that is not ours.
+    uplinks: MTUs of the interfaces that default routes lead to.
     subnets: of other interfaces, by interface name. settings: kernel settings by dotted name.
     """
 
@@ -60,6 +63,7 @@ class Seen:
     subnets: tuple[tuple[str, Subnet], ...]
     settings: Mapping[str, str]
     serving: frozenset[str]
+    uplinks: tuple[tuple[str, int], ...] = ()
 
 
 def find(networks: Iterable[Network], seen: Seen) -> list[Conflict]:
@@ -72,6 +76,7 @@ def find(networks: Iterable[Network], seen: Seen) -> list[Conflict]:
         found += _overlaps(network, seen)
         found += _settings_of(network, seen)
         found += _prefix(network)
+        found += _mtu(network, seen)
     return found + _limits(seen.settings)
 
 
@@ -230,6 +235,18 @@ def _prefix(network: Network) -> Iterator[Conflict]:
     ipv6 = subnets_of(network.config).ipv6
     if ipv6 and ipv6.network.prefixlen > 64:
         yield Conflict(PREFIX, "low", _subject(network), f"{ipv6.network} is smaller than a /64")
+
+
+def _mtu(network: Network, seen: Seen) -> Iterator[Conflict]:
+    if network.type != "bridge":
+        return
+    mtu = int(NETWORK.get(network.config, "bridge.mtu"))
+    for name, limit in seen.uplinks:
+        if mtu > limit:
+            said = f"bridge.mtu of {network.name} is {mtu}, but {name}, the way out, takes {limit}, so that "
+            said += f"large packets are cut up or lost; set bridge.mtu={limit} on {network.name}"
+            yield Conflict(MTU, "low", _subject(network), said)
+            return
 
 
 def _limits(settings: Mapping[str, str]) -> list[Conflict]:

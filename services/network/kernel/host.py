@@ -26,7 +26,7 @@ from services.network.kernel.acllog import AclLog
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links, has_link
 from services.network.kernel.nft import Nft, read
-from services.network.kernel.uplinks import uplinks
+from services.network.kernel.uplinks import mtus, uplinks
 from services.network.ports import Link
 
 T = TypeVar("T")
@@ -210,6 +210,7 @@ class LinuxHost:
             listeners=tuple(await sockets.listening(self._dnsmasq.pids())),
             subnets=tuple(await self._subnets()),
             settings=await asyncio.to_thread(sysctls.read),
+            uplinks=await asyncio.to_thread(mtus),
             serving=frozenset(name for name in names if self.is_serving(name)),
         )
 

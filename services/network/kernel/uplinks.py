@@ -21,6 +21,12 @@ def uplinks(proc: Path = _PROC, sys: Path = _SYS) -> set[str]:
     return found
 
 
+def mtus() -> tuple[tuple[str, int], ...]:
+    """Return the same interfaces with their MTUs."""
+    found = ((name, _SYS / name / "mtu") for name in sorted(uplinks()))
+    return tuple((name, int(path.read_text())) for name, path in found if path.exists())
+
+
 def _ipv4(table: Path) -> set[str]:
     """Source: net/ipv4/fib_trie.c, fib_route_seq_show: name, destination, ..., flags (3), ..., mask (7)."""
     rows = (line.split() for line in _lines(table)[1:])

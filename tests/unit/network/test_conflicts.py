@@ -130,3 +130,12 @@ def test_low_limits_and_missing_forwarding_come_with_their_command() -> None:
 def test_a_network_that_is_not_up_says_why() -> None:
     [found] = _found(QUIET, replace(NETWORK, error="dnsmasq did not start"))
     assert (found.type, found.message) == ("Network unavailable", "dnsmasq did not start")
+
+
+def test_a_bridge_with_larger_packets_than_the_way_out_is_named() -> None:
+    seen = replace(QUIET, uplinks=(("up0", 1500),))
+    wide = Network("br0", config={"ipv4.address": "10.1.2.1/24", "bridge.mtu": "9000"})
+    [found] = conflicts.find([wide], seen)
+    assert (found.type, found.subject) == (conflicts.MTU, "networks/br0")
+    assert "up0, the way out, takes 1500" in found.message
+    assert conflicts.find([replace(wide, config={"ipv4.address": "10.1.2.1/24"})], seen) == []
