@@ -14,10 +14,10 @@ from core.projects import home_of
 from core.records import Certificate, Project
 from core.rpc.client import channel
 from core.settings import Settings
-from core.state import keys
+from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
-from core.state.store import HistoryStore
+from core.state.store import Change, HistoryStore
 from gateway.facts import FactsFollower
 from gateway.lent import Lender
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
@@ -131,6 +131,12 @@ class Backend:
         self.operations.apply(key, operation, message.revision)
         entry = self.operations.get(key)
         return entry.record if entry else operation
+
+    def heard(self, change: Change) -> None:
+        """Take a change of an operation that another follower of the state knows already."""
+        with contextlib.suppress(ValueError):
+            if change.value is not None:
+                self.operations.apply(change.key, codec.decode(Operation, change.value), change.revision)
 
     async def operation(self, id: str) -> Operation:
         """Raises: NotFound. Asks the state itself only for what this process has not seen yet."""

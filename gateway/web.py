@@ -37,7 +37,7 @@ def application(backend: Backend) -> web.Application:
     app[req.BACKEND] = backend
     for method, path, access, handler in table():
         app.router.add_route(method, path, _checked(handler, access))
-    app[FEED] = Feed(backend.store)
+    app[FEED] = Feed(backend.store, backend.heard)
     app[VOYAGES] = Voyages(backend)
     app.cleanup_ctx.append(_fed)
     return app

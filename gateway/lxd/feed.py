@@ -149,10 +149,16 @@ class Listener:
 
 
 class Feed:
-    """Everybody who listens, and the one follower for those who listen from now on."""
+    """Everybody who listens, and the one follower for those who listen from now on.
 
-    def __init__(self, store: HistoryStore) -> None:
+    before: takes each change of an operation before anybody is told of it. The stock client asks for its
+    operation once and then waits to be told; were the answer older than what it was told while it asked,
+    it would wait for ever.
+    """
+
+    def __init__(self, store: HistoryStore, before: Callable[[Change], None] = lambda change: None) -> None:
         self._store = store
+        self._before = before
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -211,6 +217,9 @@ class Feed:
         concerned = [listener for listener in self._listeners if listener.since is None]
         if not concerned:
             return
+        for change in commit.changes:
+            if change.key.startswith(keys.OPERATIONS):
+                self._before(change)
         for message in messages_of(commit):
             for listener in concerned:
                 listener.tell(message)

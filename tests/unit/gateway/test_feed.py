@@ -15,7 +15,7 @@ from core.operations.operation import RUNNING, SUCCEEDED, Operation
 from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
-from gateway.lxd.feed import Feed, Listener, parse_cursor
+from gateway.lxd.feed import Feed, Listener, Message, parse_cursor
 
 _ALL = frozenset({"operation", "lifecycle"})
 
@@ -46,6 +46,32 @@ async def a_change(store: MemoryStore, *names: str, project: str = "default") ->
     operation = Operation(id=names[0], project=project, state=RUNNING)
     txn = Txn().put(keys.operation(names[0]), operation)
     return await store.commit(txn.emit(*(an_event(name, project) for name in names)))
+
+
+class Asking(Listener):
+    """Looks at what would be answered whenever it is told something."""
+
+    def __init__(self, known: dict[str, int]) -> None:
+        super().__init__(_ALL, "", lambda: None)
+        self._known = known
+
+    def tell(self, message: Message) -> None:
+        self.queue.put_nowait(json.dumps(self._known))
+
+
+async def test_nobody_is_told_of_an_outcome_that_a_question_would_not_find(store: MemoryStore) -> None:
+    """The stock client asks once, then waits: what it was told while it asked must be in the answer."""
+    known: dict[str, int] = {}
+    feed = Feed(store, before=lambda change: known.update({change.key: change.revision}))
+    await feed.start()
+    listener = Asking(known)
+    await feed.open(listener)
+
+    revision = await a_change(store, "op1")
+
+    answer = await asyncio.wait_for(listener.queue.get(), 2)
+    assert json.loads(answer or "{}") == {keys.operation("op1"): revision}
+    await feed.stop()
 
 
 class Heard:
