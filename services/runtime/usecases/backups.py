@@ -103,10 +103,7 @@ class Backups:
 
     async def create(self, project: str, name: str, wanted: WantedBackup) -> Operation:
         """Raises: NotFound, Invalid, AlreadyExists, Forbidden."""
-        try:
-            parse_compression(wanted.compression or "gzip").argv()
-        except Invalid as exc:
-            raise Invalid(exc.reason, f"Create instance backup: {exc.message}", about=exc.about) from None
+        parse_compression(wanted.compression or "gzip").argv()
         self._policy.check_backups(project)
         for _ in range(_ATTEMPTS):
             entry = self._store.instance(project, name)
