@@ -24,7 +24,7 @@ from services.runtime.store import RuntimeStore
 from services.runtime.usecases.host import Host
 
 FILE, FOLDER, LINK = "file", "directory", "symlink"
-_TOLD = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EBUSY}
+_TOLD = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EBUSY}
 _MOST_LISTED = 16 << 20
 _CHUNK = 1 << 20
 _AT_ONCE, _MOMENT_MS = 64, 5
@@ -221,7 +221,7 @@ def create(root: int, target: Target, path: str, header: Header) -> Descriptor |
                 _make_folder(folder, name, target, header)
                 return None
             if header.kind == LINK:
-                _make_link(folder, name, target, header)
+                _make_link(folder, name, path, target, header)
                 return None
             return Descriptor(_make_file(root, folder, name, path, target, header))
         finally:
@@ -243,10 +243,14 @@ def _make_folder(folder: int, name: str, target: Target, header: Header) -> None
             os.close(fd)
 
 
-def _make_link(folder: int, name: str, target: Target, header: Header) -> None:
+def _make_link(folder: int, name: str, path: str, target: Target, header: Header) -> None:
     if not header.target or b"\0" in header.target:
         raise Invalid("BAD_TARGET", "A symbolic link needs a target, without NUL in it", about=name)
-    os.symlink(header.target, name, dir_fd=folder)
+    try:
+        os.symlink(header.target, name, dir_fd=folder)
+    except FileExistsError as exc:
+        shown = header.target[:128].decode(errors="replace")
+        raise _said(exc, path, f"symlink {shown}") from exc
     uid, gid = target.idmap.owner(header.uid or 0, header.gid or 0)
     os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=False)
 
