@@ -285,6 +285,9 @@ class FakeGuests:
     def interfaces(self, pid: int) -> list[Any]:
         return []
 
+    def counters(self, pid: int) -> list[Any]:
+        return []
+
     def give_addresses(self, pid: int, nic: NicPlan) -> None:
         self.given[nic.name] = (nic.addresses, dict(nic.gateways))
 

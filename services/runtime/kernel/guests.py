@@ -35,6 +35,9 @@ class ProcGuests:
     def interfaces(self, pid: int) -> list[GuestInterface]:
         return interfaces_of(f"/proc/{pid}/net")
 
+    def counters(self, pid: int) -> list[GuestInterface]:
+        return counters_of(f"/proc/{pid}/net")
+
     def set_up(self, pid: int, names: Sequence[str]) -> None:
         netns.set_up(pid, names)
 
@@ -63,6 +66,15 @@ def interfaces_of(folder: str | Path) -> list[GuestInterface]:
         addresses = tuple(v4.get(name, ())) + tuple(v6.get(name, ()))
         found.append(GuestInterface(name, addresses, counters))
     return found
+
+
+def counters_of(folder: str | Path) -> list[GuestInterface]:
+    """Return the interfaces without addresses; nothing when the guest is gone."""
+    try:
+        dev = _text(f"{folder}/dev")
+    except OSError:
+        return []
+    return [GuestInterface(name, (), counters) for name, counters in parse_dev(dev).items()]
 
 
 def _text(path: str) -> str:

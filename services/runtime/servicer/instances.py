@@ -143,7 +143,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         entries = self._host.store.instances.entries(keys.instances(request.project))
         pairs = [(e.record, self._observed(e.record)) for e in entries]
         running = [(i, o) for i, o in pairs if o.pid]
-        found = await asyncio.to_thread(figures.read_all, self._host, running, detailed=True)
+        found = await asyncio.to_thread(figures.read_metrics, self._host, running)
         spaces = await figures.spaces(self._host, {i.pool for i, _ in running})
         shown = [metrics.message(f, spaces.get(f.instance.pool)) for f in found]
         return pb.GetInstanceMetricsResponse(instances=shown)

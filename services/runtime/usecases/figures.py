@@ -35,7 +35,6 @@ def read(
     instance: Instance,
     observed: InstanceObserved,
     *,
-    detailed: bool = False,
     wanted: frozenset[str] = frozenset(),
 ) -> Figures:
     """Return what *wanted* names (usage, network), or all. Blocks shortly; call it in a thread."""
@@ -43,7 +42,7 @@ def read(
         return Figures(instance, observed, Usage(), ())
     usage = Usage()
     if not wanted or "usage" in wanted:
-        usage = host.cgroups.usage(instance.id, detailed=detailed)
+        usage = host.cgroups.usage(instance.id)
     if wanted and "network" not in wanted:
         return Figures(instance, observed, usage, ())
     interfaces = host.guests.interfaces(observed.pid)
@@ -52,6 +51,19 @@ def read(
         interfaces = [_with_decided(found, nics.get(found.name)) for found in interfaces]
     interfaces = [_with_fixed(found, nics.get(found.name)) for found in interfaces]
     return Figures(instance, observed, usage, tuple(interfaces), nics)
+
+
+def read_metrics(host: Host, pairs: list[tuple[Instance, InstanceObserved]]) -> list[Figures]:
+    """Return the figures that Prometheus asks for of running instances. Blocks; call it in a thread."""
+    return [
+        Figures(
+            instance,
+            observed,
+            host.cgroups.usage(instance.id, detailed=True),
+            tuple(host.guests.counters(observed.pid)),
+        )
+        for instance, observed in pairs
+    ]
 
 
 def _with_fixed(found: GuestInterface, nic: NicReservation | None) -> GuestInterface:
@@ -79,10 +91,9 @@ def read_all(
     host: Host,
     pairs: list[tuple[Instance, InstanceObserved]],
     *,
-    detailed: bool = False,
     wanted: frozenset[str] = frozenset(),
 ) -> list[Figures]:
-    return [read(host, i, observed, detailed=detailed, wanted=wanted) for i, observed in pairs]
+    return [read(host, i, observed, wanted=wanted) for i, observed in pairs]
 
 
 async def disk_usage(host: Host, instances: Iterable[Instance]) -> dict[str, dict[str, int]]:

@@ -28,7 +28,11 @@ def test_a_name_that_is_no_utf8_does_not_hide_the_others(tmp_path: Path) -> None
 
 def test_control_characters_do_not_reach_terminals(tmp_path: Path) -> None:
     names = (b"\x1b[2J", b"a\x1cb", "c\u2028d\x85".encode())
-    found = guests.interfaces_of(_folder(tmp_path, _HEAD + b"".join(name + _COUNTS for name in names)))
+    folder = _folder(tmp_path, _HEAD + b"".join(name + _COUNTS for name in names))
+    found = guests.interfaces_of(folder)
+    assert [(one.name, one.counters) for one in found] == [
+        (one.name, one.counters) for one in guests.counters_of(folder)
+    ]
     assert [i.name for i in found] == ["?[2J", "a?b", "c???d??"]
 
 
