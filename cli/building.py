@@ -1,4 +1,4 @@
-"""`podium image build`: run the builder beside us and import what it made."""
+"""`podium image build`: by the server from a recipe, or by the builder beside us, whose image is imported."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ _CACHE = "/var/cache/podium/images"
 
 
 def build(call: Call) -> None:
+    if len(call.words) == 1:
+        _build_recipe(call, call.words[0])
+        return
     distribution, release = call.words
     alias = call.text("alias", f"{distribution}/{release}")
     began = time.monotonic()
@@ -32,6 +35,33 @@ def build(call: Call) -> None:
         fingerprint = _import(call, output)
     point(call.server, alias, fingerprint)
     print(f"Built {alias} in {duration(time.monotonic() - began)}, fingerprint {fingerprint[:12]}")
+
+
+def _build_recipe(call: Call, path: str) -> None:
+    """Have the server build it; what the build said is kept also when it failed."""
+    alias = call.text("alias", os.path.basename(path).rsplit(".", 1)[0])
+    try:
+        with open(path) as file:
+            recipe = file.read()
+    except (OSError, ValueError) as exc:
+        raise CliError("the recipe cannot be read", str(exc), "podium image build --help") from None
+    began = time.monotonic()
+    source = {"type": "build", "recipe": recipe, "force": call.on("force")}
+    reply = call.server.begin("POST", url("images"), {"source": source, "aliases": [{"name": alias}]})
+    operation = reply["metadata"]
+    try:
+        done = call.server.wait(operation, doing=f"Building {alias}")
+    finally:
+        if call.text("log"):
+            _write_log(call, operation["id"])
+    fingerprint = done["metadata"]["fingerprint"]
+    print(f"Built {alias} in {duration(time.monotonic() - began)}, fingerprint {fingerprint[:12]}")
+
+
+def _write_log(call: Call, operation: str) -> None:
+    said = (call.server.get(url("operations", operation))["metadata"] or {}).get("build_log") or []
+    with open(call.text("log"), "w") as file:
+        file.writelines(f"{line}\n" for line in said)
 
 
 def _run_builder(call: Call, distribution: str, release: str, output: str) -> None:

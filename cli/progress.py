@@ -5,6 +5,7 @@ Nothing is painted where standard error is no terminal, with --quiet, or for wha
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ _EVERY_S = 0.15
 _POLL_S = 1.0
 _WHEEL = "|/-\\"
 _BAR = 24
+_PERCENT = re.compile(r"\b([0-9]{1,3})%")
 
 
 def is_painted(quiet: bool) -> bool:
@@ -36,7 +38,13 @@ def bar(share: float) -> str:
 def progress_of(operation: Any) -> str:
     """Return what a running operation says of itself: any metadata key that ends in _progress."""
     metadata = operation.get("metadata") or {}
-    return ", ".join(str(value) for key, value in metadata.items() if key.endswith("_progress"))
+    return ", ".join(_barred(str(value)) for key, value in metadata.items() if key.endswith("_progress"))
+
+
+def _barred(text: str) -> str:
+    """Draw the first percentage of a text as a bar."""
+    found = _PERCENT.search(text)
+    return text if found is None else text[: found.start()] + bar(int(found[1]) / 100) + text[found.end() :]
 
 
 @contextmanager

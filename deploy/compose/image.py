@@ -43,7 +43,7 @@ def base() -> Path:
 
 
 def _build(work: Path) -> Path:
-    write_sources(work / "sources.list", _RELEASE)
+    write_sources(work / "sources.list", "debian", _RELEASE)
     argv = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages())}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
     argv += [_RELEASE, str(work / "base.tar"), str(work / "sources.list")]

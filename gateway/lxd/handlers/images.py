@@ -15,7 +15,7 @@ from core.errors import Invalid, NotFound, Unsupported
 from core.names import shown
 from gateway.lxd import envelope, etag, filters, imagefiles
 from gateway.lxd import request as req
-from gateway.lxd.handlers import downloads, exports, publish, pushed
+from gateway.lxd.handlers import builds, downloads, exports, publish, pushed
 from gateway.lxd.views.others import alias_json, image_json
 from protos.podium.image.v1 import download_pb2, share_pb2
 from protos.podium.image.v1 import image_pb2 as pb
@@ -133,6 +133,8 @@ async def _from_source(request: web.Request, body: bytes) -> web.Response:
         return await pushed.expect_image(request, data, _project(request))
     if kind in publish.SOURCES:
         return await publish.publish(request, data)
+    if kind in builds.SOURCES:
+        return await builds.build(request, data, _project(request))
     if kind not in downloads.SOURCES:
         raise Invalid("BAD_SOURCE", f"Unknown source type {kind[:40]!r}", about="source.type")
     return await downloads.download(request, data, _project(request))

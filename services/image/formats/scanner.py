@@ -121,6 +121,8 @@ class TarScanner:
         self._sparse: tuple[Member, list[tuple[int, int]]] | None = None
         self._total = self.passed = self.entries = 0
         self.ended = False
+        self.ended_at = 0
+        """Where the zeros begin that mark the end."""
 
     def feed(self, data: bytes | memoryview) -> None:
         """Look at the next bytes. Raises: Invalid."""
@@ -175,7 +177,7 @@ class TarScanner:
     def _header(self, block: bytes, end: int) -> None:
         kind = block[156:157]
         if kind == b"\0" and not block.strip(b"\0"):
-            self.ended = True
+            self.ended, self.ended_at = True, end - BLOCK
             return
         check_sum(block)
         if kind not in _KNOWN:

@@ -148,6 +148,7 @@ class ImageServicer(rpc.ImageServiceServicer):
                 packages=tuple(request.packages),
                 aliases=tuple(request.aliases),
                 force=request.force,
+                text=_recipe(request.recipe),
             )
         )
         return pb.BuildImageResponse(operation=answer(self._runner, operation))
@@ -179,6 +180,13 @@ class ImageServicer(rpc.ImageServiceServicer):
 
     def _shown(self, entry: Entry[Image]) -> pb.Image:
         return image_message(self._store, entry)
+
+
+def _recipe(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise Invalid("BAD_RECIPE", "The recipe cannot be used: it is not UTF-8") from None
 
 
 def _alias_from(message: pb.Alias) -> Alias:

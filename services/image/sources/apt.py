@@ -16,6 +16,11 @@ def codename() -> str:
     return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
 
 
+def distribution() -> str:
+    """Return what this host runs, for example "debian"."""
+    return platform.freedesktop_os_release().get("ID", "")
+
+
 def configured_lines() -> list[str]:
     """Return what apt reads, one `URI|suite|component` per index."""
     argv = ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"]
@@ -39,6 +44,7 @@ def source_list(lines: list[str], host: str, release: str) -> list[str]:
             found[f"deb {uri} {release}{pocket} main"] = None
     if not found:
         raise Unsupported(
-            "NO_MIRROR", f"This host's apt has no mirror of {host or 'a Debian release'}; configure one"
+            "NO_MIRROR",
+            f"This host's apt has no mirror of {host or 'a Debian release'}; add one to its sources",
         )
     return list(found)

@@ -1,4 +1,4 @@
-"""What goes into a Debian image: packages, settings, and what is taken out again. Pure but for prepare().
+"""What goes into a built image: packages, settings, files, less what is taken out. Pure but for prepare().
 
 One recipe for both ways to build: by root with a chroot, by anybody with fakechroot.
 """
@@ -65,33 +65,59 @@ _GENERALISE = (
 )
 _UNWANTED = ("doc", "man", "locale")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_DISTRIBUTIONS = {"debian": "Debian", "ubuntu": "Ubuntu"}
+# Variant of mmdebstrap, and what comes with it. Without an init there is nothing to configure.
+_VARIANTS = {
+    "default": ("minbase", _PACKAGES),
+    "minbase": ("minbase", ()),
+    "important": ("important", _PACKAGES),
+    "standard": ("standard", _PACKAGES),
+}
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A file of root's. path: within the image, without a slash at its begin."""
+
+    path: str
+    content: str
+    mode: int = 0o644
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A release by its code name, and packages beyond those of every image."""
+    """A release by its code name, and packages and files beyond those of every image."""
 
     release: str
     packages: tuple[str, ...] = ()
+    distribution: str = "debian"
+    variant: str = "default"
+    files: tuple[RecipeFile, ...] = ()
 
     @property
     def id(self) -> str:
         """A name for all that decides what is built."""
-        parts = (self.release, _PACKAGES, self.packages, _NETWORK, _MASKED, _GENERALISE, platform.machine())
+        parts: tuple[object, ...] = (self.release, _PACKAGES, self.packages, _NETWORK, _MASKED)
+        parts += (_GENERALISE, platform.machine())
+        if (self.distribution, self.variant, self.files) != ("debian", "default", ()):
+            parts += (self.distribution, self.variant, self.files)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def prepare(self, work: Path) -> None:
         """Write the files that argv() refers to."""
         (work / "eth0.network").write_text(_NETWORK)
-        write_sources(work / "sources.list", self.release)
+        write_sources(work / "sources.list", self.distribution, self.release)
 
     def argv(self, work: Path, target: str, *, mode: str) -> list[str]:
         """Return mmdebstrap's command line; *target* is a folder, or - for a tarball on its stdout."""
+        variant, included = _VARIANTS[self.variant]
         hooks = [f"copy-in {work}/eth0.network /etc/systemd/network"]
         hooks += ['chroot "$1" systemctl enable systemd-networkd systemd-resolved']
         hooks += [f'chroot "$1" systemctl mask {" ".join(_MASKED)}', *_GENERALISE]
-        packages = ",".join((*_PACKAGES, *self.packages))
-        argv = ["mmdebstrap", "--variant=minbase", f"--mode={mode}", f"--include={packages}"]
+        packages = ",".join((*included, *self.packages))
+        argv = ["mmdebstrap", f"--variant={variant}", f"--mode={mode}"]
+        argv += [f"--include={packages}"] if packages else []
+        hooks = hooks if included else []
         argv += [f"--customize-hook={hook}" for hook in hooks]
         argv += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNWANTED]
         return [*argv, self.release, target, str(work / "sources.list")]
@@ -99,32 +125,44 @@ class Recipe:
     def metadata(self, now: float) -> bytes:
         """Return the image's metadata.yaml."""
         architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
-        made = time.gmtime(now)
+        made, name = time.gmtime(now), _DISTRIBUTIONS[self.distribution]
         properties = {
-            "os": "Debian",
+            "os": name,
             "release": self.release,
             "version": next((n for n, r in _RELEASES.items() if r == self.release), self.release),
             "architecture": architecture,
-            "variant": "default",
-            "description": f"Debian {self.release} {architecture} ({time.strftime('%Y%m%d', made)})",
+            "variant": self.variant,
+            "description": f"{name} {self.release} {architecture} ({time.strftime('%Y%m%d', made)})",
             "serial": time.strftime("%Y%m%d_%H%M", made),
         }
         fields = {"architecture": platform.machine(), "creation_date": int(now), "properties": properties}
         return yaml.safe_dump(fields).encode()
 
 
-def recipe_of(distribution: str, release: str, packages: tuple[str, ...] = ()) -> Recipe:
-    """Return the recipe for "debian" and a release's number or code name. Raises: Invalid."""
-    if distribution != "debian":
-        raise Invalid("NO_RECIPE", f"There is no recipe for {distribution[:40]!r}; debian has one")
+def recipe_of(
+    distribution: str,
+    release: str,
+    packages: tuple[str, ...] = (),
+    *,
+    variant: str = "default",
+    files: tuple[RecipeFile, ...] = (),
+) -> Recipe:
+    """Return the recipe for a release's number or code name. Raises: Invalid."""
+    if distribution not in _DISTRIBUTIONS:
+        known = " and ".join(_DISTRIBUTIONS)
+        raise Invalid("NO_RECIPE", f"There is no recipe for {distribution[:40]!r}; {known} have one")
+    if variant not in _VARIANTS:
+        raise Invalid("NO_RECIPE", f"There is no variant {variant[:40]!r}; there are {', '.join(_VARIANTS)}")
     for name in (release, *packages):
         plain_name("release or package", name)
         if name.startswith("-") or not name.isascii() or set(name) & set(" ,?~!()"):
             raise Invalid("BAD_NAME", f"{name[:64]!r} is no release or package", about=name[:64])
-    return Recipe(_RELEASES.get(release, release), packages)
+    release = _RELEASES.get(release, release) if distribution == "debian" else release
+    return Recipe(release, packages, distribution, variant, files)
 
 
-def write_sources(target: Path, release: str) -> None:
-    """Write the mirrors this machine uses for its own release: the only place where one is named."""
-    lines = apt.source_list(apt.configured_lines(), apt.codename(), release)
+def write_sources(target: Path, distribution: str, release: str) -> None:
+    """Write the mirrors this machine uses, for its own release or this one: no other place names one."""
+    host = apt.codename() if apt.distribution() == distribution else release
+    lines = apt.source_list(apt.configured_lines(), host, release)
     target.write_text("".join(f"{line}\n" for line in lines))

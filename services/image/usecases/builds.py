@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 
@@ -13,6 +14,7 @@ from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
 from core.records import Alias
 from core.state import keys
+from services.image.domain import recipetext
 from services.image.ports import Blobs, Builder
 from services.image.sources.recipe import Recipe, recipe_of
 from services.image.store import ImageStore
@@ -22,6 +24,7 @@ from services.image.usecases.imports import Header, Imports
 KIND = "image.build"
 _RECIPE = "recipe"
 _LIMIT_S = 1800.0
+_MOST_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,14 @@ class Wanted:
     packages: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     force: bool = False
+    text: str = ""
+    """A recipe as YAML, in place of the above."""
 
     @property
     def recipe(self) -> Recipe:
+        """Raises: Invalid."""
+        if self.text:
+            return recipetext.parse(self.text.encode())
         return recipe_of(self.distribution, self.release, tuple(self.packages))
 
 
@@ -83,12 +91,18 @@ class Builds:
         return max(made, key=lambda image: image.uploaded_at).fingerprint if made else ""
 
     async def _import(self, ctx: Context, wanted: Wanted) -> str:
+        log: deque[str] = deque(maxlen=_MOST_LINES)
+
         async def tell(line: str) -> None:
+            log.append(line)
+            ctx.result(build_log=list(log))
             await ctx.progress(build_progress=line)
 
         await self._drop(ctx)
         recipe, id = wanted.recipe, ctx.operation.id
-        header = Header(wanted.project, f"debian-{recipe.release}", properties={_RECIPE: recipe.id})
+        header = Header(
+            wanted.project, f"{recipe.distribution}-{recipe.release}", properties={_RECIPE: recipe.id}
+        )
         try:
             async with (
                 asyncio.timeout(_LIMIT_S),

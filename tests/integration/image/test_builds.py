@@ -20,7 +20,7 @@ from core.state.memory import MemoryStore
 from protos.podium.image.v1 import image_pb2 as pb
 from services.image.sources import apt
 from services.image.sources.mmdebstrap import Mmdebstrap
-from services.image.sources.recipe import Recipe, recipe_of
+from services.image.sources.recipe import Recipe, RecipeFile, recipe_of
 from tests.integration.image.harness import YAML, Service, image_service, tarball
 
 Tell = Callable[[str], Awaitable[None]]
@@ -134,7 +134,8 @@ async def test_what_is_no_recipe_is_refused_at_once(
 
 
 CONFINED = ("--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all")
-ASKED_FOR = {"eth0.network", "sources.list"}
+ASKED_FOR = {"eth0.network", "sources.list", "files.tar"}
+FILES = (RecipeFile("etc/passwd", "mine\n"), RecipeFile("opt/deep/run", "x", 0o755))
 
 
 async def test_the_real_builder_needs_no_privilege(tmp_path: Path) -> None:
@@ -148,9 +149,10 @@ async def test_the_real_builder_needs_no_privilege(tmp_path: Path) -> None:
         said.append(line)
 
     said: list[str] = []
+    recipe = recipe_of("debian", release, files=FILES)
     try:
         with (tmp_path / "rootfs").open("wb") as rootfs:
-            async for part, chunk in Mmdebstrap(prefix).parts(recipe_of("debian", release), work, tell):
+            async for part, chunk in Mmdebstrap(prefix).parts(recipe, work, tell):
                 assert part == "metadata" or rootfs.write(chunk)
         assert {path.name for path in work.iterdir()} == ASKED_FOR
     finally:
@@ -158,11 +160,14 @@ async def test_the_real_builder_needs_no_privilege(tmp_path: Path) -> None:
     subprocess.run(["zstd", "-dq", tmp_path / "rootfs", "-o", tmp_path / "tar"], check=True)
     with tarfile.open(tmp_path / "tar") as archive:
         found = {member.name: member for member in archive}
+        mine = archive.extractfile("./etc/passwd")
+        assert mine and mine.read() == b"mine\n"
     passwd = found["./usr/bin/passwd"]
     assert (passwd.uid, passwd.mode & 0o7777, found["./etc/shadow"].gid) == (0, 0o4755, 42)
     assert found["./dev/null"].ischr() and found["./etc/resolv.conf"].issym()
     assert found["./etc/machine-id"].size == 0 and "./etc/systemd/network/eth0.network" in found
-    assert any("downloading packages" in line for line in said)
+    assert found["./opt/deep/run"].mode == 0o755
+    assert any(line.startswith("10% downloading packages") for line in said)
 
 
 def test_a_recipe_is_named_by_what_it_is_made_of() -> None:

@@ -78,7 +78,9 @@ def test_a_bar_shows_its_share():
 def test_progress_comes_from_an_operations_metadata():
     operation = {"metadata": {"download_progress": "50%", "fds": {}}}
 
-    assert progress_of(operation) == "50%"
+    assert progress_of(operation) == bar(0.5)
+    words = {"metadata": {"download_progress": "rootfs: 7% (3.00MB/s)"}}
+    assert progress_of(words) == f"rootfs: {bar(0.07)} (3.00MB/s)"
     assert progress_of({"metadata": None}) == ""
 
 
@@ -97,7 +99,7 @@ def test_a_long_operation_shows_what_it_says_of_itself(
         assert asked.wait(10)
 
     painted = capsys.readouterr().err
-    assert "Fetching the image: 40% (" in painted
+    assert f"Fetching the image: {bar(0.4)} (" in painted
     assert painted.endswith("\r\x1b[K")
 
 
