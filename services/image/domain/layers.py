@@ -27,7 +27,10 @@ def _bad(why: str) -> Invalid:
 
 @dataclass(slots=True)
 class Node:
-    """What one entry of an archive describes. place: where the bytes of a file are, for who reads them."""
+    """What one entry of an archive describes. place: where the bytes of a file are, for who reads them.
+
+    is_shared: it has more than one name, or had.
+    """
 
     kind: str
     mode: int = 0o755
@@ -39,6 +42,7 @@ class Node:
     place: object = None
     xattrs: dict[str, bytes] | None = None
     children: dict[str, Node] | None = None
+    is_shared: bool = False
 
 
 @dataclass(slots=True)
@@ -69,10 +73,10 @@ class Tree:
         """Return what a path leads to, links followed; None for nothing."""
         return self._walk(path.split("/"), make=False)
 
-    def ensure_folder(self, path: str) -> None:
+    def ensure_folder(self, path: str, mode: int = 0o755) -> None:
         """Make a folder where there is nothing; what is there stays."""
-        if self.find(path) is None:
-            self._walk(path.split("/"), make=True)
+        if self.find(path) is None and (made := self._walk(path.split("/"), make=True)):
+            made.mode = mode
 
     def entries(self) -> Iterator[tuple[str, Node, str]]:
         """Yield (path, node, path of the same file that came before or "") in an order that never changes.
@@ -91,7 +95,8 @@ class Tree:
                 todo += [(prefix + name, node.children[name]) for name in sorted(node.children, reverse=True)]
                 continue
             yield path, node, seen.get(id(node), "")
-            seen.setdefault(id(node), path)
+            if node.is_shared:
+                seen.setdefault(id(node), path)
 
     def _white_out(self, path: str, name: str) -> None:
         parts = path.strip("/").split("/")[:-1]
@@ -138,6 +143,7 @@ class Tree:
         node = folder.children.get(name) if folder and folder.children else None
         if node is None or node.children is not None:
             raise _bad(f"{_shown(path)} is a hard link to {_shown(link)}, which is no file of the image")
+        node.is_shared = True
         return node
 
     def _split(self, path: str, *, make: bool) -> tuple[Node | None, str]:

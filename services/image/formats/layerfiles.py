@@ -46,7 +46,7 @@ _XATTRS = ("user.", "security.capability", "system.posix_acl_")
 _MOST_ID = 2**32 - 2
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Place:
     """Where the bytes of a file are."""
 

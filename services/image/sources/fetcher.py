@@ -264,7 +264,10 @@ def _oci(asked: Mapping[str, Any], out: BinaryIO) -> None:
 
     host = urlsplit(asked["server"]).hostname or ""
     web = replace(_web(asked), may_reach_inside=False, inside_host=host if asked["may_reach_inside"] else "")
-    oci.bring(asked, web, partial(_tell, out), partial(_frame, out))
+    try:
+        oci.bring(asked, web, partial(_tell, out), partial(_frame, out))
+    except MemoryError:
+        raise Invalid("TOO_LARGE", "The image has more files than can be looked through at once") from None
 
 
 _SOURCES = {"simplestreams": _simplestreams, "lxd": _lxd, "url": _url, "oci": _oci}

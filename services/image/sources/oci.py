@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from subprocess import DEVNULL, PIPE
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 
@@ -33,9 +33,11 @@ from services.image.sources.web import Web
 _CHUNK = 1 << 20
 _LIMIT_S = 7200.0
 _PATIENCE_S = 1.0
+_BEAT_EVERY = 4096
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What the engine mounts upon, or writes for each instance.
-_NEEDED = ("dev", "proc", "sys", "etc", "run", "tmp")
+_NEEDED = ("dev", "proc", "sys", "etc", "run")
+T = TypeVar("T")
 Emit = Callable[[bytes, bytes], None]
 Tell = Callable[..., None]
 
@@ -54,6 +56,13 @@ class Meter:
             raise TooLate("SLOW", f"The registry took longer than {_LIMIT_S / 3600:g} hours")
         self.got += size
         self.emit(b"p", b"%d" % self.got)
+
+    def beating(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield *items*, with a sign of life now and then: whoever waits does not wait for ever."""
+        for count, item in enumerate(items):
+            if not count % _BEAT_EVERY:
+                self.add(0)
+            yield item
 
     def of(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield *chunks*, counted."""
@@ -92,10 +101,10 @@ def bring(asked: Mapping[str, Any], web: Web, tell: Tell, emit: Emit, limits: Li
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
             file = files.new()
             total += _unpack(registry.blob(layer), file, diff_id, meter, limits, total)
-            tree.lay(entries(files.archive(file)))
+            tree.lay(meter.beating(entries(files.archive(file))))
         _complete(tree, config)
         emit(b"m", _metadata(config, tree, digest))
-        _emit_root(tree, emit)
+        _emit_root(tree, emit, meter)
 
 
 def _found(asked: Mapping[str, Any], web: Web) -> tuple[Registry, bytes]:
@@ -206,6 +215,7 @@ class _Feeder(threading.Thread):
 def _complete(tree: Tree, config: oci.Config) -> None:
     for path in (*_NEEDED, config.cwd):
         tree.ensure_folder(path)
+    tree.ensure_folder("tmp", 0o1777)
 
 
 def _metadata(config: oci.Config, tree: Tree, digest: str) -> bytes:
@@ -242,9 +252,11 @@ def _small(tree: Tree, path: str) -> str:
     return b"".join(content(node, _CHUNK)).decode("utf-8", "replace")
 
 
-def _emit_root(tree: Tree, emit: Emit) -> None:
+def _emit_root(tree: Tree, emit: Emit, meter: Meter) -> None:
     """Emit the files as an archive, compressed as it is written."""
     failure = Invalid("NOT_PACKED", "The image could not be compressed; look at memory and disk")
-    with closing(_through(["zstd", "-q", "-1", "-T1", "-c"], archive(tree), failure)) as pieces:
+    with closing(
+        _through(["zstd", "-q", "-1", "-T1", "-c"], meter.beating(archive(tree)), failure)
+    ) as pieces:
         for data in pieces:
             emit(b"r", data)

@@ -34,6 +34,11 @@ _ENTRIES = (
     ("/dev/net/tun", "dev/net/tun", "bind,create=file,optional"),
     ("/sys/fs/fuse/connections", "sys/fs/fuse/connections", "rbind,create=dir,optional"),
 )
+# What a system's own init would mount, and programs expect.
+_SHARED = [
+    "lxc.mount.entry = shm dev/shm tmpfs nosuid,nodev,mode=1777,size=64m,create=dir 0 0",
+    "lxc.mount.entry = mqueue dev/mqueue mqueue nosuid,nodev,noexec,create=dir,optional 0 0",
+]
 # The kernel lets a nested container mount these only where they can be seen whole once.
 _NESTED = [
     f"lxc.mount.entry = {kind} dev/.lxc/{kind} {type} create=dir,optional 0 0"
@@ -96,6 +101,7 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         lines += [
             _mount_line(Mount(str(init_of(plan, folder, hook)), OUR_INIT, read_only=True, is_file=True))
         ]
+        lines += _SHARED
     lines += _NESTED if plan.nesting else []
     lines += _device_rules(plan.device_rules, v2=v2)
     lines += [_mount_line(mount) for mount in plan.mounts]

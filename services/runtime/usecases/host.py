@@ -47,6 +47,8 @@ log = get_logger(__name__)
 _RATE = "limits."
 _INSIDE = (MACVLAN, PHYSICAL)
 _GUEST_API = "security.devlxd"
+# Programs of images are not root and listen on 80: what they could take from others is their own network's.
+_APPLICATION_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0"}
 _ENVIRONMENT, _SYSCTL, _RLIMIT = "environment.", "linux.sysctl.", "limits.kernel."
 
 
@@ -236,7 +238,7 @@ class Host:
             nics=tuple(map(_fixed, nics)) if application else nics,
             application=application,
             environment=_below(config, _ENVIRONMENT),
-            sysctls=_below(config, _SYSCTL),
+            sysctls={**(_APPLICATION_SYSCTLS if application else {}), **_below(config, _SYSCTL)},
             rlimits=_below(config, _RLIMIT),
             limits=self.cgroups.plan(config),
             mounts=await asyncio.to_thread(self._door, instance, config),
