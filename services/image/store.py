@@ -101,6 +101,9 @@ class ImageStore:
             raise NotFound("NO_ALIAS", f"Image alias not found: {shown(name)}", about=shown(name))
         return entry
 
+    def has_alias(self, project: str, name: str) -> bool:
+        return self.aliases.get(keys.alias(project, name)) is not None
+
     def aliases_of(self, project: str, fingerprint: str) -> list[Entry[Alias]]:
         return [e for e in self.aliases.entries(keys.aliases(project)) if e.record.target == fingerprint]
 

@@ -37,6 +37,7 @@ def server(podium: Podium) -> Iterator[Podium]:
         ("profile list --project nosuch", 'Failed loading project "nosuch": Project not found'),
         ("network list --project nosuch", 'Failed to load project "nosuch": Project not found'),
         ("info x --project nosuch", "Instance not found"),
+        ("image alias create debian/12 nosuch", 'Alias "debian/12" already exists'),
         (
             "init debian/12 x --project nosuch",
             "Check if project has images: fetch project: Project not found",

@@ -142,13 +142,15 @@ class Images:
 
     async def create_alias(self, alias: Alias) -> Entry[Alias]:
         alias_name(alias.name)
+        if self._store.has_alias(alias.project, alias.name):
+            raise _alias_taken(alias.name)
         target = (await self._store.image(alias.project, alias.target)).record.fingerprint
         record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)
         txn = Txn().absent(key).exists(keys.image(alias.project, target)).put(key, record)
         try:
             return await self._save_alias(txn, "image-alias-created", record)
         except Stale as exc:
-            raise AlreadyExists("EXISTS", f'Alias "{alias.name}" already exists', about=alias.name) from exc
+            raise _alias_taken(alias.name) from exc
 
     async def update_alias(self, alias: Alias, *, expected_revision: int) -> Entry[Alias]:
         entry = self._store.alias(alias.project, alias.name)
@@ -171,7 +173,7 @@ class Images:
         try:
             saved = await self._save_alias(txn, "image-alias-renamed", record)
         except Stale as exc:
-            raise AlreadyExists("EXISTS", f'Alias "{new_name}" already exists', about=new_name) from exc
+            raise _alias_taken(new_name) from exc
         self._store.aliases.apply(old_key, None, saved.revision)
         return saved
 
@@ -187,3 +189,7 @@ class Images:
         )
         self._store.aliases.apply(keys.alias(record.project, record.name), record, revision)
         return Entry(record, revision)
+
+
+def _alias_taken(name: str) -> AlreadyExists:
+    return AlreadyExists("EXISTS", f'Alias "{name}" already exists', about=name)
