@@ -41,7 +41,8 @@ class Served:
     rows: list[Row]
 
 
-Find = Callable[[str], Served | None]
+Find = Callable[[str], NetworkZone | None]
+Look = Callable[[NetworkZone], Served]
 
 
 def check(entry: ZoneEntry) -> None:
@@ -62,11 +63,12 @@ def check(entry: ZoneEntry) -> None:
 
 
 def answers(
-    wire: bytes, address: str, find: Find, keys: dict[str, str], *, is_stream: bool
+    wire: bytes, address: str, find: Find, look: Look, keys: dict[str, str], *, is_stream: bool
 ) -> Iterator[bytes]:
     """Yield the messages that answer *wire*; none for what is no question.
 
-    *keys*: the secrets of all peers by name of key. By datagram no zone is handed out.
+    *keys*: the secrets of all peers by name of key. A zone is *look*ed at for a peer alone. By datagram none
+    is handed out.
     """
     ring = {dns.name.from_text(name): dns.tsig.Key(name, secret) for name, secret in keys.items()}
     try:
@@ -78,31 +80,35 @@ def answers(
         return
     if query.flags & dns.flags.QR:
         return
-    code, served = _decide(query, address, find)
-    if served is None:
+    code, zone = _decide(query, address, find)
+    if zone is None:
         response = dns.message.make_response(query)
         response.set_rcode(code)
         yield response.to_wire()
-    elif query.question[0].rdtype in _TRANSFERS and is_stream:
+        return
+    served = look(zone)
+    if query.question[0].rdtype in _TRANSFERS and is_stream:
         yield from _transfer(query, served)
-    else:
-        response = dns.message.make_response(query)
-        response.flags |= dns.flags.AA
-        response.answer.append(_rrset(zones.soa(served.zone, served.serial)))
-        yield response.to_wire()
+        return
+    response = dns.message.make_response(query)
+    response.flags |= dns.flags.AA
+    response.answer.append(_rrset(zones.soa(served.zone, served.serial)))
+    yield response.to_wire()
 
 
-def _decide(query: dns.message.Message, address: str, find: Find) -> tuple[dns.rcode.Rcode, Served | None]:
+def _decide(
+    query: dns.message.Message, address: str, find: Find
+) -> tuple[dns.rcode.Rcode, NetworkZone | None]:
     if query.opcode() != dns.opcode.QUERY or len(query.question) != 1:
         return dns.rcode.NOTIMP, None
     question = query.question[0]
     if question.rdtype not in (*_TRANSFERS, dns.rdatatype.SOA):
         return dns.rcode.NOTIMP, None
-    served = find(question.name.to_text(omit_final_dot=True))
+    zone = find(question.name.to_text(omit_final_dot=True))
     signed_by = query.keyname.to_text() if query.keyname else ""
-    if served is None or not zones.may_have(served.zone, address, signed_by):
+    if zone is None or not zones.may_have(zone, address, signed_by):
         return dns.rcode.NXDOMAIN, None
-    return dns.rcode.NOERROR, served
+    return dns.rcode.NOERROR, zone
 
 
 def _refused(wire: bytes) -> Iterator[bytes]:

@@ -70,6 +70,7 @@ class ZoneServer:
                 sent = True
                 async with asyncio.timeout(_IDLE_S):
                     await writer.drain()
+                await asyncio.sleep(0)  # a big zone must not hold up what else is served here
             if not sent:
                 return
 

@@ -145,17 +145,17 @@ class Zones:
             for peer in domain.peers(entry.record):
                 if peer.key:
                     secrets[domain.key_name(entry.record, peer)] = peer.key
-        return transfers.answers(wire, address, self._served, secrets, is_stream=is_stream)
+        return transfers.answers(wire, address, self._find, self._look, secrets, is_stream=is_stream)
 
-    def _served(self, name: str) -> Served | None:
-        from services.network.domain.transfers import Served
-
+    def _find(self, name: str) -> NetworkZone | None:
         entry = self._store.zones.get(keys.network_zone(name)) or self._store.zones.find(
             lambda zone: zone.name.lower() == name.lower()
         )
-        if entry is None:
-            return None
-        zone = entry.record
+        return entry.record if entry else None
+
+    def _look(self, zone: NetworkZone) -> Served:
+        from services.network.domain.transfers import Served
+
         networks = [e.record for e in self._store.networks.entries() if zone.project == HOME]
         nics = {network.name: self._store.nics_on(network.name) for network in networks}
         records = [e.record for e in self._store.records.below(keys.zone_records(zone.name))]

@@ -160,7 +160,7 @@ async def test_nothing_slips_through_while_rules_are_swapped(site: Site) -> None
     sender = threading.Thread(target=flood)
     sender.start()
     try:
-        for number in range(12):
+        for number in range(8):
             await site.acl("shut", ingress=(allow(protocol="udp", destination_port=str(10 + number)),))
             await site.set(security_acls="shut" if number % 2 else "")
             while True:

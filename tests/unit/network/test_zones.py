@@ -125,7 +125,9 @@ def _ask(
         query.use_tsig(ring, "lab.example_sec.")
     served = Served(zone, 7, zones.content(zone, [], [NETWORK], {"br0": [NIC] * 300}))
     known = {zones.key_name(zone, peer): peer.key for peer in zones.peers(zone) if peer.key}
-    found = transfers.answers(query.to_wire(), address, {"lab.example": served}.get, known, is_stream=stream)
+    found = transfers.answers(
+        query.to_wire(), address, {"lab.example": zone}.get, lambda _: served, known, is_stream=stream
+    )
     messages, context = [], None
     for wire in found:
         message = dns.message.from_wire(
@@ -169,7 +171,12 @@ def test_who_is_no_peer_learns_nothing(
     served = Served(zone, 7, [])
     known = {"lab.example_sec.": SECRET}
     [wire] = transfers.answers(
-        query.to_wire(), asked.get("address", "192.0.2.5"), {"lab.example": served}.get, known, is_stream=True
+        query.to_wire(),
+        asked.get("address", "192.0.2.5"),
+        {"lab.example": zone}.get,
+        lambda _: served,
+        known,
+        is_stream=True,
     )
     message = (
         dns.message.from_wire(wire, keyring=False)
@@ -190,9 +197,13 @@ def test_other_questions_are_not_for_this_server() -> None:
     assert message.rcode() == dns.rcode.NOTIMP
 
 
+def _never(zone: NetworkZone) -> Served:
+    raise AssertionError(zone)
+
+
 @pytest.mark.parametrize("wire", [b"", b"x", bytes(12), b"\xff" * 40, bytes(11) + b"\x01" + b"\xc0\x0c" * 20])
 def test_nonsense_gets_no_answer_that_hurts(wire: bytes) -> None:
-    for message in transfers.answers(wire, "192.0.2.5", {}.get, {}, is_stream=True):
+    for message in transfers.answers(wire, "192.0.2.5", {}.get, _never, {}, is_stream=True):
         assert dns.message.from_wire(message, one_rr_per_rrset=True).answer == []
 
 
