@@ -2,8 +2,8 @@
 
 What comes from the bridge is egress and what goes to it ingress, whether the other end is the host, beyond
 it, or another port of the bridge (the kernel shows bridged packets to these hooks too, see
-net.bridge.bridge-nf-call-iptables). Two plain chains, `egr` and `igr`, hold the verdicts and `return` what
-may pass, so that a packet between two NICs is asked for both. In them each NIC with ACLs of its own has a
+net.bridge.bridge-nf-call-iptables). Plain chains, `egr` and `igr`, hold the verdicts and `return` what may
+pass, so that a packet to or from a NIC with ACLs of its own is asked for both. In them each such NIC has a
 block that nobody leaves; the rest is the network's. The order is LXD's: drop, reject, allow, default.
 """
 
@@ -21,13 +21,16 @@ from services.network.domain.addresses import link_local, subnets_of
 from services.network.domain.rulebook import Rulebook
 from services.network.domain.spans import Span
 
-EGRESS, INGRESS = "egr", "igr"
-CHAINS = (EGRESS, INGRESS)
+EGRESS, INGRESS, AMONG, BOTH = "egr", "igr", "sib", "two"
+CHAINS = (EGRESS, INGRESS, AMONG, BOTH)
 _DIRECTIONS = {"egress": EGRESS, "ingress": INGRESS}
 _IP = {"ipv4": "ip", "ipv6": "ip6"}
 _ORDER = ("drop", "reject", "allow")
-# Without these nothing works, whatever an ACL says. Source: RFC 4890, section 4.4; LXD lets the same through.
-_ERRORS = ("icmp type { 3, 11, 12 } return", "icmpv6 type { 1, 2, 3, 4, 133, 134, 135, 136, 143 } return")
+# Without these nothing works, whatever an ACL says: errors and neighbour discovery; routers are asked from
+# inside and answer from outside. Source: RFC 4890, section 4.4; LXD lets the same through.
+_ERRORS = "icmp type { 3, 11, 12 } return"
+_NEIGHBOURS = "icmpv6 type {{ 1, 2, 3, 4, {}135, 136, 143 }} return"
+_NEEDED = {"egress": _NEIGHBOURS.format("133, "), "ingress": _NEIGHBOURS.format("134, ")}
 _RATE = "limit rate 50/second burst 100 packets"
 
 
@@ -38,23 +41,63 @@ def has_acls(network: Network, nics: Iterable[NicReservation]) -> bool:
 
 def hook_rules(bridge: str, *directions: str) -> list[str]:
     """Return what a base chain begins with: answers pass, the rest is asked for."""
-    sides = {"egress": f'iifname "{bridge}"', "ingress": f'oifname "{bridge}"'}
-    answers = [f"{sides[d]} ct state established,related accept" for d in directions]
-    return answers + [f"{sides[d]} jump {_DIRECTIONS[d]}" for d in directions]
+    return _answers(bridge, *directions) + [f"{_side(bridge, d)} jump {_DIRECTIONS[d]}" for d in directions]
+
+
+def forward_rules(network: Network) -> list[str]:
+    """The same for what is forwarded, where both ends may be on the bridge."""
+    bridge = network.name
+    if not named_in(network.config):
+        return hook_rules(bridge, "egress", "ingress")
+    return [
+        *_answers(bridge, "egress", "ingress"),
+        f'iifname "{bridge}" oifname "{bridge}" jump {AMONG}',
+        f'iifname "{bridge}" oifname != "{bridge}" jump {EGRESS}',
+        f'iifname != "{bridge}" oifname "{bridge}" jump {INGRESS}',
+    ]
+
+
+def _side(bridge: str, direction: str) -> str:
+    return f'{"iifname" if direction == "egress" else "oifname"} "{bridge}"'
+
+
+def _answers(bridge: str, *directions: str) -> list[str]:
+    return [f"{_side(bridge, d)} ct state established,related accept" for d in directions]
 
 
 def chains(network: Network, nics: Iterable[NicReservation], book: Rulebook) -> dict[str, list[str]]:
-    """Return the rules of `egr` and `igr`."""
+    """Return the rules of the plain chains."""
     own = [nic for nic in nics if named_in(nic.options)]
-    return {
+    found = {
         chain: [
-            *_ERRORS,
+            _ERRORS,
+            _NEEDED[direction],
             *_services(network, direction),
             *(rule for nic in own for rule in _block(network, nic, direction, book)),
             *_of_network(network, direction, book),
         ]
         for direction, chain in _DIRECTIONS.items()
     }
+    if named_in(network.config):
+        found[BOTH] = [f"jump {EGRESS}", f"jump {INGRESS}"]
+        found[AMONG] = _among(network, own, book)
+    return found
+
+
+def _among(network: Network, own: list[NicReservation], book: Rulebook) -> list[str]:
+    """Between two NICs of which none has ACLs of its own: either direction may let it pass, as with LXD."""
+    found = [f"ether saddr {{ {', '.join(nic.hwaddr for nic in own)} }} goto {BOTH}"] if own else []
+    for version in ("ipv4", "ipv6"):
+        if addresses := [address for nic in own for address in _addresses(nic, version)]:
+            found.append(f"{_IP[version]} daddr {{ {', '.join(addresses)} }} goto {BOTH}")
+    acls = _named(named_in(network.config), book)
+    rules = _in_order(network, acls, ("egress", "ingress"), book)
+    return [*found, _ERRORS, _NEIGHBOURS.format(""), *rules, *_default(acls, "egress", network.config, book)]
+
+
+def _addresses(nic: NicReservation, version: str) -> list[str]:
+    found = [nic.ipv4] if version == "ipv4" else [nic.ipv6, link_local(nic.hwaddr)]
+    return [address for address in found if address]
 
 
 def _services(network: Network, direction: str) -> list[str]:
@@ -87,22 +130,33 @@ def _block(network: Network, nic: NicReservation, direction: str, book: Rulebook
     if direction == "egress":
         yield f"ether saddr {nic.hwaddr} goto {inside}"
         return
-    for version, addresses in (("ipv4", [nic.ipv4]), ("ipv6", [nic.ipv6, link_local(nic.hwaddr)])):
-        if found := [address for address in addresses if address]:
+    for version in ("ipv4", "ipv6"):
+        if found := _addresses(nic, version):
             yield f"{_IP[version]} daddr {{ {', '.join(found)} }} goto {inside}"
 
 
 def _verdicts(
     network: Network, names: Iterable[str], direction: str, config: Mapping[str, str], book: Rulebook
 ) -> list[str]:
-    acls = [book.acls[name] for name in names if name in book.acls]
-    rows = [(acl, number, rule) for acl in acls for number, rule in enumerate(getattr(acl, direction))]
+    acls = _named(names, book)
+    return _in_order(network, acls, (direction,), book) + _default(acls, direction, config, book)
+
+
+def _named(names: Iterable[str], book: Rulebook) -> list[NetworkAcl]:
+    return [book.acls[name] for name in names if name in book.acls]
+
+
+def _in_order(
+    network: Network, acls: list[NetworkAcl], directions: tuple[str, ...], book: Rulebook
+) -> list[str]:
     found: list[str] = []
     for action in _ORDER:
-        for acl, number, rule in rows:
-            if rule.action == action and rule.state != "disabled":
-                found += _rule(network, acl, f"{direction[0]}{number}", rule, book)
-    return found + _default(acls, direction, config, book)
+        for acl in acls:
+            for direction in directions:
+                for number, rule in enumerate(getattr(acl, direction)):
+                    if rule.action == action and rule.state != "disabled":
+                        found += _rule(network, acl, f"{direction[0]}{number}", rule, book)
+    return found
 
 
 def _default(acls: list[NetworkAcl], direction: str, config: Mapping[str, str], book: Rulebook) -> list[str]:

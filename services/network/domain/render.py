@@ -70,12 +70,13 @@ def _chains(network: Network, nics: list[NicReservation], book: Rulebook) -> lis
     to += [rule for balancer in book.balancers for rule in balancers.rules(balancer)]
     listening = [forward.listen_address for forward in book.forwards]
     nat += listeners.hairpin(network, [*listening, *(b.listen_address for b in book.balancers)])
-    found, bounds = list[Chain](), _no_bounds
+    found, bounds, forwarded = list[Chain](), _no_bounds, list[str]()
     if aclrules.has_acls(network, nics):
         inner = aclrules.chains(network, nics, book)
         found, bounds = [Chain(name, "", rules) for name, rules in inner.items()], aclrules.hook_rules
         found.append(Chain("loc", _FILTER.format("output"), bounds(bridge, "ingress")))
-    forward = _forward(bridge, closed, "drop") + bounds(bridge, "egress", "ingress")
+        forwarded = aclrules.forward_rules(network)
+    forward = _forward(bridge, closed, "drop") + forwarded
     if to:
         found.append(Chain("pre", "type nat hook prerouting priority dstnat; policy accept;", to))
         # What the host itself sends.

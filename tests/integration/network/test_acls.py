@@ -58,6 +58,17 @@ async def test_the_acl_of_a_network_bounds_both_directions(site: Site) -> None:
     assert site.guests[0].ask(OUTSIDE, 80, udp=True) == FIRST
 
 
+async def test_among_instances_one_direction_is_enough_but_not_for_a_nic_with_its_own(site: Site) -> None:
+    """What LXD 5.0.2 does where the kernel shows bridged packets to the IP firewall."""
+    await site.acl("out", egress=(allow(),))
+    await site.set(security_acls="out")
+    assert site.guests[1].ask(FIRST, 80) == SECOND
+    await site.acl("web", ingress=(allow(protocol="tcp", destination_port="81"),))
+    await site.plug(0, security_acls="web")
+    assert site.guests[1].ask(FIRST, 80) == ""
+    assert site.guests[1].ask(FIRST, 81) == SECOND
+
+
 async def test_the_acl_of_a_nic_bounds_what_its_neighbours_may_do(site: Site) -> None:
     """LXD 5.0 has none on a bridge. The neighbour itself is as free as it was."""
     await site.acl("web", ingress=(WEB,), egress=(allow(protocol="udp"),))

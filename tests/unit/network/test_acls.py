@@ -71,11 +71,12 @@ def _chain(text: str, name: str) -> list[str]:
 
 def test_a_network_with_acls_lets_answers_pass_and_asks_for_the_rest() -> None:
     text = render.nft_rules(NETWORK, [], Rulebook({"web": WEB}))
-    assert _chain(text, "out")[1:5] == [
+    assert _chain(text, "out")[1:6] == [
         'iifname "br0" ct state established,related accept',
         'oifname "br0" ct state established,related accept',
-        'iifname "br0" jump egr',
-        'oifname "br0" jump igr',
+        'iifname "br0" oifname "br0" jump sib',
+        'iifname "br0" oifname != "br0" jump egr',
+        'iifname != "br0" oifname "br0" jump igr',
     ]
     assert _chain(text, "in")[1:3] == [
         'iifname "br0" ct state established,related accept',
@@ -83,6 +84,22 @@ def test_a_network_with_acls_lets_answers_pass_and_asks_for_the_rest() -> None:
     ]
     assert _chain(text, "igr")[-2:] == ["meta l4proto tcp tcp dport { 80 } return", "reject"]
     assert _chain(text, "egr")[-1] == "reject"
+
+
+def test_among_instances_either_direction_may_let_a_packet_pass() -> None:
+    """As with LXD, whose one chain holds both; the egress default has the last word."""
+    acl = replace(WEB, egress=(AclRule("drop", destination="10.1.2.7"),))
+    rules = _chain(render.nft_rules(NETWORK, [NIC], Rulebook({"web": acl})), "sib")
+    assert rules == [
+        "ether saddr { 00:16:3e:00:00:01 } goto two",
+        "ip daddr { 10.1.2.9 } goto two",
+        "ip6 daddr { fe80::216:3eff:fe00:1 } goto two",
+        "icmp type { 3, 11, 12 } return",
+        "icmpv6 type { 1, 2, 3, 4, 135, 136, 143 } return",
+        "ip daddr { 10.1.2.7 } drop",
+        "meta l4proto tcp tcp dport { 80 } return",
+        "reject",
+    ]
 
 
 def test_drop_comes_first_and_allow_last_over_all_acls() -> None:
