@@ -89,18 +89,23 @@ async def export_backup(request: web.Request) -> web.StreamResponse:
 async def import_instance(request: web.Request) -> web.Response:
     """Receive a backup; it is converted outside root while it arrives, and then becomes an instance."""
     backend, project = req.backend(request), req.project(request)
-    upload = await backend.bases.UploadBackup(_upload(request, project))
+    ticket = await uploaded(request, project)
     message = pb.ImportInstanceRequest(
         project=project,
         name=req.header(request, "X-LXD-name"),
         pool=req.header(request, "X-LXD-pool"),
-        ticket=upload.ticket,
+        ticket=ticket,
     )
     reply = await backend.transfers.ImportInstance(message)
     return envelope.accepted(backend.accepted(reply.operation))
 
 
-async def _upload(request: web.Request, project: str) -> AsyncIterator[base_pb2.UploadBackupRequest]:
+async def uploaded(request: web.Request, project: str) -> str:
+    """Have the backup in the body converted while it arrives, and return the ticket of what it became."""
+    return str((await req.backend(request).bases.UploadBackup(_pieces(request, project))).ticket)
+
+
+async def _pieces(request: web.Request, project: str) -> AsyncIterator[base_pb2.UploadBackupRequest]:
     yield base_pb2.UploadBackupRequest(header=base_pb2.BackupHeader(project=project))
     request.content.set_read_chunk_size(_CHUNK)
     async for chunk in req.upload(request, _CHUNK):

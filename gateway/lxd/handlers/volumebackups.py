@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -10,14 +9,11 @@ from aiohttp import web
 
 from gateway.lxd import envelope, streams
 from gateway.lxd import request as req
-from gateway.lxd.handlers import volumes
+from gateway.lxd.handlers import backups, volumes
 from gateway.lxd.handlers.backups import compression
 from gateway.lxd.views.volumes import backup_json
-from protos.podium.image.v1 import base_pb2
 from protos.podium.runtime.v1 import volume_pb2
 from protos.podium.runtime.v1 import volumebackup_pb2 as pb
-
-_CHUNK = 1 << 20
 
 
 async def list_backups(request: web.Request) -> web.Response:
@@ -85,18 +81,9 @@ async def post_volume(request: web.Request) -> web.Response:
     if request.headers.get("Content-Type") != "application/octet-stream":
         return await volumes.post_volume(request)
     backend, project = req.backend(request), req.project(request)
-    upload = await backend.bases.UploadBackup(_upload(request, project))
+    ticket = await backups.uploaded(request, project)
     ref = volume_pb2.VolumeRef(
         pool=req.name(request), project=project, name=req.header(request, "X-LXD-name")
     )
-    reply = await backend.volume_backups.ImportVolume(
-        pb.ImportVolumeRequest(volume=ref, ticket=upload.ticket)
-    )
+    reply = await backend.volume_backups.ImportVolume(pb.ImportVolumeRequest(volume=ref, ticket=ticket))
     return envelope.accepted(backend.accepted(reply.operation))
-
-
-async def _upload(request: web.Request, project: str) -> AsyncIterator[base_pb2.UploadBackupRequest]:
-    yield base_pb2.UploadBackupRequest(header=base_pb2.BackupHeader(project=project))
-    request.content.set_read_chunk_size(_CHUNK)
-    async for chunk in req.upload(request, _CHUNK):
-        yield base_pb2.UploadBackupRequest(chunk=chunk)
