@@ -23,7 +23,7 @@ from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.linux import LinuxDevices
 from services.runtime.domain import idmaps
 from services.runtime.domain.target import Target
-from services.runtime.domain.unbounded import TYPE as UNENFORCED
+from services.runtime.domain.unbounded import TYPES as UNENFORCED
 from services.runtime.engine.lxc import LxcEngine
 from services.runtime.inside import Inside
 from services.runtime.kernel.boot import BootMarker
@@ -93,7 +93,7 @@ class _Rooms:
     def __init__(self, settings: Settings, host: Host, runner: Runner) -> None:
         member = settings.member
         self.member, self.host, self.runner = member, host, runner
-        self.warnings = WarningClient(settings, (UNENFORCED,))
+        self.warnings = WarningClient(settings, UNENFORCED)
         self.locate = partial(find, host)
         self.watch = Watch(host.store, host.engine)
 

@@ -1,4 +1,4 @@
-"""Tell of sizes that a pool without quotas accepts, as LXD does, and cannot enforce."""
+"""Tell of what is accepted, as LXD does, and cannot be enforced: sizes in pools, limits of a kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Warnings(Protocol):
 
 
 class Unbounded:
-    """A warning is raised when the first such size appears and resolved with the last, over restarts too."""
+    """A warning is raised with the first such setting and resolved with the last, over restarts too."""
 
     def __init__(self, host: Host, warnings: Warnings, member: str) -> None:
         self._host = host
@@ -57,7 +57,8 @@ class Unbounded:
 
     async def look(self) -> None:
         """Report what began and ended since the last look. Raises: Unavailable."""
-        found = {trouble.subject: trouble for trouble in unbounded.find(self._bounded())}
+        troubles = [*unbounded.find(self._bounded()), *unbounded.find_limits(self._ignored())]
+        found = {trouble.subject: trouble for trouble in troubles}
         if self._raised is None:
             self._raised = {subject: id for (_, subject), id in (await self._warnings.active()).items()}
         for subject, trouble in found.items():
@@ -81,6 +82,16 @@ class Unbounded:
             with contextlib.suppress(PodiumError):
                 if instance.pool in pools and self._host.root_size(instance):
                     found[instance.pool].append(instance.name)
+        return found
+
+    def _ignored(self) -> dict[str, list[str]]:
+        """Return whose limits the kernel has no file for, by key."""
+        found, plan = defaultdict[str, list[str]](list), self._host.cgroups.plan
+        for instance in (entry.record for entry in self._host.store.instances.entries()):
+            with contextlib.suppress(PodiumError):
+                for key, value in self._host.expanded(instance).config.items():
+                    if unbounded.is_optional(key, value) and plan({key: value}) == plan({}):
+                        found[key].append(instance.name)
         return found
 
     def _has_quotas(self, driver: str) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from services.runtime.domain import unbounded
 from services.runtime.domain.unbounded import Unenforced
 from services.runtime.domain.volumes import VolumeRef
+from services.runtime.usecases.change import Update
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.unbounded import Unbounded
 from services.runtime.usecases.volumeclaims import VolumeClaims
@@ -63,3 +64,15 @@ def test_a_warning_names_a_few_of_many() -> None:
     (trouble,) = unbounded.find({"p": ["e", "d", "c", "b", "a"], "empty": []})
     assert trouble.subject == "storage-pools/p"
     assert "a, b, c and 2 more" in trouble.message
+
+
+async def test_a_limit_that_the_kernel_has_no_control_for_is_told_too(world: World) -> None:
+    """What LXD says of its controllers at each start; here it says whom it concerns."""
+    told = Told()
+    looking = Unbounded(world.host, told, "m1")
+    await world.made()
+    update = Update(config={"limits.network.priority": "5", "limits.hugepages.2MB": "4MiB"}, merge=True)
+    await world.done(await world.changes.update("default", "web", update, expected_revision=0))
+    await looking.look()
+    assert set(told.active_now) == {"limits.network.priority", "limits.hugepages.2MB"}
+    assert "web" in told.active_now["limits.hugepages.2MB"].message
