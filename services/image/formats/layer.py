@@ -1,12 +1,10 @@
-"""Make a squashfs of the archive on stdin, beside whatever else is going on: a process of its own.
-
-    python -m services.image.formats.layer SOURCE TARGET LIMITS [READER...]
+"""Make a squashfs of an archive, beside whatever else is going on: the work of layerchild.py.
 
 The tarball itself, as it comes, becomes the data of the squashfs; behind it come the tables that tell
 where each file lies in it. So nothing is copied twice or compressed, and what a stranger sent is read
-by no code that could write where it should not. READER unpacks, straight into TARGET, where its output
-is read as it grows; without one stdin is a tarball. SOURCE is the file that was received so far, whose
-size bounds how far it may unpack. On refusal the reason is on stderr and the exit code is REFUSED.
+by no code that could write where it should not. What a program unpacks straight into the target is read
+there as it grows; without one stdin is a tarball. How far it may unpack is bounded by the size of what
+was received so far. On refusal the reason is on stderr and the exit code is REFUSED.
 """
 
 from __future__ import annotations
@@ -29,14 +27,13 @@ _CHUNK = 1 << 20
 _LOOK_EVERY_S = 0.002
 
 
-def main() -> int:
-    source, target, numbers, *reader = sys.argv[1:]
-    out = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-    scanner = TarScanner(Limits(*map(int, numbers.split(","))), lambda: os.stat(source).st_size)
-    os.lseek(out, DATA_AT, os.SEEK_SET)
+def run(source: str, numbers: str, target: int, reader: int) -> int:
+    """Do it; *reader* is the process that unpacks, 0 for none. Returns the exit code."""
+    limits = Limits(*map(int, numbers.split(",")))
+    scanner = TarScanner(limits, lambda: os.stat(source).st_size)
     try:
-        with closing(_unpacked(reader, out) if reader else copied(0, out)) as pieces:
-            write(scanner, pieces, out)
+        with closing(_unpacked(reader, target) if reader else copied(0, target)) as pieces:
+            write(scanner, pieces, target)
     except Invalid as exc:
         print(exc.message.replace("\n", " "), file=sys.stderr)
         return REFUSED
@@ -76,12 +73,9 @@ def copied(source: int, target: int) -> Generator[memoryview, None, None]:
             rest = rest[os.write(target, rest) :]
 
 
-def _unpacked(reader: list[str], target: int) -> Generator[memoryview, None, None]:
-    """Yield what *reader* writes to *target*. Raises: Invalid when it fails."""
+def _unpacked(pid: int, target: int) -> Generator[memoryview, None, None]:
+    """Yield what process *pid* writes to *target*. Raises: Invalid when it fails."""
     has_ended = False
-    silent = (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)
-    actions = [(os.POSIX_SPAWN_DUP2, target, 1), silent]
-    pid = os.posix_spawnp(reader[0], reader, os.environ, file_actions=actions)
     try:
         buffer, at, status = memoryview(bytearray(_CHUNK)), DATA_AT, 0
         while True:
@@ -101,7 +95,3 @@ def _unpacked(reader: list[str], target: int) -> Generator[memoryview, None, Non
             os.waitpid(pid, 0)
     if status:
         raise Invalid("BAD_ARCHIVE", "The image is not usable: its data is damaged")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -75,7 +75,7 @@ class Pipeline:
         numbers = (limits.tree_bytes, limits.entries, limits.ratio, limits.ratio_floor_bytes)
         return await asyncio.create_subprocess_exec(
             *("prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", f"--as={_MAX_MEMORY}", "--"),
-            *(sys.executable, "-S", "-B", "-m", "services.image.formats.layer"),
+            *(sys.executable, "-S", "-B", "-m", "services.image.formats.layerchild"),
             *(str(received), str(target), ",".join(map(str, numbers)), *reader),
             stdin=source,
             stdout=DEVNULL,

@@ -6,6 +6,7 @@ Source: tar(5), "Sparse Formats" of GNU tar's manual, pax(1).
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 from core.errors import Invalid
 
@@ -33,6 +34,7 @@ def check_sum(block: bytes) -> None:
         raise bad("a header is damaged")
 
 
+@lru_cache(maxsize=1024)  # of most entries, owner and mode are those of the one before
 def number(field: bytes) -> int:
     """Return an octal or base-256 number of a header. Raises: Invalid."""
     if field[0] == 0x80:
