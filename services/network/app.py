@@ -60,7 +60,8 @@ async def main() -> None:
         zones = Zones(store, networks)
         zone_server = ZoneServer(zones.answer)
         service.at_end(zone_server.close)
-        strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings)
+        serving = ZoneServing(store, zone_server)
+        strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings, serving.troubles)
         await service.start(runner)
         await networks.reconcile()
 
@@ -77,7 +78,7 @@ async def main() -> None:
         await service.serve(register, runner)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_ask_backends(backends))
-            tasks.create_task(ZoneServing(store, zone_server).run())
+            tasks.create_task(serving.run())
             await _keep(networks, nics, strays, forwarding, conflicts)
 
 

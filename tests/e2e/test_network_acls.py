@@ -39,6 +39,8 @@ def test_an_acl_bounds_a_running_container_at_once(podium: Podium, pair: tuple[s
     podium.lxc("config", "device", "remove", b, "eth0")
     podium.lxc("network", "set", bridge, "security.acls=fence")
     podium.lxc("network", "acl", "rule", "remove", "fence", "ingress", "protocol=icmp4")
+    assert _pings(podium, a, b), "among instances an egress rule is enough"
+    podium.lxc("network", "acl", "rule", "remove", "fence", "egress", "action=allow")
     assert not _pings(podium, a, b)
     shown = podium.lxc("network", "acl", "show", "fence")
     assert f"/1.0/networks/{bridge}" in shown

@@ -19,7 +19,8 @@ KERNEL = "Kernel setting stops instances from working"
 UNAVAILABLE = "Network unavailable"
 PREFIX = "IPv6 networks with a prefix larger than 64 aren't properly supported by dnsmasq"
 MTU = "MTU of a network is larger than that of the way out"
-TYPES = (FORWARD, SERVER, SUBNET, KERNEL, UNAVAILABLE, PREFIX, MTU)
+ZONES = "DNS zones are not served"
+TYPES = (FORWARD, SERVER, SUBNET, KERNEL, UNAVAILABLE, PREFIX, MTU, ZONES)
 
 Rules = list[dict[str, Any]]
 Subnet = IPv4Network | IPv6Network
@@ -78,6 +79,12 @@ def find(networks: Iterable[Network], seen: Seen) -> list[Conflict]:
         found += _prefix(network)
         found += _mtu(network, seen)
     return found + _limits(seen.settings)
+
+
+def not_served(address: str, why: str) -> Conflict:
+    """Return what is said when nobody can listen where core.dns_address says."""
+    said = f"Nothing can listen at core.dns_address={address}: {why}; set another address, or free this one"
+    return Conflict(ZONES, "moderate", "", said)
 
 
 def _subject(network: Network) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from core.logs import get_logger
 from services.network.domain import conflicts
 from services.network.domain.conflicts import Conflict
@@ -15,7 +17,11 @@ Name = tuple[str, str]
 class Conflicts:
     """Each trouble is raised when it begins or changes and resolved when it ends, across restarts too."""
 
-    def __init__(self, store: NetworkStore, host: Host, warnings: Warnings) -> None:
+    def __init__(
+        self, store: NetworkStore, host: Host, warnings: Warnings, more: Callable[[], list[Conflict]] = list
+    ) -> None:
+        """*more*: what else there is to report, found by others."""
+        self._more = more
         self._store = store
         self._host = host
         self._warnings = warnings
@@ -25,7 +31,7 @@ class Conflicts:
     async def look(self) -> list[Conflict]:
         """Compare what is with what was reported, and report the difference. Raises: Unavailable."""
         networks = [entry.record for entry in self._store.networks.entries()]
-        found = conflicts.find(networks, await self._host.seen())
+        found = [*conflicts.find(networks, await self._host.seen()), *self._more()]
         if self._raised is None:
             self._raised = await self._warnings.active()
         for conflict in found:

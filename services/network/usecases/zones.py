@@ -20,6 +20,7 @@ from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.network.domain import zones as domain
+from services.network.domain.conflicts import Conflict, not_served
 from services.network.ports import ZoneListener
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
@@ -179,10 +180,15 @@ class ZoneServing:
         self._store = store
         self._server = server
         self._changed = asyncio.Event()
+        self._trouble: Conflict | None = None
         store.server.on_change(self._take)
 
     def _take(self, key: str, entry: Entry[ServerConfig] | None) -> None:
         self._changed.set()
+
+    def troubles(self) -> list[Conflict]:
+        """Return why nobody listens, while that is so."""
+        return [self._trouble] if self._trouble else []
 
     async def run(self) -> None:
         """Follow the setting for ever."""
@@ -201,12 +207,14 @@ class ZoneServing:
 
     async def _listen(self, address: str) -> bool:
         self._server.close()
+        self._trouble = None
         if not address:
             return True
         try:
             await self._server.listen(*parse_dns_address(address))
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             log.warning("zones_not_served", address=address, error=str(exc))
+            self._trouble = not_served(address, str(exc))
             return False
         log.info("zones_served", address=address)
         return True

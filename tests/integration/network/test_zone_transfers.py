@@ -8,23 +8,25 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from core.netrecords import NetworkZone, ZoneEntry, ZoneRecord
-from core.records import Network, NicReservation
+from core.records import Network, NicReservation, ServerConfig
 from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from services.network.kernel.zoneserver import ZoneServer
 from services.network.store import NetworkStore
-from services.network.usecases.zones import Zones
+from services.network.usecases.zones import Zones, ZoneServing
 from tests.contract.conftest import free_port
 from tests.unit.network.still import StillNetworks
 
 pytestmark = pytest.mark.skipif(not shutil.which("named"), reason="needs bind9 and bind9-dnsutils")
+T = TypeVar("T")
 SECRET = base64.b64encode(os.urandom(32)).decode()
 
 
@@ -98,6 +100,37 @@ async def test_dig_transfers_with_the_right_key_and_only_then(primary: Primary) 
     assert not any("IN" in line.split() for line in await _dig(primary, "lab.example", "AXFR"))
     assert not any("IN" in line.split() for line in await _dig(primary, "-y", other, "lab.example", "AXFR"))
     assert len(await _dig(primary, "open.example", "SOA")) == 1
+
+
+async def test_an_address_that_is_taken_is_reported_until_it_is_free(primary: Primary) -> None:
+    """And the server follows core.dns_address from the moment it changes."""
+    other = ZoneServer(primary.zones.answer)
+    serving = ZoneServing(primary.store, other)
+    following = asyncio.create_task(serving.run())
+    try:
+        await _configure(primary, f"127.0.0.1:{primary.port}")
+        [found] = await _until(serving.troubles)
+        assert f"core.dns_address=127.0.0.1:{primary.port}" in found.message
+        primary.port = free_port()
+        await _configure(primary, f"127.0.0.1:{primary.port}")
+        assert await _until(lambda: not serving.troubles())
+        assert len(await _dig(primary, "open.example", "SOA")) == 1
+    finally:
+        following.cancel()
+        other.close()
+
+
+async def _configure(primary: Primary, address: str) -> None:
+    config = ServerConfig({"core.dns_address": address})
+    revision = await primary.store.store.commit(Txn().put(keys.server_config(), config))
+    await primary.store.server.wait_for(revision)
+
+
+async def _until(look: Callable[[], T]) -> T:
+    async with asyncio.timeout(10):
+        while not (found := look()):
+            await asyncio.sleep(0.02)
+    return found
 
 
 async def test_a_secondary_follows_what_changes(primary: Primary, tmp_path: Path) -> None:
