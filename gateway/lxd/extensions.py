@@ -37,5 +37,7 @@ proxy_haproxy_protocol proxy_nat
 # What Podium adds; docs/extensions.md tells of each.
 _OWN = "podium_events_since podium_idempotency_key podium_instance_previous podium_guest_hooks "
 _OWN += "podium_instance_fields podium_pages podium_restart_policy podium_health_checks "
-_OWN += "podium_oci_images podium_bridged_nic_acls network_address_set"
+_OWN += (
+    "podium_oci_images podium_bridged_nic_acls network_address_set podium_image_mirrors podium_simplestreams"
+)
 NAMES = tuple(_TEXT.split() + _OWN.split())
