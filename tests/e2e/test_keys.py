@@ -68,7 +68,8 @@ def test_resource_limits_are_those_of_init(podium: Podium, keyed: str) -> None:
     limits = sh(podium, keyed, "cat /proc/1/limits").splitlines()
     (files,) = (line.split() for line in limits if line.startswith("Max open files"))
     (core,) = (line.split() for line in limits if line.startswith("Max core file size"))
-    assert files[3:5] == ["1000", "2000"]
+    assert files[4] == "2000"
+    assert files[3] in ("1000", "2000")  # systemd soon takes as many as it may
     assert core[4:6] == ["0", "0"]
 
 
