@@ -40,7 +40,13 @@ def application(backend: Backend) -> web.Application:
     app[FEED] = Feed(backend.store, backend.heard)
     app[VOYAGES] = Voyages(backend)
     app.cleanup_ctx.append(_fed)
+    app.on_response_prepare.append(_unsigned)
     return app
+
+
+async def _unsigned(request: web.Request, response: web.StreamResponse) -> None:
+    """Strangers need not know what answers them, and LXD says nothing either."""
+    response.headers.popall(hdrs.SERVER, None)
 
 
 async def _fed(app: web.Application) -> AsyncIterator[None]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 
 from core.configkeys import netvalues
-from core.configkeys.schema import ConfigKey, Parser, Schema, Sentences, lines, one_of, text
+from core.configkeys.schema import (
+    ConfigKey,
+    Family,
+    Parser,
+    Schema,
+    Sentences,
+    lines,
+    one_of,
+    refusing,
+    text,
+)
 from core.errors import Invalid
 from core.units import parse_bool
 
@@ -67,7 +77,7 @@ def _bridge6(value: str) -> object:
 
 def _driver(value: str) -> str:
     if one_of("native", "openvswitch")(value) != "native":
-        raise Invalid("NO_DRIVER", "Open vSwitch isn't supported; use bridge.driver=native")
+        raise Invalid("NO_DRIVER", "Open vSwitch isn't installed on this system; use bridge.driver=native")
     return value
 
 
@@ -82,10 +92,18 @@ def _mode(value: str) -> str:
     return value
 
 
+def _tunnel(rest: str, value: str) -> object:
+    """Check tunnel.NAME.KEY, of which LXD tells what is wrong before it is refused."""
+    if rest.endswith(".protocol"):
+        one_of("gre", "vxlan")(value)
+    raise Invalid("KEY_REFUSED", f"tunnel.{rest[:64]} is not supported: {_ONE_HOST}", about="tunnel")
+
+
 def _no(name: str, why: str) -> ConfigKey:
     return ConfigKey(name, refused=why)
 
 
+_OVN = "OVN is not available in this version"
 _ONE_HOST = "networks that span hosts are not available in this version"
 ACL_DEFAULTS: tuple[tuple[str, Parser, str], ...] = tuple(
     (f"security.acls.default.{direction}.{what}", parse, default)
@@ -134,16 +152,19 @@ NETWORK = Schema(
         ConfigKey("bridge.mode", _mode, "kind of bridge", "standard"),
         _no("raw.dnsmasq", "it would let a tenant write dnsmasq's configuration"),
         *(ConfigKey(f"ipv{n}.nat.order", one_of("before", "after"), _ORDER, "before") for n in "46"),
-        *(_no(f"ipv{n}.ovn.ranges", "OVN is not available in this version") for n in "46"),
+        refusing("ipv4.ovn.ranges", _OVN, parse_ranges4),
+        refusing("ipv6.ovn.ranges", _OVN, parse_ranges6),
         *(_no(f"maas.subnet.ipv{n}", "MAAS is not supported") for n in "46"),
         *(ConfigKey(f"dns.zone.{n}", text, doc) for n, doc in _ZONES),
-        *(_no(f"fan.{n}", _ONE_HOST) for n in ("overlay_subnet", "underlay_subnet", "type")),
+        refusing("fan.overlay_subnet", _ONE_HOST, netvalues.net4),
+        refusing("fan.underlay_subnet", _ONE_HOST),
+        refusing("fan.type", _ONE_HOST, one_of("vxlan", "ipip")),
         *(_no(f"bgp.ipv{n}.nexthop", "BGP is not available in this version") for n in "46"),
         ConfigKey("security.acls", parse_acls, "ACLs that bound what passes the bridge"),
         *(ConfigKey(key, parse, "of what no ACL tells", default) for key, parse, default in ACL_DEFAULTS),
     ),
-    {"user.": lines},
-    {"tunnel.": _ONE_HOST, "bgp.peers.": "BGP is not available in this version"},
+    {"user.": lines, "tunnel.": Family(_tunnel)},
+    {"bgp.peers.": "BGP is not available in this version"},
     sentences=Sentences(
         'Invalid value for network "{what}" option "{name}": {why}',
         'Invalid option for network "{what}" option "{name}"',

@@ -288,7 +288,7 @@ def _check_bridged(options: Options, networks: Mapping[str, str]) -> None:
         if not is_managed:
             _check_unmanaged(options, key, filters=filters)
         if filters and (options.get("vlan") or options.get("vlan.tagged")):
-            raise ValueError(f"Cannot use VLAN properties with security.{version}_filtering")
+            raise ValueError("IP filtering cannot be used with VLAN filtering")
 
 
 def _check_acls(options: Options, *, is_managed: bool) -> None:

@@ -64,6 +64,16 @@ class ConfigKey:
     only_in_profiles: bool = False
 
 
+def refusing(name: str, why: str, parse: Parser = text) -> ConfigKey:
+    """Return a key that says first what is wrong with a value, as LXD does, and else why it is refused."""
+
+    def refuse(value: str) -> object:
+        parse(value)
+        raise Invalid("KEY_REFUSED", f"{name} is not supported: {why}", about=name)
+
+    return ConfigKey(name, refuse, why)
+
+
 @dataclass(frozen=True)
 class Family:
     """Keys that share a prefix and are otherwise free. check is given the rest of the name and the value."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from ipaddress import AddressValueError, IPv4Address
 
-from core.configkeys.schema import ConfigKey, Parser, text
-from core.errors import Invalid
+from core.configkeys.schema import ConfigKey, refusing
 from core.units import parse_bool, parse_expiry, parse_int
 
 
@@ -52,16 +51,6 @@ def _ipv4(value: str) -> IPv4Address:
         raise ValueError(f'Not an IPv4 address "{value[:64]}"') from None
 
 
-def _refused(name: str, why: str, parse: Parser = text) -> ConfigKey:
-    """Return a key that says first what is wrong with a value, as LXD does, and else why it is refused."""
-
-    def refuse(value: str) -> object:
-        parse(value)
-        raise Invalid("KEY_REFUSED", f"{name} is not supported: {why}", about=name)
-
-    return ConfigKey(name, refuse, why)
-
-
 _OF_CLUSTERS = "of clusters; a single member stores it, as with LXD"
 CLUSTER = (
     ConfigKey("cluster.offline_threshold", _offline, _OF_CLUSTERS, "20"),
@@ -82,22 +71,22 @@ _RBAC_KEYS = (
 _STARTS = "addresses are given when Podium starts, by PODIUM_HTTPS and PODIUM_METRICS_PORT"
 _FOLDERS = "backups and images lie in Podium's own folder; give that the space it needs"
 REFUSED = (
-    _refused("core.bgp_address", _BGP),
-    _refused("core.bgp_asn", _BGP, integer),
-    _refused("core.bgp_routerid", _BGP, _ipv4),
-    _refused("core.debug_address", "the processes open no ports for debugging"),
-    _refused("core.https_allowed_credentials", _PAGES, boolean),
-    *(_refused(f"core.https_allowed_{what}", _PAGES) for what in ("headers", "methods", "origin")),
-    _refused("core.https_trusted_proxy", "the address of a connection is that of its peer"),
-    _refused("core.metrics_address", _STARTS),
-    _refused("cluster.https_address", _STARTS),
-    *(_refused(f"core.proxy_{what}", _PROXY) for what in ("http", "https", "ignore_hosts")),
-    _refused("core.trust_ca_certificates", "clients are trusted one by one", boolean),
-    *(_refused(f"candid.api.{what}", _TRUST) for what in ("key", "url")),
-    _refused("candid.domains", _TRUST),
-    _refused("candid.expiry", _TRUST, integer),
-    *(_refused(f"rbac.{what}", _TRUST) for what in _RBAC_KEYS),
-    *(_refused(f"maas.{what}", "MAAS is not supported") for what in ("api.key", "api.url", "machine")),
-    *(_refused(f"network.ovn.{what}", _OVN) for what in ("integration_bridge", "northbound_connection")),
-    *(_refused(f"storage.{what}_volume", _FOLDERS) for what in ("backups", "images")),
+    refusing("core.bgp_address", _BGP),
+    refusing("core.bgp_asn", _BGP, integer),
+    refusing("core.bgp_routerid", _BGP, _ipv4),
+    refusing("core.debug_address", "the processes open no ports for debugging"),
+    refusing("core.https_allowed_credentials", _PAGES, boolean),
+    *(refusing(f"core.https_allowed_{what}", _PAGES) for what in ("headers", "methods", "origin")),
+    refusing("core.https_trusted_proxy", "the address of a connection is that of its peer"),
+    refusing("core.metrics_address", _STARTS),
+    refusing("cluster.https_address", _STARTS),
+    *(refusing(f"core.proxy_{what}", _PROXY) for what in ("http", "https", "ignore_hosts")),
+    refusing("core.trust_ca_certificates", "clients are trusted one by one", boolean),
+    *(refusing(f"candid.api.{what}", _TRUST) for what in ("key", "url")),
+    refusing("candid.domains", _TRUST),
+    refusing("candid.expiry", _TRUST, integer),
+    *(refusing(f"rbac.{what}", _TRUST) for what in _RBAC_KEYS),
+    *(refusing(f"maas.{what}", "MAAS is not supported") for what in ("api.key", "api.url", "machine")),
+    *(refusing(f"network.ovn.{what}", _OVN) for what in ("integration_bridge", "northbound_connection")),
+    *(refusing(f"storage.{what}_volume", _FOLDERS) for what in ("backups", "images")),
 )

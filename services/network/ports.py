@@ -38,6 +38,7 @@ class Link:
     counters: dict[str, int] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     index: int = 0
+    forward_delay_cs: int = 0
 
 
 class Host(Protocol):

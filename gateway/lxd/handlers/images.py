@@ -17,6 +17,7 @@ from gateway.lxd import envelope, etag, filters, imagefiles
 from gateway.lxd import request as req
 from gateway.lxd.handlers import builds, downloads, exports, publish, pushed
 from gateway.lxd.views.others import alias_json, image_json
+from protos.podium.cluster.v1 import cluster_pb2
 from protos.podium.image.v1 import download_pb2, share_pb2
 from protos.podium.image.v1 import image_pb2 as pb
 
@@ -75,6 +76,8 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
     data, image = await req.body(request), await _image(request)
     etag.check(request, _tag(image))
     properties = req.text_map(data, "properties")
+    for name in req.texts(data, "profiles"):
+        await _require_profile(request, name)
     if merge:
         properties = {**image.properties, **properties}
     await req.backend(request).images.UpdateImage(
@@ -91,6 +94,16 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
         )
     )
     return envelope.empty()
+
+
+async def _require_profile(request: web.Request, name: str) -> None:
+    """Raises: Invalid, in LXD's words; an image with a profile that is not there could not be launched."""
+    backend = req.backend(request)
+    home = backend.effective_project(req.project(request), "profiles")
+    try:
+        await backend.profiles.GetProfile(cluster_pb2.GetProfileRequest(project=home, name=name))
+    except NotFound as exc:
+        raise Invalid("NO_PROFILE", f"Profile '{name[:64]}' doesn't exist", about=name[:64]) from exc
 
 
 async def delete_image(request: web.Request) -> web.Response:
@@ -215,6 +228,8 @@ async def list_aliases(request: web.Request) -> web.Response:
 
 async def post_alias(request: web.Request) -> web.Response:
     data = await req.body(request)
+    if not req.text(data, "name") or not req.text(data, "target"):
+        raise Invalid("NO_NAME", "name and target are required")
     alias = pb.Alias(
         project=_project(request),
         name=req.text(data, "name"),
@@ -248,6 +263,8 @@ async def put_alias(request: web.Request) -> web.Response:
     data, alias = await req.body(request), await _alias(request)
     etag.check(request, etag.of(alias_json(alias)))
     patching = request.method == "PATCH"
+    if not patching and not req.text(data, "target"):
+        raise Invalid("NO_TARGET", "The target field is required", about="target")
     changed = pb.Alias(
         project=alias.project,
         name=alias.name,

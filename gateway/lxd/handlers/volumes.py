@@ -216,8 +216,22 @@ def _check_new(request: web.Request, data: dict[str, Any]) -> None:
         )
 
 
+async def _refuse_of_instance(request: web.Request, data: dict[str, Any]) -> None:
+    """Volumes of instances are changed with these. Raises: NotFound, Invalid."""
+    if kind_of(request) == CUSTOM:
+        return
+    await system_volume(request)
+    if "/" in req.text(data, "name"):
+        raise Invalid("BAD_NAME", "Storage volume names may not contain slashes")
+    if "size" in req.text_map(data, "config"):
+        raise Invalid("BAD_VALUE", 'Volume "size" property is not valid for volume type', about="size")
+    raise Invalid("OF_INSTANCE", "The volume of an instance has no keys of its own; set them on the instance")
+
+
 async def put_volume(request: web.Request) -> web.Response:
-    data, volume = await req.body(request), await custom(request)
+    data = await req.body(request)
+    await _refuse_of_instance(request, data)
+    volume = await custom(request)
     etag.check(request, _tag(volume))
     if snapshot := req.text(data, "restore"):
         wanted = ref_of(request)
@@ -239,6 +253,7 @@ async def put_volume(request: web.Request) -> web.Response:
 async def move_volume(request: web.Request) -> web.Response:
     """Send it to another server, move it when a pool or project is named, or rename it."""
     data, backend = await req.body(request), req.backend(request)
+    await _refuse_of_instance(request, data)
     if req.flag(data, "migration"):
         return await migration.send_volume(request, data, ref_of(request))
     name, pool, project = (req.text(data, field) for field in ("name", "pool", "project"))

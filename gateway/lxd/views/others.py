@@ -93,7 +93,7 @@ def network_state_json(s: Any) -> dict[str, Any]:
         bridge = {
             "id": s.bridge.id,
             "stp": s.bridge.stp,
-            "forward_delay": s.bridge.forward_delay_ms,
+            "forward_delay": s.bridge.forward_delay_ms // 10,  # hundredths of a second, as the kernel has it
             "vlan_default": s.bridge.vlan_default,
             "vlan_filtering": s.bridge.vlan_filtering,
             "upper_devices": list(s.bridge.upper_devices),

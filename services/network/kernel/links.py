@@ -219,7 +219,13 @@ def _link(link: Any, addresses: list[Any], members: list[str]) -> Link:
         counters={ours: int(stats.get(theirs, 0)) for ours, theirs in _COUNTERS.items()},
         members=tuple(members),
         index=link["index"],
+        forward_delay_cs=_forward_delay(info) if kind == "bridge" else 0,
     )
+
+
+def _forward_delay(info: Any) -> int:
+    data = info.get_attr("IFLA_INFO_DATA")
+    return int(data.get_attr("IFLA_BR_FORWARD_DELAY") or 0) if data else 0
 
 
 def _address(entry: Any) -> LinkAddress:

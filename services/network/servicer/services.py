@@ -169,6 +169,7 @@ def _state(link: Link) -> pb.NetworkState:
     if link.kind == "bridge":
         state.bridge.id = "8000." + link.hwaddr.replace(":", "")
         state.bridge.upper_devices.extend(link.members)
+        state.bridge.forward_delay_ms = link.forward_delay_cs * 10
     return state
 
 

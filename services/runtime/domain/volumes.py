@@ -50,24 +50,19 @@ def check_content(kind: str) -> str:
 def checked_config(pool: Pool, project: str, name: str, config: Mapping[str, str]) -> dict[str, str]:
     """Return the keys that have a value. Raises: Invalid."""
     check_volume(pool.driver, config, name=f"{project}_{name}")
-    return _together(without_empty(config))
+    return without_empty(config)
 
 
 def new_config(pool: Pool, project: str, name: str, config: Mapping[str, str]) -> dict[str, str]:
     """Return the keys of a new volume, with what its pool gives to all."""
     defaults = volume_defaults(pool.driver, pool.config)
-    return _together({**defaults, **checked_config(pool, project, name, config)})
-
-
-def _together(config: dict[str, str]) -> dict[str, str]:
-    """Raises: Invalid in LXD's words when keys contradict each other."""
-    if all(parse_bool(config.get(key, "false")) for key in _SHIFTING):
-        raise Invalid("BOTH", "security.unmapped and security.shifted are mutually exclusive")
-    return config
+    return {**defaults, **checked_config(pool, project, name, config)}
 
 
 def check_change(old: Volume, new: Volume, users: Users) -> None:
-    """Raises: WrongState when a change needs instances to be stopped."""
+    """Raises: Invalid for keys that contradict each other, WrongState when instances must be stopped."""
+    if all(parse_bool(new.config.get(key, "false")) for key in _SHIFTING):
+        raise Invalid("BOTH", "security.unmapped and security.shifted are mutually exclusive")
     if users.running and any(old.config.get(key) != new.config.get(key) for key in _SHIFTING):
         raise WrongState(
             "IN_USE", "Cannot modify shifting with running instances using the volume", about=old.name

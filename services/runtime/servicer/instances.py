@@ -33,6 +33,18 @@ _ACTIONS = {
     pb.STATE_ACTION_UNFREEZE: "unfreeze",
 }
 
+# What every kernel has that runs Podium, and the API extensions of liblxc 5.0, as LXD names them.
+_KERNEL = (
+    *("idmapped_mounts", "netnsid_getifaddrs", "seccomp_listener", "seccomp_listener_continue"),
+    *("uevent_injection", "unpriv_fscaps"),
+)
+_ENGINE = (
+    *("cgroup2", "core_scheduling", "devpts_fd", "idmapped_mounts_v2", "mount_injection_file"),
+    *("network_gateway_device_route", "network_ipvlan", "network_l2proxy", "network_phys_macvlan_mtu"),
+    *("network_veth_router", "pidfd", "seccomp_allow_deny_syntax", "seccomp_notify"),
+    "seccomp_proxy_send_notify_fd",
+)
+
 
 class InstanceServicer(rpc.InstanceServiceServicer):
     def __init__(
@@ -154,12 +166,8 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         return pb.GetRuntimeInfoResponse(
             engine="lxc",
             engine_version=self._host.engine.version,
-            kernel_features={
-                "idmapped_mounts": "true",
-                "netnsid_getifaddrs": "true",
-                "seccomp_listener": "true",
-            },
-            engine_features={"pidfd": "true", "cgroup2": "true", "idmapped_mounts_v2": "true"},
+            kernel_features={**dict.fromkeys(_KERNEL, "true"), "shiftfs": "false"},
+            engine_features=dict.fromkeys(_ENGINE, "true"),
             storage_drivers={name: driver.version for name, driver in self._host.drivers.items()},
             unavailable_storage_drivers=self._host.missing_drivers,
             architectures=architectures.of_host(),
