@@ -8,14 +8,19 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from core.errors import LimitReached
 from services.runtime.kernel import jail, rsync
 from services.runtime.kernel.rsync import Rsync
 from services.runtime.kernel.trees import Root, open_tree
 
 _ONLY = "volume"
+_MOST = 32
 
 
 class RsyncTransit:
+    def __init__(self) -> None:
+        self._running = 0
+
     @asynccontextmanager
     async def receiving(self, folder: Path, name: str, features: frozenset[str]) -> AsyncIterator[Rsync]:
         def start() -> tuple[int, Rsync]:
@@ -24,7 +29,7 @@ class RsyncTransit:
                 lambda root: rsync.receiver(root, "" if name else _ONLY, sorted(features)),
             )
 
-        async with _running(start) as end:
+        async with self._started(start) as end:
             yield end
 
     @asynccontextmanager
@@ -36,8 +41,22 @@ class RsyncTransit:
                 lambda: open_tree(files, roots), lambda root: rsync.sender(root, top, sorted(features))
             )
 
-        async with _running(start) as end:
+        async with self._started(start) as end:
             yield end
+
+    @asynccontextmanager
+    async def _started(self, start: Callable[[], tuple[int, Rsync]]) -> AsyncIterator[Rsync]:
+        """Raises: LimitReached."""
+        if self._running >= _MOST:
+            raise LimitReached(
+                "TRANSFERS", f"This server carries {_MOST} transfers at once at most; try later"
+            )
+        self._running += 1
+        try:
+            async with _ended(start) as end:
+                yield end
+        finally:
+            self._running -= 1
 
 
 def _beside(folder: Path, name: str) -> int:
@@ -69,7 +88,7 @@ def _jailed(data: Callable[[], int], start: Callable[[int], Rsync]) -> tuple[int
 
 
 @asynccontextmanager
-async def _running(start: Callable[[], tuple[int, Rsync]]) -> AsyncIterator[Rsync]:
+async def _ended(start: Callable[[], tuple[int, Rsync]]) -> AsyncIterator[Rsync]:
     root, end = await asyncio.to_thread(start)
     try:
         yield end
