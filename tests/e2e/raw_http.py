@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,15 @@ class Reply:
 def connect(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     sock.settimeout(TIMEOUT_S)
-    sock.connect(str(path))
-    return sock
+    until = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            sock.connect(str(path))
+            return sock
+        except BlockingIOError:  # more wait already than the server lets wait
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def head(method: str, target: str, headers: dict[str, str] | None = None, *, length: int | None = 0) -> bytes:

@@ -27,9 +27,10 @@ _COMMON = ["--numeric-ids", "--devices", "--partial", "--sparse"]
 _READS = ("dac_read_search",)
 _WRITES = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap")
 # A sender talks through what it takes for a shell on another host: here that leads to its own line.
+# Neither is the first process in its jail: rsync would wait for signals there that never come.
 # Devices get their mode as they are made: changing it would need /proc, which is not there.
-_OPEN = ["sh", "-c", 'ulimit -v 1048576; ulimit -n 64; umask 0; exec "$0" "$@"']
-_KEPT = 'ulimit -v 1048576; ulimit -n 64; exec 3<&0 4>&1 1>&2; exec "$0" "$@"'
+_OPEN = ["sh", "-c", 'ulimit -v 1048576; ulimit -n 64; umask 0; "$0" "$@"; exit $?']
+_KEPT = 'ulimit -v 1048576; ulimit -n 64; exec 3<&0 4>&1 1>&2; "$0" "$@"; exit $?'
 _LINE = 'sh -c "exec 5<&0; cat <&5 >&4 & exec cat <&3" --'
 _PIECE, _SAID = 1 << 18, 2000
 _OK, _VANISHED = 0, 24

@@ -34,7 +34,7 @@ class Departures:
             self._archives.spread(source.instance, snapshot) as (files, roots),
             self._transit.sending(files, roots, "", answer.features & FEATURES) as end,
         ):
-            await through(wire, end)
+            await through(wire, end, is_sender=True)
 
 
 def _entry(snapshot: Snapshot) -> ArrivedEntry:

@@ -96,7 +96,7 @@ class VolumeVoyages:
             self._archives.spread(volume, snapshot) as root,
             self._transit.sending({}, {_TOP: root}, _TOP, answer.features & FEATURES) as end,
         ):
-            await through(wire, end)
+            await through(wire, end, is_sender=True)
 
     async def receive(self, voyage: Voyage, wanted: WantedVolume, offer: Offer, wire: Wire) -> bool:
         """See VolumeLandings.receive."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from services.runtime.domain.offers import Answer
 from services.runtime.kernel.trees import Root
 
 _MARK_S = 60.0
+_STALL_S = 300.0
 
 
 class Wire(Protocol):
@@ -59,9 +60,28 @@ class Transit(Protocol):
         ...
 
 
-async def through(wire: Wire, end: End) -> None:
-    """Let *end* talk with its other end until both have said all. Raises: Unavailable."""
-    going, coming = asyncio.ensure_future(_going(wire, end)), asyncio.ensure_future(_coming(wire, end))
+async def through(wire: Wire, end: End, *, is_sender: bool = False) -> None:
+    """Let *end* talk with its other end until both have said all. Raises: Unavailable.
+
+    rsync's own deadline holds for nobody who still listens: it says now and then that it is alive.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_STALL_S) as deadline:
+
+            def beat() -> None:
+                if not deadline.expired():
+                    deadline.reschedule(loop.time() + _STALL_S)
+
+            await _both(
+                asyncio.ensure_future(_going(wire, end, beat if is_sender else _nothing)),
+                asyncio.ensure_future(_coming(wire, end, beat)),
+            )
+    except TimeoutError:
+        raise Unavailable("STALLED", f"The other server sent nothing for {_STALL_S:g} s") from None
+
+
+async def _both(going: asyncio.Future[None], coming: asyncio.Future[None]) -> None:
     try:
         await asyncio.wait({going, coming}, return_when=asyncio.FIRST_COMPLETED)
         if coming.done():
@@ -78,14 +98,20 @@ async def through(wire: Wire, end: End) -> None:
         await asyncio.gather(going, coming, return_exceptions=True)
 
 
-async def _going(wire: Wire, end: End) -> None:
+async def _going(wire: Wire, end: End, beat: Callable[[], None]) -> None:
     while data := await end.read():
         await wire.write(data)
+        beat()
     await wire.mark()
     await end.wait()
 
 
-async def _coming(wire: Wire, end: End) -> None:
+async def _coming(wire: Wire, end: End, beat: Callable[[], None]) -> None:
     while (data := await wire.read()) is not None:
+        beat()
         await end.write(data)
     end.end_input()
+
+
+def _nothing() -> None:
+    return None

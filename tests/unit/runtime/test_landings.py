@@ -185,6 +185,15 @@ async def test_an_end_that_fails_fails_at_once(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(PodiumError, match="rsync failed"):
         await wires.through(FakeWire(*[b"x"] * 5), end)
 
+    class Silent(FakeWire):
+        async def read(self) -> bytes | None:
+            await asyncio.sleep(9)
+            return None
+
+    monkeypatch.setattr(wires, "_STALL_S", 0.05)
+    with pytest.raises(Unavailable, match="sent nothing"):
+        await wires.through(Silent(), FakeEnd())
+
     class Endless(FakeWire):
         async def read(self) -> bytes | None:
             await asyncio.sleep(0)
