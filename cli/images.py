@@ -154,6 +154,15 @@ def _update(call: Call, name: str, change: Callable[[dict[str, Any]], None]) -> 
     update(call.server, _IMAGE, fingerprint_of(call.server, name), change)
 
 
+def refresh(call: Call) -> None:
+    for name in call.words:
+        path = url("images", fingerprint_of(call.server, name), "refresh")
+        reply = call.server.begin("POST", path)
+        done = call.server.wait(reply["metadata"], doing=f"Refreshing {name}")
+        was = "refreshed successfully!" if done["metadata"]["refreshed"] else "already up to date."
+        print(f"Image {was}")
+
+
 def delete(call: Call) -> None:
     for name in call.words:
         fingerprint = fingerprint_of(call.server, name)

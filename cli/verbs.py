@@ -196,6 +196,7 @@ _IMAGES = (
     Verb("image copy", "remotes:copy", "REMOTE:IMAGE [local:]", "Bring an image of a remote here", (Flag("alias", "", "ALIAS", "Alias of the image; may be repeated"), Flag("auto-update", "", "", "Bring what its name stands for later"), Flag("public", "", "", "Let anybody use it")), ("cp",)),
     Verb("image export", "transfers:export_image", "IMAGE [TARGET]", "Write an image to files", (_VM,)),
     Verb("image delete", "images:delete", "IMAGE...", "Delete images", (), ("rm",)),
+    Verb("image refresh", "images:refresh", "IMAGE...", "Bring images up to date with the servers they came from"),
     Verb("image build", "building:build", "RECIPE|DISTRIBUTION [RELEASE]", "Build an image from this machine's package mirror, by a recipe (YAML) or by names", (Flag("alias", "", "ALIAS", "Alias of the image (default DISTRIBUTION/RELEASE, or the recipe's name)"), Flag("log", "", "FILE", "Write there what the build of a recipe said"), Flag("force", "", "", "Build a recipe also when it was built before"), Flag("package", "", "PACKAGE", "One more package; may be repeated"))),
     Verb("image alias list", "aliases:listing", "[FILTER...]", "List aliases", (_FORMAT,), ("ls",)),
     Verb("image alias create", "aliases:create", "ALIAS FINGERPRINT", "Give an image one more name"),
