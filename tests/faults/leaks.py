@@ -25,8 +25,9 @@ from bench.client import UnixConnection
 from services.network.domain.render import table_name
 
 _ID_LENGTH = 36
-# Finished operations and sent events stay a while by design; presence goes with its lease.
-PASSING_KEYS = ("operations/", "operation-events/", "claims/", "presence/")
+# Finished operations and sent events stay a while by design; presence goes with its lease. Warnings tell of
+# the host, on which others may be at work, and are kept when they are resolved.
+PASSING_KEYS = ("operations/", "operation-events/", "claims/", "presence/", "warnings/")
 
 
 @dataclass(frozen=True)
