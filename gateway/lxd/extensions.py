@@ -33,6 +33,8 @@ unix_device_rename unix_device_hotplug unix_hotplug_devices usb_devices usb_opti
 infiniband
 proxy proxy_unix proxy_udp proxy_tcp_udp_multi_port_handling proxy_unix_dac_properties unix_priv_drop
 proxy_haproxy_protocol proxy_nat
+image_profiles image_source_project images_target_project images_default_architecture images_expiry
+projects_images_auto_update projects_images_remote_cache_expiry container_image_properties devlxd_images
 """
 # What Podium adds; docs/extensions.md tells of each.
 _OWN = "podium_events_since podium_idempotency_key podium_instance_previous podium_guest_hooks "

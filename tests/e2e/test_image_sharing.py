@@ -175,3 +175,19 @@ def test_offline_nobody_is_asked(shared: Podium, far: ImageServer) -> None:
         _bring(shared, f"{far.url}/other")
 
     assert len(far.asked) == asked
+
+
+def test_profiles_of_an_image_are_there_and_used(shared: Podium) -> None:
+    """What an image names is checked when it is named, and what is made of it gets them."""
+    path = f"/1.0/images/{_PRIVATE_IS}"
+    with pytest.raises(Exception, match="Profile 'nowhere' doesn't exist"):
+        shared.rest.call("PATCH", path, {"profiles": ["default", "nowhere"]})
+    shared.lxc("profile", "create", "of-image")
+    shared.rest.call("PATCH", path, {"profiles": ["default", "of-image"]})
+
+    shared.lxc("init", "shared/private", "profiled", "-q")
+
+    assert shared.rest.call("GET", "/1.0/instances/profiled")["profiles"] == ["default", "of-image"]
+    shared.lxc("delete", "profiled")
+    shared.rest.call("PATCH", path, {"profiles": ["default"]})
+    shared.lxc("profile", "delete", "of-image")

@@ -80,19 +80,18 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
         await _require_profile(request, name)
     if merge:
         properties = {**image.properties, **properties}
-    await req.backend(request).images.UpdateImage(
-        pb.UpdateImageRequest(
-            project=_project(request),
-            fingerprint=image.fingerprint,
-            properties={k: v for k, v in properties.items() if v},
-            public=req.flag(data, "public") if "public" in data else merge and image.public,
-            auto_update=req.flag(data, "auto_update")
-            if "auto_update" in data
-            else merge and image.auto_update,
-            profiles=req.texts(data, "profiles") or (image.profiles if merge else []),
-            expected_revision=image.revision,
-        )
+    change = pb.UpdateImageRequest(
+        project=_project(request),
+        fingerprint=image.fingerprint,
+        properties={k: v for k, v in properties.items() if v},
+        public=req.flag(data, "public") if "public" in data else merge and image.public,
+        auto_update=req.flag(data, "auto_update") if "auto_update" in data else merge and image.auto_update,
+        profiles=req.texts(data, "profiles") or (image.profiles if merge else []),
+        expected_revision=image.revision,
     )
+    if not merge:
+        req.put_time(change.expires_at, req.when(data, "expires_at"))
+    await req.backend(request).images.UpdateImage(change)
     return envelope.empty()
 
 
