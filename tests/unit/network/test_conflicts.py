@@ -133,9 +133,9 @@ def test_a_network_that_is_not_up_says_why() -> None:
 
 
 def test_a_bridge_with_larger_packets_than_the_way_out_is_named() -> None:
-    seen = replace(QUIET, uplinks=(("up0", 1500),))
+    seen = replace(QUIET, uplinks=(("up0", 1400),))
     wide = Network("br0", config={"ipv4.address": "10.1.2.1/24", "bridge.mtu": "9000"})
     [found] = conflicts.find([wide], seen)
     assert (found.type, found.subject) == (conflicts.MTU, "networks/br0")
-    assert "up0, the way out, takes 1500" in found.message
+    assert "up0, the way out, takes 1400" in found.message
     assert conflicts.find([replace(wide, config={"ipv4.address": "10.1.2.1/24"})], seen) == []
