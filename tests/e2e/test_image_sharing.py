@@ -141,7 +141,7 @@ def far(shared: Podium) -> Iterator[ImageServer]:
     with serving() as found:
         found.offer("far")
         yield found
-    shared.rest.call("PATCH", "/1.0", {"config": {"images.mirrors": None, "images.offline": None}})
+    shared.rest.call("PATCH", "/1.0", {"config": {"images.mirrors": "", "images.offline": ""}})
     for url in shared.rest.call("GET", "/1.0/images?project=there"):
         shared.rest.call("DELETE", f"{url}?project=there")
 
