@@ -27,7 +27,7 @@ from services.network.usecases.nics import Nics, Owner, Wanted
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
-_WAIT_S = 0.4
+_WAIT_S = 1.0
 OUTSIDE, HOST_END = "10.79.2.2", "10.79.2.1"
 
 
@@ -173,11 +173,11 @@ class Site:
         await self.networks.update(self.name, named, "", merge=True, expected_revision=0)
 
     async def close(self) -> None:
-        for namespace in (*self.guests, self.outside):
-            namespace.close()
         await self.host.ensure_down(self.name)
         await self.store.stop()
         self.host.close()
+        for namespace in (*self.guests, self.outside):
+            namespace.close()
 
 
 @contextlib.contextmanager
