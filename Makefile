@@ -24,6 +24,7 @@ packages: $(VENV)/.runtime
 
 docs: $(VENV)/.runtime
 	@$(PY) -m core.configkeys.render > docs/config-keys.md
+	@$(PY) -m gateway.lxd.extensions > docs/api-extensions.md
 
 up: packages stubs
 	@$(PY) -m deploy.up

@@ -17,6 +17,7 @@ from gateway.hardware.files import (
     resolved,
     target,
     text,
+    usb_address,
 )
 
 Json = dict[str, Any]
@@ -64,7 +65,8 @@ def _card(host: Host, folder: Path) -> Json:
     if render:
         drm |= {"render_name": render.name, "render_device": text(render / "dev")}
     shown = {**driver(host, device), "numa_node": numa(device), "drm": drm, **identity(device)}
-    return shown | ({"pci_address": address} if (address := pci_address(device)) else {})
+    places = {"pci_address": pci_address(device), "usb_address": usb_address(device)}
+    return shown | {name: address for name, address in places.items() if address}
 
 
 def read_usb(host: Host) -> Json:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gateway.hardware.files import Host, above, entries, numa, number, pci_address, resolved, target, text
+from gateway.hardware.files import (
+    Host,
+    above,
+    entries,
+    numa,
+    number,
+    pci_address,
+    resolved,
+    target,
+    text,
+    usb_address,
+)
 
 Json = dict[str, Any]
 _SECTOR = 512
@@ -44,7 +55,7 @@ def _disk(folder: Path, by_id: str, by_path: str) -> Json:
         "wwn": text(folder / "wwid") or text(device / "wwid"),
         "device_path": by_path,
         "pci_address": pci_address(device),
-        "usb_address": _usb_address(device),
+        "usb_address": usb_address(device),
     }
     return shown | {name: value for name, value in more.items() if value}
 
@@ -57,13 +68,6 @@ def _kind(device: Path) -> str:
     if kind == "scsi" and text(device / "vendor") == "ATA":
         return "sata"
     return kind
-
-
-def _usb_address(device: Path) -> str:
-    for folder in above(device):
-        if (folder / "busnum").exists():
-            return f"{number(folder / 'busnum')}:{number(folder / 'devnum')}"
-    return ""
 
 
 def _partition(folder: Path) -> Json:

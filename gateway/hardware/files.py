@@ -83,6 +83,14 @@ def pci_address(device: Path) -> str:
     return found[-1] if found else ""
 
 
+def usb_address(device: Path) -> str:
+    """Return bus and number of the USB device that a device is or lies behind."""
+    for folder in above(device):
+        if (folder / "busnum").exists():
+            return f"{number(folder / 'busnum')}:{number(folder / 'devnum')}"
+    return ""
+
+
 def above(device: Path) -> Iterator[Path]:
     """Yield a device and those it lies behind."""
     whole = resolved(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from core.configkeys.devices.disk import is_root
 from core.errors import Invalid, NotFound
 from core.operations.convert import from_proto
+from core.units import parse_bytes
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.handlers import migration
@@ -157,8 +159,14 @@ async def _instance_state(request: web.Request) -> web.Response:
         )
     )
     used = reply.instance.state.disk_usage_bytes
-    roots = [name for name, device in reply.instance.expanded_devices.items() if is_root(device.options)]
-    return envelope.sync(_usage(sum(used[name] for name in roots if name in used), 0))
+    devices = {name: device.options for name, device in reply.instance.expanded_devices.items()}
+    roots = {name: options for name, options in devices.items() if is_root(options)}
+    return envelope.sync(_usage(sum(used[name] for name in roots if name in used), root_size(roots)))
+
+
+def root_size(roots: Mapping[str, Mapping[str, str]]) -> int:
+    """Return the bound in bytes of an instance's root disk; 0 for none."""
+    return max((parse_bytes(options["size"]) for options in roots.values() if options.get("size")), default=0)
 
 
 def _usage(used: int, total: int) -> dict[str, Any]:

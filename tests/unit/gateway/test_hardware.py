@@ -122,6 +122,19 @@ def test_ports_of_a_card_are_told_together_and_bridges_are_none(host: Host) -> N
     assert card["ports"][0]["link_speed"] == 10000 and card["sriov"]["current_vfs"] == 4
 
 
+def test_cards_on_usb_name_their_place_there(host: Host) -> None:
+    stick = lay(host.sys / "devices/pci0000:00/0000:00:14.0/usb1/1-2", busnum="1", devnum="7")
+    link(lay(host.sys / "class/net/no-such0", type="1") / "device", stick / "1-2:1.0")
+    link(lay(host.sys / "class/drm/card1", dev="226:1") / "device", stick / "1-2:1.1")
+    [network], [graphics] = cards.read(host)["cards"], buses.read_gpus(host)["cards"]
+    assert network["usb_address"] == graphics["usb_address"] == "1:7"
+    assert network["pci_address"] == "0000:00:14.0"
+
+
+def test_a_driver_that_knows_no_firmware_tells_none() -> None:
+    assert not cards.firmware("lo") and not cards.firmware("no-such0")
+
+
 def test_the_machine_is_what_its_firmware_says(host: Host) -> None:
     lay(host.sys / "class/dmi/id", sys_vendor="ACME", product_name="Box", board_name="B1", bios_date="2026")
     lay(host.proc, cpuinfo="flags : fpu hypervisor")
