@@ -35,8 +35,9 @@ _POOL: dict[str, dict[str, Parser]] = {
     "zfs": {
         "size": parse_bytes,
         "zfs.pool_name": text,
-        "zfs.clone_copy": one_of("true", "false", "rebase"),
+        "zfs.clone_copy": one_of("true", "false"),
         "zfs.export": parse_bool,
+        "volume.zfs.use_refquota": parse_bool,
     },
     "lvm": {
         "size": parse_bytes,
@@ -74,12 +75,6 @@ _VOLUME: dict[str, Parser] = {
     "security.unmapped": parse_bool,
 }
 _VOLUME_OF: dict[str, dict[str, Parser]] = {
-    "zfs": {
-        "zfs.blocksize": parse_bytes,
-        "zfs.remove_snapshots": parse_bool,
-        "zfs.use_refquota": parse_bool,
-        "zfs.reserve_space": parse_bool,
-    },
     "lvm": {**_BLOCK, "lvm.stripes": parse_int, "lvm.stripes.size": parse_bytes},
     "ceph": _BLOCK,
 }
@@ -114,7 +109,8 @@ def _pool_parser(driver: str, key: str) -> Parser | None:
         return lines
     if key.startswith("volume."):
         own = key.removeprefix("volume.")
-        return _VOLUME.get(own) or _VOLUME_OF.get(driver, {}).get(own)
+        if parse := _VOLUME.get(own) or _VOLUME_OF.get(driver, {}).get(own):
+            return parse
     return _EVERY_POOL.get(key) or _POOL.get(driver, {}).get(key)
 
 

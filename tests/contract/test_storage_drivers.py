@@ -17,7 +17,8 @@ from core.errors import Invalid, PodiumError, WrongState
 from services.runtime.ports import StorageDriver, VolumeKind
 from services.runtime.storage.drivers import available
 
-CONFIG = {"dir": {}, "btrfs": {"size": "512MiB"}}
+CONFIG = {"dir": {}, "btrfs": {"size": "512MiB"}, "zfs": {"size": "512MiB"}}
+SOURCE = {"dir": "pools/p", "btrfs": "disks/p.img", "zfs": "disks/p.zfs"}
 MIB = 1 << 20
 
 
@@ -31,7 +32,7 @@ def state() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["dir", "btrfs"])
+@pytest.fixture(params=["dir", "btrfs", "zfs"])
 async def driver(request: pytest.FixtureRequest, state: Path) -> AsyncIterator[StorageDriver]:
     drivers, reasons = available(state)
     if request.param in reasons:
@@ -72,8 +73,7 @@ async def test_volumes_are_listed(driver: StorageDriver) -> None:
 
 async def test_opening_an_open_pool_changes_nothing(driver: StorageDriver, state: Path) -> None:
     volume = await driver.ensure_volume("p", "c1")
-    source = state / "disks/p.img" if driver.name == "btrfs" else state / "pools/p"
-    await driver.ensure_open("p", {"source": str(source)})
+    await driver.ensure_open("p", {"source": str(state / SOURCE[driver.name])})
     assert volume.exists()
 
 
@@ -90,16 +90,15 @@ async def test_users_of_the_host_cannot_list_the_pool(driver: StorageDriver, sta
 
 async def test_deleting_a_pool_leaves_nothing(driver: StorageDriver, state: Path) -> None:
     await driver.ensure_volume("p", "c1")
-    source = str(state / ("disks/p.img" if driver.name == "btrfs" else "pools/p"))
-    await driver.delete_pool("p", {"source": source})
+    await driver.delete_pool("p", {"source": str(state / SOURCE[driver.name])})
     assert not (state / "pools/p").exists()
     assert str(state) not in Path("/proc/self/mounts").read_text()
-    assert not (state / "disks/p.img").exists()
+    assert not (state / SOURCE[driver.name]).exists()
 
 
 async def test_a_bound_is_kept_by_drivers_that_say_so(driver: StorageDriver) -> None:
     volume = await driver.ensure_volume("p", "c1", size=16 * MIB)
-    assert driver.has_quotas == (driver.name == "btrfs")
+    assert driver.has_quotas == (driver.name != "dir")
     if not driver.has_quotas:
         (volume / "upper" / "big").write_bytes(bytes(20 * MIB))
         return
@@ -109,7 +108,7 @@ async def test_a_bound_is_kept_by_drivers_that_say_so(driver: StorageDriver) -> 
     (volume / "upper" / "big").write_bytes(os.urandom(20 * MIB))
 
 
-async def test_btrfs_tells_what_a_volume_uses(driver: StorageDriver) -> None:
+async def test_drivers_with_quotas_tell_what_a_volume_uses(driver: StorageDriver) -> None:
     volume = await driver.ensure_volume("p", "c1")
     with (volume / "upper" / "some").open("wb") as file:
         file.write(os.urandom(8 * MIB))
@@ -126,15 +125,16 @@ async def test_btrfs_tells_what_a_volume_uses(driver: StorageDriver) -> None:
     assert many["c2"] < 1 * MIB
 
 
-async def test_a_pool_is_open_again_after_a_reboot(state: Path) -> None:
+@pytest.mark.parametrize("name", ["btrfs", "zfs"])
+async def test_a_pool_is_open_again_after_a_reboot(state: Path, name: str) -> None:
     drivers, reasons = available(state)
-    if "btrfs" in reasons:
-        pytest.skip(reasons["btrfs"])
-    driver = drivers["btrfs"]
-    filled = await driver.create_pool("p", CONFIG["btrfs"])
+    if name in reasons:
+        pytest.skip(reasons[name])
+    driver = drivers[name]
+    filled = await driver.create_pool("p", CONFIG[name])
     volume = await driver.ensure_volume("p", "c1")
     (volume / "upper" / "kept").write_text("x")
-    subprocess.run(["umount", str(state / "pools/p")], check=True)
+    subprocess.run(["umount", "--recursive", str(state / "pools/p")], check=True)
     await driver.ensure_open("p", filled)
     assert (volume / "upper" / "kept").read_text() == "x"
     await driver.delete_pool("p", filled)
@@ -154,9 +154,10 @@ async def test_a_source_that_is_no_btrfs_is_refused_and_left_alone(state: Path) 
 
 
 async def test_drivers_that_we_lack_are_named_with_the_reason(state: Path) -> None:
-    _, reasons = available(state)
-    assert {"zfs", "lvm", "ceph"} <= set(reasons)
-    assert all("no" in reason for reason in reasons.values())
+    drivers, reasons = available(state)
+    assert {"lvm", "ceph"} <= set(reasons)
+    assert ("zfs" in drivers) != ("zfs" in reasons)
+    assert all("no" in reason or "missing" in reason for reason in reasons.values())
 
 
 async def test_a_pool_that_nothing_is_recorded_of_is_not_made_anew(
@@ -164,7 +165,7 @@ async def test_a_pool_that_nothing_is_recorded_of_is_not_made_anew(
 ) -> None:
     """Else who lost the state would lose the pool with the next start: making it fails, and is taken back."""
     volume = await driver.ensure_volume("p", "c1")
-    source = {"source": str(state / ("disks/p.img" if driver.name == "btrfs" else "pools/p"))}
+    source = {"source": str(state / SOURCE[driver.name])}
     await driver.close_pool("p", source)
     with pytest.raises(WrongState, match="recover"):
         await driver.check_pool("p", {})

@@ -18,10 +18,9 @@ from core.errors import Invalid, Unsupported, WrongState
 from core.units import parse_bytes
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import btrfs_ioctl as ioctl
-from services.runtime.storage import folders, notes
+from services.runtime.storage import folders, notes, sources
 from services.runtime.storage.tree import copy_tree, remove_tree, sync
 
-_GIB = 1 << 30
 _CONTAINERS = VolumeKind.CONTAINERS
 _NEARLY_FULL = 8
 
@@ -57,8 +56,8 @@ class BtrfsDriver:
         filled = dict(config)
         if not config.get("source"):
             filled["source"] = str(self._disks / f"{pool}.img")
-            size = parse_bytes(config["size"]) if config.get("size") else _default_size(self._disks)
-            filled["size"] = config.get("size") or f"{size // _GIB}GiB"
+            size = parse_bytes(config["size"]) if config.get("size") else sources.default_size(self._disks)
+            filled["size"] = config.get("size") or f"{size // sources.GIB}GiB"
             await asyncio.to_thread(_make_loop_file, Path(filled["source"]), size)
         else:
             await asyncio.to_thread(_check_source, Path(filled["source"]))
@@ -232,17 +231,8 @@ def _version() -> str:
     return match[1] if match else ""
 
 
-def _default_size(folder: Path) -> int:
-    free = shutil.disk_usage(folder).free
-    return min(max(free // 5, 5 * _GIB), 30 * _GIB) // _GIB * _GIB
-
-
 def _make_loop_file(path: Path, size: int) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
+    sources.make_file(path, size)
     try:
         folders.run(["mkfs.btrfs", "-q", str(path)])
     except WrongState:
@@ -257,26 +247,10 @@ def _check_source(source: Path) -> None:
     """
     if not source.is_absolute() or not source.exists():
         raise Invalid("NO_SOURCE", f"{source} does not exist here; give a whole path", about=str(source))
-    if source.is_block_device() and not (found := _signature(source)):
+    if source.is_block_device() and not (found := sources.signature(source)):
         folders.run(["mkfs.btrfs", "-q", str(source)])
     elif source.is_block_device() and found != "btrfs":
-        raise Invalid(
-            "SOURCE_USED", f"{source} holds {found}; wipe it first if that may go", about=str(source)
-        )
-
-
-def _signature(device: Path) -> str:
-    """Return the type of what a device holds; empty when it is blank. Source: blkid(8), exit status 2."""
-    done = subprocess.run(
-        ["blkid", "-p", "-o", "value", "-s", "TYPE", "-s", "PTTYPE", str(device)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    if done.returncode not in (0, 2):
-        raise WrongState("STORAGE_FAILED", f"blkid could not read {device}: {done.stderr.strip()[:200]}")
-    return done.stdout.strip().replace("\n", ", ")
+        raise sources.used(source, found)
 
 
 def _is_nearly_full(folder: Path) -> bool:

@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 
 from services.runtime.ports import StorageDriver
-from services.runtime.storage import btrfs
+from services.runtime.storage import btrfs, zfs
 from services.runtime.storage.dir import DirDriver
 
 # What each needs of the host: a tool, and a module of the kernel.
 _OTHERS = {
-    "zfs": ("zpool", "zfs"),
     "lvm": ("lvm", "dm_thin_pool"),
     "ceph": ("ceph", "rbd"),
     "cephfs": ("ceph", "ceph"),
@@ -27,6 +26,10 @@ def available(state_dir: Path) -> tuple[dict[str, StorageDriver], dict[str, str]
         reasons["btrfs"] = why
     else:
         drivers["btrfs"] = btrfs.BtrfsDriver(state_dir)
+    if why := zfs.unavailable_because():
+        reasons["zfs"] = why
+    else:
+        drivers["zfs"] = zfs.ZfsDriver(state_dir)
     return drivers, reasons
 
 
@@ -34,4 +37,4 @@ def _why_not(name: str, tool: str, module: str) -> str:
     lacks = [] if shutil.which(tool) else [f'Required tool "{tool}" is missing']
     if module and not Path("/sys/module", module).exists():
         lacks.append(f'the kernel module "{module}" is not loaded')
-    return "; ".join([*lacks, f"Podium has no {name} driver yet, use btrfs or dir"])
+    return "; ".join([*lacks, f"Podium has no {name} driver yet, use btrfs, zfs or dir"])

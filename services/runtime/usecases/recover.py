@@ -28,6 +28,7 @@ from services.runtime.usecases.volatile import when_down
 from services.runtime.usecases.volumeclaims import event, key_of
 
 log = get_logger(__name__)
+_DRIVER_OF_FILE = {".img": "btrfs", ".zfs": "zfs"}
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,9 @@ class Recover:
             if pool.status == "Created":
                 yield WantedPool(pool.name)
         known = {pool.name for pool in recorded}
-        for image in sorted((self._state_dir / "disks").glob("*.img")):
-            if image.stem not in known:
-                yield WantedPool(image.stem, "btrfs", config={"source": str(image)})
+        for image in sorted((self._state_dir / "disks").glob("*")):
+            if image.stem not in known and image.suffix in _DRIVER_OF_FILE:
+                yield WantedPool(image.stem, _DRIVER_OF_FILE[image.suffix], config={"source": str(image)})
                 known.add(image.stem)
         for folder in sorted((self._state_dir / "pools").glob("*")):
             if folder.name not in known and notes.names(folder):
