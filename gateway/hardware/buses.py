@@ -65,8 +65,23 @@ def _card(host: Host, folder: Path) -> Json:
     if render:
         drm |= {"render_name": render.name, "render_device": text(render / "dev")}
     shown = {**driver(host, device), "numa_node": numa(device), "drm": drm, **identity(device)}
-    places = {"pci_address": pci_address(device), "usb_address": usb_address(device)}
-    return shown | {name: address for name, address in places.items() if address}
+    more = {
+        "pci_address": pci_address(device),
+        "usb_address": usb_address(device),
+        "mdev": {folder.name: _share(folder) for folder in entries(device / "mdev_supported_types")},
+    }
+    return shown | {name: value for name, value in more.items() if value}
+
+
+def _share(folder: Path) -> Json:
+    """Return a kind of virtual card that a card can be divided into, and those there are by UUID."""
+    return {
+        "api": text(folder / "device_api"),
+        "available": number(folder / "available_instances"),
+        "name": text(folder / "name"),
+        "description": text(folder / "description"),
+        "devices": [device.name for device in entries(folder / "devices")],
+    }
 
 
 def read_usb(host: Host) -> Json:

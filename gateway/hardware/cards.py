@@ -74,10 +74,26 @@ def _port(folder: Path) -> Json:
         "auto_negotiation": False,
         **_link(folder.name),
     }
+    if shown["protocol"] == "infiniband":
+        shown["infiniband"] = _nodes(folder / "device", shown["port"] + 1)
     speed, duplex = number(folder / "speed", -1), text(folder / "duplex")
     if shown["link_detected"] and speed > 0:
         shown |= {"link_speed": speed, "link_duplex": duplex}
     return shown
+
+
+def _nodes(device: Path, port: int) -> dict[str, str]:
+    """Return names and numbers of a port's character devices; the kernel counts ports from 1 there."""
+    mad = [f for f in entries(device / "infiniband_mad") if number(f / "port") == port]
+    found = {
+        "issm": next((f for f in mad if f.name.startswith("issm")), None),
+        "mad": next((f for f in mad if f.name.startswith("umad")), None),
+        "verb": next(iter(entries(device / "infiniband_verbs")), None),
+    }
+    there = {kind: folder for kind, folder in found.items() if folder}
+    return {f"{kind}_name": folder.name for kind, folder in there.items()} | {
+        f"{kind}_device": text(folder / "dev") for kind, folder in there.items()
+    }
 
 
 def firmware(name: str) -> str:

@@ -123,7 +123,6 @@ LEFT_OUT: Reasons = (
         "storage_rsync_bwlimit storage_rsync_compression",
     ),
     ("images are no volumes that could be deleted from a pool", "storage_images_delete"),
-    ("pools do not record the source they were first given", "storage_volatile_initial_source"),
     ("images and backups lie in Podium's own folder; the keys are refused", "daemon_storage"),
     ("squashfs serves for images; backups are tarballs", "compression_squashfs"),
     ("mount options of disks are stored without effect", "container_raw_mount"),
@@ -164,7 +163,7 @@ LEFT_OUT: Reasons = (
     ("SR-IOV was never tried: no hardware at hand", "network_sriov network_vlan_sriov network_type_sriov"),
     ("`ipvlan` is missing in the kernels that were tried", "container_nic_ipvlan_host_table"),
     ("bonds and VLANs of the host are not described", "network_state_bond_bridge network_state_vlan"),
-    ("not told: no hardware at hand", "resources_infiniband resources_gpu_mdev resources_pci_vpd"),
+    ("what cards say of themselves is for root only, which the gateway is not", "resources_pci_vpd"),
     (
         "one member: there are no others to speak to, to place on or to have roles",
         "clustering_server_address clustering_image_replication clustering_roles "

@@ -247,6 +247,7 @@ async def test_a_blank_device_becomes_a_pool_that_is_open_again_after_a_reboot(
     btrfs: StorageDriver, device: Path, state: Path
 ) -> None:
     filled = await btrfs.create_pool("p", {"source": str(device)})
+    assert filled == {"source": str(device), "volatile.initial_source": str(device)}
     volume = await btrfs.ensure_volume("p", "c1")
     (volume / "upper" / "kept").write_text("x")
     subprocess.run(["umount", str(state / "pools/p")], check=True)

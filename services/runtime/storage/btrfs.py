@@ -60,6 +60,7 @@ class BtrfsDriver:
             filled["size"] = config.get("size") or f"{size // sources.GIB}GiB"
             await asyncio.to_thread(_make_loop_file, Path(filled["source"]), size)
         else:
+            filled["volatile.initial_source"] = filled["source"]
             await asyncio.to_thread(_check_source, Path(filled["source"]))
         await self.ensure_open(pool, filled)
         for kind in VolumeKind:

@@ -131,6 +131,29 @@ def test_cards_on_usb_name_their_place_there(host: Host) -> None:
     assert network["pci_address"] == "0000:00:14.0"
 
 
+def test_ports_of_infiniband_name_their_nodes(host: Host) -> None:
+    device = lay(host.sys / "devices/pci0000:00/0000:00:05.0", infiniband_verbs__uverbs0__dev="231:192")
+    for n, name in enumerate(("issm0", "issm1", "umad0", "umad1")):
+        lay(device / "infiniband_mad" / name, port=str(n % 2 + 1), dev=f"231:{n}")
+    link(lay(host.sys / "class/net/no-such0", type="32", dev_port="1") / "device", device)
+    [card] = cards.read(host)["cards"]
+    nodes = card["ports"][0]["infiniband"]
+    assert (nodes["issm_name"], nodes["issm_device"], nodes["mad_name"]) == ("issm1", "231:1", "umad1")
+    assert nodes["verb_name"] == "uverbs0" and nodes["verb_device"] == "231:192"
+
+
+def test_a_graphics_card_tells_how_it_can_be_divided(host: Host) -> None:
+    kind = host.sys / _GPU / "mdev_supported_types/i915-GVTg_V5_4"
+    lay(kind, device_api="vfio-pci", available_instances="2", devices__some_uuid="")
+    link(lay(host.sys / "class/drm/card0", dev="226:0") / "device", host.sys / _GPU)
+    [card] = buses.read_gpus(host)["cards"]
+    assert card["mdev"] == {
+        "i915-GVTg_V5_4": {
+            "api": "vfio-pci", "available": 2, "name": "", "description": "", "devices": ["some_uuid"],
+        }
+    }  # fmt: skip
+
+
 def test_a_driver_that_knows_no_firmware_tells_none() -> None:
     assert not cards.firmware("lo") and not cards.firmware("no-such0")
 
