@@ -162,7 +162,7 @@ LEFT_OUT: Reasons = (
     ("BGP is not there", "network_bgp"),
     ("SR-IOV was never tried: no hardware at hand", "network_sriov network_vlan_sriov network_type_sriov"),
     ("`ipvlan` is missing in the kernels that were tried", "container_nic_ipvlan_host_table"),
-    ("bonds and VLANs of the host are not described", "network_state_bond_bridge network_state_vlan"),
+    ("VLANs of the host are not described", "network_state_vlan"),
     ("what cards say of themselves is for root only, which the gateway is not", "resources_pci_vpd"),
     (
         "one member: there are no others to speak to, to place on or to have roles",

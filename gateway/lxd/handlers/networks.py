@@ -10,6 +10,8 @@ from core.errors import Invalid, NotFound
 from core.policy import restrictions
 from core.projects import DEFAULT
 from core.units import parse_bool
+from gateway.hardware import links
+from gateway.hardware.files import Host
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.nouns import Noun
@@ -110,7 +112,10 @@ async def network_state(request: web.Request) -> web.Response:
     reply = await req.backend(request).networks.GetNetworkState(
         pb.GetNetworkStateRequest(project=_HOME, name=req.name(request))
     )
-    return envelope.sync(network_state_json(reply.state))
+    shown, name = network_state_json(reply.state), req.name(request)  # the kernel knows such a link
+    if shown["bridge"]:
+        shown["bridge"] |= links.bridge(Host(), name)
+    return envelope.sync(shown | {"bond": links.bond(Host(), name)})
 
 
 async def network_leases(request: web.Request) -> web.Response:
