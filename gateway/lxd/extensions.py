@@ -98,9 +98,12 @@ LEFT_OUT: Reasons = (
     ),
     ("there are no block volumes", "custom_block_volumes"),
     (
-        "there are no `zfs` pools",
-        "storage_zfs_remove_snapshots storage_zfs_use_refquota storage_zfs_clone_copy "
-        "storage_zfs_clone_copy_rebase storage_zfs_export storage_zfs_reserve_space "
+        "`zfs` pools were not run yet on a host that has ZFS; there these keys are honoured",
+        "storage_zfs_use_refquota storage_zfs_clone_copy storage_zfs_export",
+    ),
+    (
+        "refused: keys that Podium's `zfs` pools do not have",
+        "storage_zfs_remove_snapshots storage_zfs_clone_copy_rebase storage_zfs_reserve_space "
         "storage_zfs_blocksize",
     ),
     (
@@ -115,7 +118,7 @@ LEFT_OUT: Reasons = (
     ),
     (
         "there are no `ceph` and `cephfs` pools",
-        "storage_driver_ceph storage_ceph_user_name storage_ceph_force_osd_reuse ceph_data_pool_name "
+        "storage_ceph_user_name storage_ceph_force_osd_reuse ceph_data_pool_name "
         "storage_ceph_features ceph_rbd_du storage_cephfs storage_cephfs_fscache container_disk_ceph",
     ),
     (
@@ -180,6 +183,7 @@ ONLY_ANSWERED: Reasons = (
         "clustering_failure_domains clustering_join_token clustering_update_cert "
         "clustering_evacuation clustering_groups cluster_migration_inconsistent_copy",
     ),
+    ("`ceph` pools are refused with the tool that is missing, as by LXD", "storage_driver_ceph"),
     ("refused on bridges, as by LXD; it is for OVN", "network_peer"),
     ("`vga` is refused for containers, as by LXD", "console_vga_type"),
     (

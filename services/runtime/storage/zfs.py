@@ -91,6 +91,8 @@ class ZfsDriver(MountedDriver):
         self._check(pool, config)
         place, mark = zfs_plan.place_of(pool, config, self._disks), str(self.folder(pool))
         filled = {**config, "source": place.source, "zfs.pool_name": place.base}
+        if config.get("source"):
+            filled["volatile.initial_source"] = config["source"]
         if place.is_file and place.vdev:
             size = parse_bytes(config["size"]) if config.get("size") else sources.default_size(self._disks)
             filled["size"] = config.get("size") or f"{size // sources.GIB}GiB"
