@@ -192,9 +192,10 @@ class ZfsDriver(MountedDriver):
 
     def _destroy(self, pool: str, name: str) -> None:
         """What was cloned from it becomes the owner of the snapshot between them first."""
-        dataset = f"{self._root(pool)}/{name}"
+        place, config = self._opened(pool)
+        dataset = f"{place.root}/{name}"
         while clones := zfs_plan.clones_in(run([*_SNAPSHOTS, "-d", "1", dataset])):
-            run(["zfs", "promote", clones[0]])
+            _promote(clones[0], config)
         origin = _get("origin", dataset)
         run(["zfs", "destroy", "-r", dataset])
         if f"@{zfs_plan.SNAPSHOT}" in origin and zfs_plan.unused_snapshots(run([*_SNAPSHOTS, origin])):
@@ -202,17 +203,36 @@ class ZfsDriver(MountedDriver):
 
     def _limit(self, pool: str, name: str, size: int) -> None:
         place, config = self._opened(pool)
-        dataset = f"{place.root}/{name}"
-        try:
-            run(["zfs", "set", *zfs_plan.bounds(size, config), dataset])
-        except WrongState:
-            if not size:
-                raise
-            held = max(int(_get("used", dataset)), int(_get("referenced", dataset)))
-            run(["zfs", "set", *zfs_plan.bounds(zfs_plan.least_bound(size, held), config), dataset])
+        _bound(f"{place.root}/{name}", size, config)
+
+    def _sync(self, pool: str) -> None:
+        run(["zpool", "sync", self._opened(pool)[0].zpool])
 
     def _mount(self, pool: str, name: str, target: Path) -> None:
         run(zfs_plan.mount(f"{self._root(pool)}/{name}", target))
+
+
+def _bound(dataset: str, size: int, config: dict[str, str]) -> None:
+    """Bound a dataset, by what it holds where that is more: zfs takes no bound below. Raises: WrongState."""
+    try:
+        run(["zfs", "set", *zfs_plan.bounds(size, config), dataset])
+    except WrongState:
+        if not size:
+            raise
+        held = max(int(_get("used", dataset)), int(_get("referenced", dataset)))
+        run(["zfs", "set", *zfs_plan.bounds(zfs_plan.least_bound(size, held), config), dataset])
+
+
+def _promote(clone: str, config: dict[str, str]) -> None:
+    """Let a clone own the snapshot it was made of; what that adds to it must not meet its bound.
+
+    Who dies in between leaves no bound, until the volume is next brought up.
+    """
+    size = max(int(_get("quota", clone)), int(_get("refquota", clone)))
+    _bound(clone, 0, config)
+    run(["zfs", "promote", clone])
+    if size:
+        _bound(clone, size, config)
 
 
 def unavailable_because() -> str:
