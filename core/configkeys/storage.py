@@ -42,11 +42,8 @@ _POOL: dict[str, dict[str, Parser]] = {
     "lvm": {
         "size": parse_bytes,
         "lvm.vg_name": text,
-        "lvm.vg.force_reuse": parse_bool,
-        "lvm.use_thinpool": parse_bool,
         "lvm.thinpool_name": text,
-        "lvm.thinpool_metadata_size": parse_bytes,
-        **_RSYNC,
+        "volume.block.filesystem": one_of("ext4", "xfs"),
     },
     "ceph": {
         "ceph.cluster_name": text,
@@ -75,7 +72,6 @@ _VOLUME: dict[str, Parser] = {
     "security.unmapped": parse_bool,
 }
 _VOLUME_OF: dict[str, dict[str, Parser]] = {
-    "lvm": {**_BLOCK, "lvm.stripes": parse_int, "lvm.stripes.size": parse_bytes},
     "ceph": _BLOCK,
 }
 

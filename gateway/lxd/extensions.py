@@ -107,7 +107,7 @@ LEFT_OUT: Reasons = (
         "storage_zfs_blocksize",
     ),
     (
-        "there are no `lvm` pools",
+        "`lvm` pools were not run yet on a host that has thin volumes; most of these keys are refused",
         "storage_lvm_mount_options storage_lvm_vg_rename storage_lvm_thinpool_rename "
         "storage_lvm_use_thinpool storage_lvm_lv_resizing storage_lvm_stripes "
         "storage_lvm_thinpool_metadata_size",

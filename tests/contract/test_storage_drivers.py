@@ -17,8 +17,13 @@ from core.errors import Invalid, PodiumError, WrongState
 from services.runtime.ports import StorageDriver, VolumeKind
 from services.runtime.storage.drivers import available
 
-CONFIG = {"dir": {}, "btrfs": {"size": "512MiB"}, "zfs": {"size": "512MiB"}}
-SOURCE = {"dir": "pools/p", "btrfs": "disks/p.img", "zfs": "disks/p.zfs"}
+CONFIG = {
+    "dir": {},
+    "btrfs": {"size": "512MiB"},
+    "zfs": {"size": "512MiB"},
+    "lvm": {"size": "2GiB", "volume.size": "256MiB"},
+}
+SOURCE = {"dir": "pools/p", "btrfs": "disks/p.img", "zfs": "disks/p.zfs", "lvm": "disks/p.lvm"}
 MIB = 1 << 20
 
 
@@ -125,7 +130,7 @@ async def test_drivers_with_quotas_tell_what_a_volume_uses(driver: StorageDriver
     assert many["c2"] < 1 * MIB
 
 
-@pytest.mark.parametrize("name", ["btrfs", "zfs"])
+@pytest.mark.parametrize("name", ["btrfs", "zfs", "lvm"])
 async def test_a_pool_is_open_again_after_a_reboot(state: Path, name: str) -> None:
     drivers, reasons = available(state)
     if name in reasons:
@@ -155,8 +160,8 @@ async def test_a_source_that_is_no_btrfs_is_refused_and_left_alone(state: Path) 
 
 async def test_drivers_that_we_lack_are_named_with_the_reason(state: Path) -> None:
     drivers, reasons = available(state)
-    assert {"lvm", "ceph"} <= set(reasons)
-    assert ("zfs" in drivers) != ("zfs" in reasons)
+    assert {"ceph", "cephfs"} <= set(reasons)
+    assert all((name in drivers) != (name in reasons) for name in ("btrfs", "zfs", "lvm"))
     assert all("no" in reason or "missing" in reason for reason in reasons.values())
 
 

@@ -28,7 +28,7 @@ from services.runtime.usecases.volatile import when_down
 from services.runtime.usecases.volumeclaims import event, key_of
 
 log = get_logger(__name__)
-_DRIVER_OF_FILE = {".img": "btrfs", ".zfs": "zfs"}
+_DRIVER_OF_FILE = {".img": "btrfs", ".zfs": "zfs", ".lvm": "lvm"}
 
 
 @dataclass(frozen=True)
