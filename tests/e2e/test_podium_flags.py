@@ -25,10 +25,23 @@ _OURS = (
     "diff",
     "logs",
     "top",
+    "doctor",
+    "image import-rootfs",
+    "network map",
 )
-# Their other flags are for copies between servers, for columns, and for an SSH server of the client's own.
-_PARTLY = ("move", "storage volume copy", "storage volume move", "storage volume list", "file mount")
-_SHARED = [v for v in VERBS if v.path not in (*_OURS, *_PARTLY) and not v.path.startswith("admin")]
+_OUR_NOUNS = ("admin", "network load-balancer", "network address-set")
+# Their other flags are for copies between servers, for columns, for trust in servers that are no registries,
+# and for an SSH server of the client's own.
+_PARTLY = (
+    "move",
+    "image copy",
+    "remote add",
+    "storage volume copy",
+    "storage volume move",
+    "storage volume list",
+    "file mount",
+)
+_SHARED = [v for v in VERBS if v.path not in (*_OURS, *_PARTLY) and not v.path.startswith(_OUR_NOUNS)]
 
 
 @pytest.mark.parametrize("verb", _SHARED, ids=lambda verb: verb.path)
