@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from core.errors import Invalid, Unsupported
+from core.errors import Invalid
 from gateway.backend import Backend
 
 BACKEND = web.AppKey("backend", Backend)
@@ -91,11 +91,6 @@ def _clean(what: str, value: str) -> str:
     if "\0" in value or (not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)):
         raise Invalid("BAD_TEXT", f"{what} must be UTF-8 text without NUL", about=what)
     return value
-
-
-def not_yet() -> Unsupported:
-    """Return the refusal of what LXD does and Podium does not; for an object that was found to exist."""
-    return Unsupported("NOT_YET", "Podium does not support this yet; see the documentation for what it does")
 
 
 def parse_object(data: bytes) -> dict[str, Any]:

@@ -197,12 +197,6 @@ def test_services_killed_while_a_container_runs_come_back_and_it_never_notices(
     podium.lxc("delete", "-f", web)
 
 
-def test_what_is_not_built_says_so(podium: Podium) -> None:
-    """`not found` would let a user look for the mistake on their own side."""
-    done = podium.run("image", "refresh", "debian/12")
-    assert done.returncode == 1 and b"does not support this yet" in done.stderr, done
-
-
 def test_an_instance_without_an_init_says_that(podium: Podium) -> None:
     """In words, without the places in the engine's source."""
     podium.lxc("init", "empty", "--empty")

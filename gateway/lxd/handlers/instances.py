@@ -290,8 +290,3 @@ async def empty_list(request: web.Request) -> web.Response:
     """Snapshots and backups: none exist yet; the instance must."""
     await _get(request, pb.INSTANCE_VIEW_SPEC)
     return envelope.sync([])
-
-
-async def not_yet(request: web.Request) -> web.Response:
-    await _get(request, pb.INSTANCE_VIEW_SPEC)
-    raise req.not_yet()
