@@ -296,10 +296,22 @@ def main() -> int:
             for source, target in ((null, 0), (fd, 1), (fd, 2)):
                 os.dup2(source, target)
     os.umask(0o022)  # whatever that of the shell
+    _take_signals()
     _allow_descriptors()
     end_leftovers(settings)
     asyncio.run(Supervisor(settings).run())
     return 0
+
+
+def _take_signals() -> None:
+    """Let signals do what they do, for all that is started from here: guests inherit what is ignored.
+
+    A shell has what it starts in the background ignore SIGINT and SIGQUIT, nohup(1) SIGHUP; no program in
+    an instance could be interrupted then, nor end by such a stop signal.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 def time_text(seconds: float, never: str = EPOCH) -> str:
-    """Return RFC 3339 with microseconds, or *never* for zero."""
+    """Return RFC 3339 with microseconds, or *never* for zero; no zeros at its end, as Go writes it."""
     if not seconds:
         return never
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".") + "Z"
 
 
 def stamp_text(message: Any, field: str, never: str = EPOCH) -> str:

@@ -41,6 +41,9 @@ def shared(podium: Podium) -> Iterator[Podium]:
     for name in (_PUBLIC_IS, _PRIVATE_IS):
         podium.lxc("image", "delete", name)
     podium.lxc("project", "delete", "there")
+    for trusted in podium.rest.call("GET", "/1.0/certificates?recursion=1"):
+        if trusted["name"] == "sharer":
+            podium.rest.call("DELETE", f"/1.0/certificates/{trusted['fingerprint']}")
     for remote in ("self", "public", "streams"):
         podium.lxc("remote", "remove", remote)
 

@@ -101,7 +101,8 @@ def _is_open(port: int) -> bool:
 def _ask(family: int, address: object, message: bytes) -> bytes:
     with _connected(family, address) as sock:
         sock.sendall(message)
-        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the other side has hung up already
+            sock.shutdown(socket.SHUT_WR)
         answer = b""
         while data := sock.recv(1 << 16):
             answer += data

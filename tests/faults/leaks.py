@@ -29,6 +29,9 @@ _ID_LENGTH = 36
 # the host, on which others may be at work, and are kept when they are resolved.
 PASSING_KEYS = ("operations/", "operation-events/", "claims/", "presence/", "warnings/")
 
+# The folder of a pool's notes comes with the first of them, and stays.
+_NOTES = re.compile(r"pools/[^/]+/notes")
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -220,7 +223,8 @@ def _files(state: Path) -> Iterator[str]:
         "disks/*",
     )
     for pattern in patterns:
-        yield from (str(path.relative_to(state)) for path in state.glob(pattern))
+        found = (str(path.relative_to(state)) for path in state.glob(pattern))
+        yield from (path for path in found if not _NOTES.fullmatch(path))
 
 
 def orphaned_leases(text: str, reserved: Iterable[str]) -> Iterator[str]:

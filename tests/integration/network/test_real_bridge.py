@@ -21,6 +21,7 @@ from core.records import Network
 from core.state import keys
 from core.state.memory import MemoryStore
 from services.network.domain.render import table_name
+from services.network.domain.rulebook import Rulebook
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.host import LinuxHost
 from services.network.store import NetworkStore
@@ -418,7 +419,7 @@ async def test_no_interface_of_the_host_becomes_a_network(bench: Bench) -> None:
             await bench.networks.rename(bench.name, name)
         config = {"ipv4.address": "10.213.7.1/24", "ipv6.address": "none"}
         with pytest.raises(WrongState, match="not a bridge"):
-            await bench.host.ensure_up(Network(name, "default", "bridge", "", config), [])
+            await bench.host.ensure_up(Network(name, "default", "bridge", "", config), [], Rulebook())
     finally:
         subprocess.run(["ip", "link", "delete", name], check=True, timeout=10)
         await bench.host.ensure_down(name)
