@@ -17,7 +17,7 @@ _FILES = "\x00files"
 _FIXED = {
     "SHELL": ["bash", "zsh", "fish"],
     "FORMAT": ["table", "compact", "csv", "json", "yaml"],
-    "DRIVER": ["btrfs", "dir", "lvm", "zfs"],
+    "DRIVER": ["btrfs", "ceph", "dir", "lvm", "zfs"],
     "DISTRIBUTION": ["debian"],
     "RELEASE": ["11", "12", "13"],
     "MODE": ["auto", "interactive", "non-interactive"],

@@ -25,10 +25,6 @@ def _volume_schedule(value: str) -> object:
 
 
 _RSYNC: dict[str, Parser] = {"rsync.bwlimit": parse_bytes, "rsync.compression": parse_bool}
-_BLOCK: dict[str, Parser] = {
-    "block.filesystem": one_of("btrfs", "ext4", "xfs"),
-    "block.mount_options": text,
-}
 _POOL: dict[str, dict[str, Parser]] = {
     "dir": _RSYNC,
     "btrfs": {"size": parse_bytes, "btrfs.mount_options": text},
@@ -49,11 +45,10 @@ _POOL: dict[str, dict[str, Parser]] = {
         "ceph.cluster_name": text,
         "ceph.user.name": text,
         "ceph.osd.pool_name": text,
-        "ceph.osd.data_pool_name": text,
         "ceph.osd.pg_num": parse_int,
         "ceph.rbd.clone_copy": parse_bool,
-        "ceph.rbd.du": parse_bool,
         "ceph.rbd.features": text,
+        "volume.block.filesystem": one_of("ext4", "xfs"),
     },
     "cephfs": {
         "cephfs.cluster_name": text,
@@ -70,9 +65,6 @@ _VOLUME: dict[str, Parser] = {
     "snapshots.pattern": text,
     "security.shifted": parse_bool,
     "security.unmapped": parse_bool,
-}
-_VOLUME_OF: dict[str, dict[str, Parser]] = {
-    "ceph": _BLOCK,
 }
 
 
@@ -105,7 +97,7 @@ def _pool_parser(driver: str, key: str) -> Parser | None:
         return lines
     if key.startswith("volume."):
         own = key.removeprefix("volume.")
-        if parse := _VOLUME.get(own) or _VOLUME_OF.get(driver, {}).get(own):
+        if parse := _VOLUME.get(own):
             return parse
     return _EVERY_POOL.get(key) or _POOL.get(driver, {}).get(key)
 
@@ -115,7 +107,7 @@ def _volume_parser(driver: str, key: str) -> Parser | None:
         return lines
     if key in ("volatile.idmap.last", "volatile.idmap.next"):
         return text  # LXD's record of what it chowned; a volume here never is
-    return _VOLUME.get(key) or _VOLUME_OF.get(driver, {}).get(key)
+    return _VOLUME.get(key)
 
 
 def _check(parse: Parser, value: str, what: str, key: str) -> None:

@@ -117,9 +117,13 @@ LEFT_OUT: Reasons = (
         "storage_block_filesystem_btrfs",
     ),
     (
-        "there are no `ceph` and `cephfs` pools",
-        "storage_ceph_user_name storage_ceph_force_osd_reuse ceph_data_pool_name "
-        "storage_ceph_features ceph_rbd_du storage_cephfs storage_cephfs_fscache container_disk_ceph",
+        "`ceph` pools were not run yet on a host that has a cluster; there these keys are honoured",
+        "storage_ceph_user_name storage_ceph_features",
+    ),
+    (
+        "there are no `cephfs` pools, no disks of Ceph's by name, and no such keys of `ceph` pools",
+        "storage_ceph_force_osd_reuse ceph_data_pool_name ceph_rbd_du storage_cephfs "
+        "storage_cephfs_fscache container_disk_ceph",
     ),
     (
         "nothing is copied by rsync; its keys are stored without effect",
@@ -183,7 +187,7 @@ ONLY_ANSWERED: Reasons = (
         "clustering_failure_domains clustering_join_token clustering_update_cert "
         "clustering_evacuation clustering_groups cluster_migration_inconsistent_copy",
     ),
-    ("`ceph` pools are refused with the tool that is missing, as by LXD", "storage_driver_ceph"),
+    ("`ceph` pools are refused with the tool that is missing where it is, as by LXD", "storage_driver_ceph"),
     ("refused on bridges, as by LXD; it is for OVN", "network_peer"),
     ("`vga` is refused for containers, as by LXD", "console_vga_type"),
     (

@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 
 from services.runtime.ports import StorageDriver
-from services.runtime.storage import btrfs, lvm, zfs
+from services.runtime.storage import btrfs, ceph, lvm, zfs
 from services.runtime.storage.dir import DirDriver
 
 # What each needs of the host: a tool, and a module of the kernel.
 _OTHERS = {
-    "ceph": ("ceph", "rbd"),
     "cephfs": ("ceph", "ceph"),
     "cephobject": ("radosgw-admin", ""),
 }
@@ -33,6 +32,10 @@ def available(state_dir: Path) -> tuple[dict[str, StorageDriver], dict[str, str]
         reasons["lvm"] = why
     else:
         drivers["lvm"] = lvm.LvmDriver(state_dir)
+    if why := ceph.unavailable_because():
+        reasons["ceph"] = why
+    else:
+        drivers["ceph"] = ceph.CephDriver(state_dir)
     return drivers, reasons
 
 
@@ -40,4 +43,4 @@ def _why_not(name: str, tool: str, module: str) -> str:
     lacks = [] if shutil.which(tool) else [f'Required tool "{tool}" is missing']
     if module and not Path("/sys/module", module).exists():
         lacks.append(f'the kernel module "{module}" is not loaded')
-    return "; ".join([*lacks, f"Podium has no {name} driver yet, use btrfs, zfs, lvm or dir"])
+    return "; ".join([*lacks, f"Podium has no {name} driver yet, use btrfs, zfs, lvm, ceph or dir"])

@@ -84,14 +84,14 @@ def unmount(target: Path) -> None:
         target.rmdir()
 
 
-def run(argv: list[str]) -> str:
+def run(argv: list[str], *, timeout_s: int = _TOOL_S) -> str:
     """Run a tool of the host. Raises: WrongState with its own words."""
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=_TOOL_S, stdin=subprocess.DEVNULL, check=False
+            argv, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL, check=False
         )
     except subprocess.TimeoutExpired as exc:
-        raise WrongState("STORAGE_FAILED", f"{argv[0]} did not end in {_TOOL_S} s", about=argv[0]) from exc
+        raise WrongState("STORAGE_FAILED", f"{argv[0]} did not end in {timeout_s} s", about=argv[0]) from exc
     if done.returncode:
         raise WrongState("STORAGE_FAILED", f"{argv[0]} failed: {done.stderr.strip()[:300]}", about=argv[0])
     return done.stdout
