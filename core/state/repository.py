@@ -23,6 +23,11 @@ class Entry(Generic[T]):
     revision: int
     extra: dict[str, Any] | None = None
 
+    def expect(self, revision: int, noun: str, about: str = "") -> None:
+        """Raises: Stale when a caller saw another version than this; it says 0 when any will do."""
+        if revision and self.revision != revision:
+            raise Stale("STALE", f"The {noun} was changed meanwhile; read it again", about=about)
+
 
 def entry_of(cls: type[T], kv: KV) -> Entry[T]:
     extra = codec.unknown_fields(cls, kv.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ from aiohttp import web
 
 from core.errors import PodiumError
 from gateway.backend import Backend
+from gateway.lxd.codes import stamp_text
 from gateway.sockets import pinged
 from protos.podium.runtime.v1 import guest_pb2 as pb
 
@@ -45,8 +45,7 @@ async def _lines(stream: Any, wanted: tuple[str, ...]) -> AsyncGenerator[str, No
 
 
 def _line(kind: str, change: Any) -> str:
-    at = datetime.fromtimestamp(change.at.ToNanoseconds() / 1e9, UTC)
-    body: dict[str, Any] = {"type": kind, "timestamp": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    body: dict[str, Any] = {"type": kind, "timestamp": stamp_text(change, "at")}
     if kind == "config":
         c = change.config
         body["metadata"] = {"key": c.key, "old_value": c.old_value, "value": c.value}

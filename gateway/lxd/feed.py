@@ -22,6 +22,7 @@ from aiohttp import web
 from core.errors import Invalid, Unavailable
 from core.events import Event, EventBatch
 from core.logs import get_logger
+from core.names import in_project
 from core.operations.operation import Operation
 from core.state import codec, keys
 from core.state.store import Change, Commit, HistoryStore
@@ -276,9 +277,8 @@ def announce(request: web.Request, action: str, **context: Any) -> None:
 
 
 def lifecycle_json(event: Event) -> dict[str, Any]:
-    suffix = "" if event.project in ("", "default") else f"?project={event.project}"
     kind = "images/aliases" if event.subject_kind == "aliases" else event.subject_kind
-    source = f"/1.0/{kind}/{event.name}{suffix}" if event.name else "/1.0"
+    source = in_project(f"/1.0/{kind}/{event.name}", event.project) if event.name else "/1.0"
     found: dict[str, Any] = {"action": event.action, "source": source}
     if event.context:
         found["context"] = event.context

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from core.names import in_project
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
 
@@ -35,8 +36,8 @@ class Noun:
         """Return the objects, or their URLs without recursion."""
         if req.recursion(request):
             return envelope.sync([self.show(item) for item in items])
-        suffix = self._suffix(request)
-        return envelope.sync([f"{self.path}/{self.name(item)}{suffix}" for item in items])
+        project = req.project(request) if self.of_project else ""
+        return envelope.sync([in_project(f"{self.path}/{self.name(item)}", project) for item in items])
 
     def created(self, name: str) -> web.Response:
         return envelope.created(f"{self.path}/{name}")
@@ -53,7 +54,3 @@ class Noun:
         data, item = await req.body(request), await self.get(request)
         etag.check(request, self.tag(item))
         return data, item
-
-    def _suffix(self, request: web.Request) -> str:
-        project = req.project(request)
-        return f"?project={project}" if self.of_project and project != "default" else ""

@@ -147,6 +147,11 @@ def texts(data: dict[str, Any], field: str) -> list[str]:
     return [_clean(field, item) for item in value]
 
 
+def merged(data: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+    """Return what a PATCH makes of an object: what its body does not hold stays, and keys are merged."""
+    return {**shown, **data, "config": {**shown["config"], **text_map(data, "config")}}
+
+
 def text_map(data: dict[str, Any], field: str) -> dict[str, str]:
     """Return a map of strings; null values are dropped, numbers and booleans refused."""
     value = data.get(field)

@@ -40,12 +40,10 @@ async def post_set(request: web.Request) -> web.Response:
 
 
 async def put_set(request: web.Request) -> web.Response:
-    """With PATCH, what the body does not hold stays; keys of the configuration are merged."""
     own_home(request)
     data, found = await _SET.change(request)
     if request.method == "PATCH":
-        shown = address_set_json(found)
-        data = {**shown, **data, "config": {**shown["config"], **req.text_map(data, "config")}}
+        data = req.merged(data, address_set_json(found))
     message = pb.UpdateAddressSetRequest(
         set=_asked(data, found.project, found.name), expected_revision=found.revision
     )

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from core.errors import Invalid, Stale, Unsupported, WrongState
+from core.names import in_project
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.handlers import backups, copies, downloads, migration, snapshots
@@ -94,10 +95,7 @@ async def _nothing() -> dict[tuple[str, str], list[dict[str, Any]]]:
 def _urls(prefix: str, names: Iterable[str]) -> list[str]:
     """Return the URLs of instances; *names* are PROJECT/NAME."""
     split = (name.split("/", 1) for name in names)
-    return [
-        f"{prefix}/{name}" if project == "default" else f"{prefix}/{name}?project={project}"
-        for project, name in split
-    ]
+    return [in_project(f"{prefix}/{name}", project) for project, name in split]
 
 
 async def _get(request: web.Request, view: Any) -> Any:

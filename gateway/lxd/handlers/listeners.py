@@ -36,10 +36,8 @@ def _said(prefix: str) -> Iterator[None]:
 
 def _network(request: web.Request) -> str:
     """Raises: NotFound, in the words that LXD has for what lies below a network."""
-    try:
+    with _loading():
         return visible(request)
-    except NotFound as exc:
-        raise NotFound(exc.reason, f"Failed loading network: {exc.message}", about=exc.about) from None
 
 
 def _of(item: Any) -> str:
@@ -102,7 +100,7 @@ async def post_forward(request: web.Request) -> web.Response:
 async def put_forward(request: web.Request) -> web.Response:
     data, forward = await _FORWARD.change(request)
     if request.method == "PATCH":
-        data = _merged(data, forward_json(forward))
+        data = req.merged(data, forward_json(forward))
     message = pb.UpdateAddressForwardRequest(
         forward=_forward(data, forward.network, forward.listen_address), expected_revision=forward.revision
     )
@@ -124,11 +122,6 @@ def _loading() -> Iterator[None]:
         yield
     except NotFound as exc:
         raise NotFound(exc.reason, f"Failed loading network: {exc.message}", about=exc.about) from None
-
-
-def _merged(data: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-    """What the body does not hold stays; keys of the configuration are merged."""
-    return {**shown, **data, "config": {**shown["config"], **req.text_map(data, "config")}}
 
 
 def _forward(data: dict[str, Any], network: str, address: str) -> pb.AddressForward:
@@ -168,7 +161,7 @@ async def post_balancer(request: web.Request) -> web.Response:
 async def put_balancer(request: web.Request) -> web.Response:
     data, balancer = await _BALANCER.change(request)
     if request.method == "PATCH":
-        data = _merged(data, balancer_json(balancer))
+        data = req.merged(data, balancer_json(balancer))
     message = pb.UpdateLoadBalancerRequest(
         balancer=_balancer(data, balancer.network, balancer.listen_address),
         expected_revision=balancer.revision,

@@ -61,12 +61,9 @@ async def put_acl(request: web.Request) -> web.Response:
 
 
 async def patch_acl(request: web.Request) -> web.Response:
-    """What the body does not hold stays; keys of the configuration are merged."""
     own_home(request)
     data, acl = await _ACL.change(request)
-    shown = acl_json(acl)
-    merged = {**shown, **data, "config": {**shown["config"], **req.text_map(data, "config")}}
-    return await _update(request, acl, _asked(merged, acl.project, acl.name))
+    return await _update(request, acl, _asked(req.merged(data, acl_json(acl)), acl.project, acl.name))
 
 
 async def _update(request: web.Request, acl: Any, wanted: pb.Acl) -> web.Response:

@@ -80,7 +80,7 @@ async def put_zone(request: web.Request) -> web.Response:
     own_home(request)
     data, zone = await _ZONE.change(request)
     if request.method == "PATCH":
-        data = _merged(data, zone_json(zone))
+        data = req.merged(data, zone_json(zone))
     message = pb.UpdateZoneRequest(zone=_zone(data, zone.project, zone.name), expected_revision=zone.revision)
     await req.backend(request).zones.UpdateZone(message)
     return envelope.empty()
@@ -99,11 +99,6 @@ def _zone(data: dict[str, Any], project: str, name: str) -> pb.Zone:
         description=req.text(data, "description"),
         config=req.text_map(data, "config"),
     )
-
-
-def _merged(data: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-    """What the body does not hold stays; keys of the configuration are merged."""
-    return {**shown, **data, "config": {**shown["config"], **req.text_map(data, "config")}}
 
 
 # --- records -----------------------------------------------------------------------------------------
@@ -126,7 +121,7 @@ async def put_record(request: web.Request) -> web.Response:
     own_home(request)
     data, record = await _RECORD.change(request)
     if request.method == "PATCH":
-        data = _merged(data, zone_record_json(record))
+        data = req.merged(data, zone_record_json(record))
     message = pb.UpdateZoneRecordRequest(
         record=_record(data, record.project, record.zone, record.name), expected_revision=record.revision
     )

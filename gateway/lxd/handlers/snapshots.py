@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from core.errors import Invalid, NotFound, Stale
+from core.names import in_project
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
 from gateway.lxd.handlers import migration
@@ -49,9 +50,10 @@ async def list_snapshots(request: web.Request) -> web.Response:
     _containers_only(request)
     if req.recursion(request):
         return envelope.sync(await of_instance(request))
-    suffix = "" if req.project(request) == "default" else f"?project={req.project(request)}"
     own = f"{_prefix(request)}/{req.name(request)}/snapshots"
-    return envelope.sync([f"{own}/{s.name}{suffix}" for s in await _of_instance(request)])
+    return envelope.sync(
+        [in_project(f"{own}/{s.name}", req.project(request)) for s in await _of_instance(request)]
+    )
 
 
 async def create_snapshot(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from core.names import in_project
 from gateway.lxd import envelope, streams
 from gateway.lxd import request as req
 from gateway.lxd.handlers import backups, volumes
@@ -23,9 +24,10 @@ async def list_backups(request: web.Request) -> web.Response:
     )
     if req.recursion(request):
         return envelope.sync([backup_json(backup) for backup in reply.backups])
-    suffix = "" if ref.project == "default" else f"?project={ref.project}"
     base = f"/1.0/storage-pools/{ref.pool}/volumes/custom/{quote(ref.name)}/backups"
-    return envelope.sync([f"{base}/{quote(backup.name)}{suffix}" for backup in reply.backups])
+    return envelope.sync(
+        [in_project(f"{base}/{quote(backup.name)}", ref.project) for backup in reply.backups]
+    )
 
 
 async def post_backup(request: web.Request) -> web.Response:

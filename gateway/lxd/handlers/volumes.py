@@ -10,6 +10,7 @@ from aiohttp import web
 
 from core.configkeys.devices.disk import is_root
 from core.errors import Invalid, NotFound
+from core.names import in_project
 from core.operations.convert import from_proto
 from core.units import parse_bytes
 from gateway.lxd import envelope, etag, filters
@@ -99,7 +100,7 @@ def _url(request: web.Request, volume: dict[str, Any]) -> str:
     path = f"/1.0/storage-pools/{req.name(request)}/volumes/{volume['type']}/{quote(name)}"
     if snapshot:
         path += f"/snapshots/{quote(snapshot)}"
-    return path if volume["project"] == "default" else f"{path}?project={volume['project']}"
+    return in_project(path, volume["project"])
 
 
 # --- one ---------------------------------------------------------------------------------------------

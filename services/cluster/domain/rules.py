@@ -18,6 +18,7 @@ from core.configkeys.devices.registry import without_empty as without_empty_opti
 from core.configkeys.instance import PROFILE, check_profile
 from core.configkeys.schema import ConfigKey, without_empty
 from core.errors import Forbidden, Invalid
+from core.names import in_project
 from core.records import Instance, Network, Profile
 
 _MAX_DEVICES = 64
@@ -25,7 +26,7 @@ _MAX_DEVICES = 64
 
 def reference(kind: str, project: str, name: str) -> str:
     """Return how used_by names an object."""
-    return f"{kind}/{name}" + ("" if project == "default" else f"?project={project}")
+    return in_project(f"{kind}/{name}", project)
 
 
 def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:

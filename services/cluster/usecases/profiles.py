@@ -86,8 +86,7 @@ class Profiles:
 
         async def attempt() -> Entry[Profile]:
             entry = await self._store.profiles.get(key)
-            if expected_revision and entry.revision != expected_revision:
-                raise Stale("STALE", "The profile was changed meanwhile; read it again", about=profile.name)
+            entry.expect(expected_revision, "profile", profile.name)
             wanted = _merged(entry.record, profile) if merge else profile
             txn = Txn().unchanged(key, entry.revision)
             self._admission.admit_profile(txn, replace(wanted, config=without_empty(wanted.config)))

@@ -100,8 +100,7 @@ class Projects:
 
         async def attempt() -> Entry[Project]:
             entry = await self._store.projects.get(keys.project(project.name))
-            if expected_revision and entry.revision != expected_revision:
-                raise Stale("STALE", "The project was changed meanwhile; read it again", about=project.name)
+            entry.expect(expected_revision, "project", project.name)
             return await self._replace(entry, _changed(entry.record, project, merge=merge))
 
         return await until_settled(attempt, busy=_busy(project.name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from core.errors import Stale
 from core.records import ServerConfig
 from core.state import keys
 from core.state.repository import Entry
@@ -23,8 +22,7 @@ class Server:
         self, config: dict[str, str], *, unchanged: list[str], merge: bool, expected_revision: int
     ) -> Entry[ServerConfig]:
         old = self.config()
-        if expected_revision and old.revision != expected_revision:
-            raise Stale("STALE", "The configuration was changed meanwhile; read it again")
+        old.expect(expected_revision, "configuration")
         new = ServerConfig(
             rules.new_server_config(old.record.config, config, unchanged=unchanged, merge=merge)
         )

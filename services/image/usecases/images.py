@@ -49,8 +49,7 @@ class Images:
 
     async def update(self, project: str, wanted: Image, *, expected_revision: int) -> Entry[Image]:
         entry = await self._store.image(project, wanted.fingerprint)
-        if expected_revision and expected_revision != entry.revision:
-            raise Stale("STALE", "The image was changed meanwhile; read it again", about=wanted.fingerprint)
+        entry.expect(expected_revision, "image", wanted.fingerprint)
         new = replace(
             entry.record,
             properties=wanted.properties,
@@ -154,8 +153,7 @@ class Images:
 
     async def update_alias(self, alias: Alias, *, expected_revision: int) -> Entry[Alias]:
         entry = self._store.alias(alias.project, alias.name)
-        if expected_revision and expected_revision != entry.revision:
-            raise Stale("STALE", "The alias was changed meanwhile; read it again", about=alias.name)
+        entry.expect(expected_revision, "alias", alias.name)
         image = await self._store.image(alias.project, alias.target or entry.record.target)
         target = image.record.fingerprint
         record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from core.names import in_project
 from core.records import Network, NicReservation
 from core.units import parse_bool
 from services.network.domain.addresses import subnets_of
@@ -33,9 +34,7 @@ def of_network(
             nat = _is_translated(network, str(bridge.ip))
             yield Allocation(str(bridge), own, "network", nat, network.name)
     for nic in nics:
-        user = f"instances/{nic.instance_name}" + (
-            "" if nic.project == "default" else f"?project={nic.project}"
-        )
+        user = in_project(f"instances/{nic.instance_name}", nic.project)
         for address in (nic.ipv4, nic.ipv6):
             if address:
                 nat, whole = _is_translated(network, address), _whole(address)

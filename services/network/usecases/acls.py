@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-from core.errors import AlreadyExists, NotFound, PodiumError, Stale, WrongState
+from core.errors import AlreadyExists, NotFound, PodiumError, WrongState
 from core.events import Event
 from core.failpoints import declare, failpoint
-from core.names import acl_name
+from core.names import acl_name, in_project
 from core.netrecords import AclRule, NetworkAcl
 from core.records import Network
 from core.rpc.identity import current_identity
@@ -65,8 +65,7 @@ class Acls:
         """Put the rules in force, then record; where a network refuses them, all have the old ones again."""
         async with self._networks.changing:
             entry = self.get(project, name)
-            if expected_revision and entry.revision != expected_revision:
-                raise Stale("STALE", "The ACL was changed meanwhile; read it again", about=name)
+            entry.expect(expected_revision, "ACL", name)
             old = entry.record
             acl = self._checked(replace(wanted, id=old.id, project=project, name=name))
             try:
@@ -117,7 +116,7 @@ class Acls:
         found = [("network-acls", o.project, o.name) for o in others if acl.name in domain.names_in(o)]
         if acl.project == HOME:
             found = self._networks_with(acl.name) + found + self._devices_with(acl.name)
-        return [f"{k}/{n}" + ("" if p == "default" else f"?project={p}") for k, p, n in found]
+        return [in_project(f"{k}/{n}", p) for k, p, n in found]
 
     def _networks_with(self, acl: str) -> list[tuple[str, str, str]]:
         networks = (e.record for e in self._store.networks.entries())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from core.errors import AlreadyExists, NotFound, PodiumError, Stale, WrongState
+from core.errors import AlreadyExists, NotFound, PodiumError, WrongState
 from core.events import Event
 from core.failpoints import declare, failpoint
-from core.names import acl_name
+from core.names import acl_name, in_project
 from core.netrecords import AddressSet
 from core.rpc.identity import current_identity
 from core.state import keys
@@ -56,8 +56,7 @@ class AddressSets:
         """Put it in force, then record it; where a network refuses the rules, all have the old ones again."""
         async with self._networks.changing:
             entry, key = self.get(project, name), keys.address_set(project, name)
-            if expected_revision and entry.revision != expected_revision:
-                raise Stale("STALE", "The address set was changed meanwhile; read it again", about=name)
+            entry.expect(expected_revision, "address set", name)
             found = domain.checked_set(replace(wanted, project=project, name=name))
             try:
                 await self._apply(found, {key: found})
@@ -92,8 +91,8 @@ class AddressSets:
 
     def users(self, found: AddressSet) -> list[str]:
         acls = (e.record for e in self._store.acls.entries(keys.network_acls(found.project)))
-        suffix = "" if found.project == "default" else f"?project={found.project}"
-        return [f"network-acls/{acl.name}{suffix}" for acl in acls if found.name in domain.sets_in(acl)]
+        named = (acl.name for acl in acls if found.name in domain.sets_in(acl))
+        return [in_project(f"network-acls/{name}", found.project) for name in named]
 
     def _refuse_used(self, found: AddressSet, verb: str) -> None:
         if users := self.users(found):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from core.errors import AlreadyExists, NotFound, PodiumError, Stale, Unsupported
+from core.errors import AlreadyExists, NotFound, PodiumError, Unsupported
 from core.events import Event
 from core.failpoints import declare, failpoint
 from core.netrecords import NetworkForward, NetworkLoadBalancer
@@ -88,10 +88,7 @@ class Listeners(Generic[T]):
     async def update(self, network: str, address: str, wanted: T, *, expected_revision: int) -> Entry[T]:
         async with self._networks.changing:
             entry, found = self.get(network, address), self._network(network)
-            if expected_revision and entry.revision != expected_revision:
-                raise Stale(
-                    "STALE", f"The {self._kind.noun} was changed meanwhile; read it again", about=address
-                )
+            entry.expect(expected_revision, f"{self._kind.noun}", address)
             old = entry.record
             record = self._kind.checked(
                 replace(wanted, network=network, listen_address=old.listen_address), found

@@ -13,11 +13,11 @@ from core.configkeys import uplink
 from core.configkeys.network import NETWORK
 from core.configkeys.schema import without_empty
 from core.configkeys.uplink import UPLINKS
-from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Stale, Unsupported
+from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Unsupported
 from core.events import Event
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
-from core.names import network_name
+from core.names import in_project, network_name
 from core.netrecords import NetworkForward, NetworkLoadBalancer
 from core.records import PASSING, Network
 from core.rpc.identity import current_identity
@@ -79,7 +79,7 @@ class Networks:
             devices = entry.record.devices.values()
             if any(name in (d.get("network"), d.get("parent")) for d in devices if d.get("type") == "nic"):
                 used.append(("profiles", entry.record.project, entry.record.name))
-        return [f"{k}/{n}" + ("" if p == "default" else f"?project={p}") for k, p, n in used]
+        return [in_project(f"{k}/{n}", p) for k, p, n in used]
 
     async def create(self, wanted: Network) -> Entry[Network]:
         """Record as Pending, bring up, record as Created; take everything back when that fails."""
@@ -119,8 +119,7 @@ class Networks:
         self, name: str, config: dict[str, str], description: str, merge: bool, expected_revision: int
     ) -> Entry[Network]:
         entry = self.get(name)
-        if expected_revision and entry.revision != expected_revision:
-            raise Stale("STALE", "The network was changed meanwhile; read it again", about=name)
+        entry.expect(expected_revision, "network", name)
         old = entry.record
         asked = {**old.config, **config} if merge else config
         text = (description or old.description) if merge else description

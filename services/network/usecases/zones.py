@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.configkeys.others import parse_dns_address
-from core.errors import AlreadyExists, NotFound, Stale, WrongState
+from core.errors import AlreadyExists, NotFound, WrongState
 from core.events import Event
 from core.logs import get_logger
 from core.netrecords import NetworkZone, ZoneRecord
@@ -65,7 +65,7 @@ class Zones:
         self, project: str, name: str, wanted: NetworkZone, *, expected_revision: int
     ) -> Entry[NetworkZone]:
         entry = self.get(project, name)
-        _check_revision(entry, expected_revision, "zone")
+        entry.expect(expected_revision, "zone", name)
         zone = domain.checked(replace(wanted, project=project, name=name))
         return await self._commit(Txn().unchanged(keys.network_zone(name), entry.revision), zone, "updated")
 
@@ -119,7 +119,7 @@ class Zones:
 
     async def update_record(self, wanted: ZoneRecord, *, expected_revision: int) -> Entry[ZoneRecord]:
         entry = self.record(wanted.project, wanted.zone, wanted.name)
-        _check_revision(entry, expected_revision, "record")
+        entry.expect(expected_revision, "record", wanted.name)
         txn = Txn().unchanged(keys.zone_record(wanted.zone, wanted.name), entry.revision)
         return await self._commit_record(txn, domain.checked_record(wanted), "updated")
 
@@ -218,11 +218,6 @@ class ZoneServing:
             return False
         log.info("zones_served", address=address)
         return True
-
-
-def _check_revision(entry: Entry[NetworkZone] | Entry[ZoneRecord], expected: int, noun: str) -> None:
-    if expected and entry.revision != expected:
-        raise Stale("STALE", f"The {noun} was changed meanwhile; read it again", about=entry.record.name)
 
 
 def _event(action: str, subject: NetworkZone | ZoneRecord) -> Event:

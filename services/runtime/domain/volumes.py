@@ -9,6 +9,7 @@ from core.configkeys.devices.disk import is_volume
 from core.configkeys.schema import without_empty
 from core.configkeys.storage import check_volume, volume_defaults
 from core.errors import Invalid, Unsupported, WrongState
+from core.names import in_project
 from core.records import Pool, Volume
 from core.units import parse_bool
 
@@ -87,4 +88,4 @@ def names(devices: Devices, pool: str, name: str) -> list[str]:
 
 
 def url(kind: str, name: str, project: str) -> str:
-    return f"{kind}/{name}" + ("" if project == "default" else f"?project={project}")
+    return in_project(f"{kind}/{name}", project)

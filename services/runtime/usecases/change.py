@@ -95,8 +95,7 @@ class Changes:
 
     async def update(self, project: str, name: str, wanted: Update, *, expected_revision: int) -> Operation:
         entry = self._host.store.instance(project, name)
-        if expected_revision and entry.revision != expected_revision:
-            raise Stale("STALE", "The instance was changed meanwhile; read it again", about=name)
+        entry.expect(expected_revision, "instance", name)
         observed = self._host.store.observed_of(entry.record).record
         self._policy.check_volatile(entry.record, wanted.config, observed.volatile)
         volatile = self._policy.volatile(entry.record, wanted.config, observed.volatile, merge=wanted.merge)

@@ -114,8 +114,7 @@ class Pools:
         self, name: str, config: dict[str, str], description: str, merge: bool, expected_revision: int
     ) -> Entry[Pool]:
         entry = self._store.pool(name)
-        if expected_revision and entry.revision != expected_revision:
-            raise Stale("STALE", "The storage pool was changed meanwhile; read it again", about=name)
+        entry.expect(expected_revision, "storage pool", name)
         old = entry.record
         new = {**old.config, **config} if merge else dict(config)
         check_pool(old.driver, new)

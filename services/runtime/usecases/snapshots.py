@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.configkeys.instance import INSTANCE
-from core.errors import AlreadyExists, Invalid, NotFound, Stale, WrongState
+from core.errors import AlreadyExists, Invalid, NotFound, WrongState
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, Snapshot
 from core.state import keys
@@ -131,8 +131,7 @@ class Snapshots:
         """Change when it expires; None keeps that. Raises: NotFound, Stale, Busy."""
 
         def new(old: Entry[Snapshot]) -> Snapshot:
-            if expected_revision and old.revision != expected_revision:
-                raise Stale("STALE", "The snapshot was changed meanwhile; read it again", about=snapshot)
+            old.expect(expected_revision, "snapshot", snapshot)
             kept = old.record.expires_at if expires_at is None else expires_at
             return replace(old.record, expires_at=kept)
 

@@ -112,8 +112,7 @@ class Volumes:
         """Change keys and text, and return the final record. Raises: Invalid, NotFound, Stale, WrongState."""
         entry = await self._claims.free(lambda: self.find(ref))
         old = entry.record
-        if revision and entry.revision != revision:
-            raise Stale("STALE", "The storage volume was changed meanwhile; read it again", about=ref.name)
+        entry.expect(revision, "storage volume", ref.name)
         wanted = {**old.config, **config} if merge else config
         pool = self._store.pool(ref.pool).record
         new = replace(

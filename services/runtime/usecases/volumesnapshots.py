@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
-from core.errors import AlreadyExists, NotFound, Stale, WrongState
+from core.errors import AlreadyExists, NotFound, WrongState
 from core.names import volume_snapshot_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Volume, VolumeSnapshot
@@ -83,8 +83,7 @@ class VolumeSnapshots:
     ) -> None:
         """Change text and end; None keeps them. Raises: NotFound, Stale."""
         volume, entry = self._volumes.find(ref).record, self.find(ref)
-        if revision and entry.revision != revision:
-            raise Stale("STALE", "The snapshot was changed meanwhile; read it again", about=ref.snapshot)
+        entry.expect(revision, "snapshot", ref.snapshot)
         old = entry.record
         new = replace(
             old,
