@@ -23,7 +23,7 @@ from services.runtime.storage import ceph_plan, folders, sources
 from services.runtime.storage.ceph_plan import Place
 from services.runtime.storage.folders import run
 from services.runtime.storage.lvm_plan import grow_filesystem, make_filesystem, mount
-from services.runtime.storage.mounted import MountedDriver, mounted_below
+from services.runtime.storage.mounted import ManagedDriver, mounted_below
 
 _CONTAINERS = VolumeKind.CONTAINERS
 _TOOLS = ("ceph", "rbd", "mkfs.ext4")
@@ -34,7 +34,7 @@ _COPY_S = 24 * 3600
 _FIXED = ("source", "ceph.cluster_name", "ceph.user.name", "ceph.osd.pool_name", "ceph.osd.pg_num")
 
 
-class CephDriver(MountedDriver):
+class CephDriver(ManagedDriver[Place]):
     """Implements ports.StorageDriver: its root image is mounted at <state>/pools/POOL."""
 
     name = "ceph"
@@ -42,33 +42,8 @@ class CephDriver(MountedDriver):
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
-        self._open_pools: dict[str, tuple[Place, dict[str, str]]] = {}
         # A snapshot that nothing is cloned from yet looks like one that nothing needs any more.
         self._linking = threading.Lock()
-
-    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._check, pool, config)
-
-    async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
-        return await asyncio.to_thread(self._make, pool, config)
-
-    async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._open, pool, config)
-
-    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
-        await asyncio.to_thread(self._change, pool, old, new)
-
-    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._close, pool, config)
-
-    async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._remove, pool, config)
-
-    async def undo_create(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._remove, pool, config)
-
-    async def space(self, pool: str) -> PoolSpace:
-        return await asyncio.to_thread(self._space, pool)
 
     async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
         """What the file systems hold: Ceph itself would have to look at every object."""
@@ -172,11 +147,6 @@ class CephDriver(MountedDriver):
 
     def _mark(self, pool: str) -> str:
         return ceph_plan.mark_of(self.folder(pool), _MACHINE.read_text() if _MACHINE.exists() else "")
-
-    def _opened(self, pool: str) -> tuple[Place, dict[str, str]]:
-        if pool not in self._open_pools:
-            raise WrongState("POOL_NOT_READY", f"Storage pool {pool!r} is not open", about=pool)
-        return self._open_pools[pool]
 
     def _sweep(self, place: Place) -> None:
         with self._linking:

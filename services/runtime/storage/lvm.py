@@ -19,7 +19,7 @@ from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import folders, lvm_plan, sources
 from services.runtime.storage.folders import run
 from services.runtime.storage.lvm_plan import Place
-from services.runtime.storage.mounted import MountedDriver
+from services.runtime.storage.mounted import ManagedDriver
 
 _CONTAINERS = VolumeKind.CONTAINERS
 _TOOLS = ("lvm", "lvcreate", "vgcreate", "thin_check", "mkfs.ext4")
@@ -27,39 +27,11 @@ _MODULES = Path("/sys/module")
 _PER_VOLUME = "volume.size"
 
 
-class LvmDriver(MountedDriver):
+class LvmDriver(ManagedDriver[Place]):
     """Implements ports.StorageDriver: its root volume is mounted at <state>/pools/POOL."""
 
     name = "lvm"
     version = "2"
-
-    def __init__(self, state_dir: Path) -> None:
-        super().__init__(state_dir)
-        self._open_pools: dict[str, tuple[Place, dict[str, str]]] = {}
-
-    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._check, pool, config)
-
-    async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
-        return await asyncio.to_thread(self._make, pool, config)
-
-    async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._open, pool, config)
-
-    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
-        await asyncio.to_thread(self._change, pool, old, new)
-
-    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._close, pool, config)
-
-    async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._remove, pool, config)
-
-    async def undo_create(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._remove, pool, config)
-
-    async def space(self, pool: str) -> PoolSpace:
-        return await asyncio.to_thread(self._space, pool)
 
     async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
         table = await asyncio.to_thread(_table, self._opened(pool)[0])
@@ -165,11 +137,6 @@ class LvmDriver(MountedDriver):
         row = next(row for row in _table(place) if row[0] == place.thin)
         held = lvm_plan.held(row[2], row[3])
         return replace(folders.space_of(self.folder(pool)), used=held, total=int(row[2]))
-
-    def _opened(self, pool: str) -> tuple[Place, dict[str, str]]:
-        if pool not in self._open_pools:
-            raise WrongState("POOL_NOT_READY", f"Storage pool {pool!r} is not open", about=pool)
-        return self._open_pools[pool]
 
     # --- volumes ---
 

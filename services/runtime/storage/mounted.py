@@ -12,12 +12,15 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from services.runtime.ports import VolumeKind
+from core.errors import WrongState
+from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import folders
 from services.runtime.storage.tree import copy_tree, sync
 
 _CONTAINERS = VolumeKind.CONTAINERS
+P = TypeVar("P")
 _NEW, _OLD = "new:", "old:"
 
 
@@ -255,3 +258,64 @@ def _begin(folder: Path, kind: VolumeKind, source: Path | None) -> None:
         copy_tree(source, folder)
         folders.forget_work(folder, kind)
     folders.with_layers(folder, kind)
+
+
+class ManagedDriver(MountedDriver, Generic[P]):
+    """Implements the pools of ports.StorageDriver upon steps of a volume manager, which all block.
+
+    P: where a pool lies, as the driver's plan describes it.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self._open_pools: dict[str, tuple[P, dict[str, str]]] = {}
+
+    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(self._check, pool, config)
+
+    async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
+        return await asyncio.to_thread(self._make, pool, config)
+
+    async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(self._open, pool, config)
+
+    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
+        await asyncio.to_thread(self._change, pool, old, new)
+
+    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(self._close, pool, config)
+
+    async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(self._remove, pool, config)
+
+    async def undo_create(self, pool: str, config: dict[str, str]) -> None:
+        await asyncio.to_thread(self._remove, pool, config)
+
+    async def space(self, pool: str) -> PoolSpace:
+        return await asyncio.to_thread(self._space, pool)
+
+    def _opened(self, pool: str) -> tuple[P, dict[str, str]]:
+        if pool not in self._open_pools:
+            raise WrongState("POOL_NOT_READY", f"Storage pool {pool!r} is not open", about=pool)
+        return self._open_pools[pool]
+
+    @abstractmethod
+    def _check(self, pool: str, config: dict[str, str]) -> None: ...
+
+    @abstractmethod
+    def _make(self, pool: str, config: dict[str, str]) -> dict[str, str]: ...
+
+    @abstractmethod
+    def _open(self, pool: str, config: dict[str, str]) -> None: ...
+
+    @abstractmethod
+    def _change(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None: ...
+
+    @abstractmethod
+    def _close(self, pool: str, config: dict[str, str]) -> None: ...
+
+    @abstractmethod
+    def _remove(self, pool: str, config: dict[str, str]) -> None: ...
+
+    @abstractmethod
+    def _space(self, pool: str) -> PoolSpace: ...

@@ -20,7 +20,7 @@ from core.units import parse_bool, parse_bytes
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import folders, sources, zfs_plan
 from services.runtime.storage.folders import run
-from services.runtime.storage.mounted import MountedDriver
+from services.runtime.storage.mounted import ManagedDriver
 from services.runtime.storage.zfs_plan import Place
 
 _CONTAINERS = VolumeKind.CONTAINERS
@@ -30,7 +30,7 @@ _FILESYSTEMS = ["zfs", "list", "-H", "-p", "-t", "filesystem"]
 _SNAPSHOTS = ["zfs", "list", "-H", "-p", "-t", "snapshot", "-o", "name,clones"]
 
 
-class ZfsDriver(MountedDriver):
+class ZfsDriver(ManagedDriver[Place]):
     """Implements ports.StorageDriver: ROOT is mounted at <state>/pools/POOL, ROOT/KIND/ID below it."""
 
     name = "zfs"
@@ -38,31 +38,6 @@ class ZfsDriver(MountedDriver):
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
         self.version = _version()
-        self._open_pools: dict[str, tuple[Place, dict[str, str]]] = {}
-
-    async def check_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._check, pool, config)
-
-    async def create_pool(self, pool: str, config: dict[str, str]) -> dict[str, str]:
-        return await asyncio.to_thread(self._make, pool, config)
-
-    async def ensure_open(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._open, pool, config)
-
-    async def change_pool(self, pool: str, old: dict[str, str], new: dict[str, str]) -> None:
-        await asyncio.to_thread(self._change, pool, old, new)
-
-    async def close_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._close, pool, config)
-
-    async def delete_pool(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._remove, pool, config)
-
-    async def undo_create(self, pool: str, config: dict[str, str]) -> None:
-        await asyncio.to_thread(self._remove, pool, config)
-
-    async def space(self, pool: str) -> PoolSpace:
-        return await asyncio.to_thread(self._space, pool)
 
     async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
         table = [*_FILESYSTEMS, "-d", "1", "-o", "name,used", f"{self._root(pool)}/{kind}"]
@@ -159,11 +134,6 @@ class ZfsDriver(MountedDriver):
 
     def _root(self, pool: str) -> str:
         return self._opened(pool)[0].root
-
-    def _opened(self, pool: str) -> tuple[Place, dict[str, str]]:
-        if pool not in self._open_pools:
-            raise WrongState("POOL_NOT_READY", f"Storage pool {pool!r} is not open", about=pool)
-        return self._open_pools[pool]
 
     # --- volumes ---
 
