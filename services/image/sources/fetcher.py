@@ -18,52 +18,32 @@ import email.policy
 import hashlib
 import json
 import re
-import resource
-import struct
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from core.errors import Invalid, NotFound, PodiumError, from_exception
+from core.errors import Invalid, NotFound
 from services.image.domain import simplestreams
+from services.image.sources.framing import frame, serve
 from services.image.sources.servers import Servers
 from services.image.sources.web import Web
 
-_MEMORY = 1 << 30
 _INDEX_MOST = 64 << 20
 _JSON_MOST = 1 << 20
 _KINDS = {"metadata": b"m", "unified": b"u", "rootfs": b"r"}
 _CHUNK = 1 << 20
-_LOCK = threading.Lock()
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def main() -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    asked = json.load(sys.stdin)
-    out = sys.stdout.buffer
-    try:
-        _SOURCES[asked["protocol"]](asked, out)
-    except Exception as exc:
-        error = from_exception(exc) if not isinstance(exc, PodiumError) else exc
-        words = {"kind": error.kind.wire, "reason": error.reason, "message": error.message}
-        _frame(out, b"e", json.dumps(words).encode())
-        return 1
-    return 0
-
-
-def _frame(out: BinaryIO, kind: bytes, data: bytes) -> None:
-    with _LOCK:
-        out.write(kind + struct.pack("!I", len(data)) + data)
-        out.flush()
+    return serve(lambda asked, out: _SOURCES[asked["protocol"]](asked, out))
 
 
 def _tell(out: BinaryIO, **known: Any) -> None:
-    _frame(out, b"j", json.dumps(known).encode())
+    frame(out, b"j", json.dumps(known).encode())
 
 
 def _web(asked: Mapping[str, Any], **headers: str) -> Web:
@@ -73,7 +53,7 @@ def _web(asked: Mapping[str, Any], **headers: str) -> Web:
 def _servers(asked: Mapping[str, Any], out: BinaryIO) -> Servers:
     def tell(server: str, *, worked: bool, is_wrong: bool = False) -> None:
         said = {"server": server, "worked": worked, "is_wrong": is_wrong}
-        _frame(out, b"s", json.dumps(said).encode())
+        frame(out, b"s", json.dumps(said).encode())
 
     headers = {"User-Agent": "Podium"}
     webs = {base["url"]: Web(asked["certificate"], base["inside"], headers) for base in asked["bases"]}
@@ -115,7 +95,7 @@ def _copy(out: BinaryIO, part: str, servers: Servers, file: simplestreams.File) 
         if size > file.size:
             raise Invalid("TOO_LONG", f"{file.path} is longer than the {file.size} bytes it should have")
         digest.update(chunk)
-        _frame(out, _KINDS[part], chunk)
+        frame(out, _KINDS[part], chunk)
     if digest.hexdigest() != file.sha256:
         servers.are_wrong()
         raise Invalid("BAD_HASH", f"{file.path} has another hash than its server says; nothing was kept")
@@ -155,10 +135,10 @@ def _lxd(asked: Mapping[str, Any], out: BinaryIO) -> None:
     headers, chunks = servers.open(f"1.0/images/{fingerprint}/export?{asking}")
     if headers.get("content-type", "").startswith("multipart/"):
         for part, data in multipart(headers["content-type"], chunks):
-            _frame(out, _KINDS[part], data)
+            frame(out, _KINDS[part], data)
         return
     for chunk in chunks:
-        _frame(out, b"u", chunk)
+        frame(out, b"u", chunk)
 
 
 def _image_of(web: Web, base: str, wanted: str, query: str, asking: str) -> dict[str, Any]:
@@ -252,7 +232,7 @@ def _url(asked: Mapping[str, Any], out: BinaryIO) -> None:
     if asked["only_look"]:
         return
     for chunk in web.stream(url):
-        _frame(out, b"u", chunk)
+        frame(out, b"u", chunk)
 
 
 # --- a registry --------------------------------------------------------------------------------------
@@ -265,7 +245,7 @@ def _oci(asked: Mapping[str, Any], out: BinaryIO) -> None:
     host = urlsplit(asked["server"]).hostname or ""
     web = replace(_web(asked), may_reach_inside=False, inside_host=host if asked["may_reach_inside"] else "")
     try:
-        oci.bring(asked, web, partial(_tell, out), partial(_frame, out))
+        oci.bring(asked, web, partial(_tell, out), partial(frame, out))
     except MemoryError:
         raise Invalid("TOO_LARGE", "The image has more files than can be looked through at once") from None
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import resource
-import struct
 import sys
 import time
 import uuid
@@ -18,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
-from core.errors import Invalid, PodiumError, Unavailable, WrongState, from_exception
+from core.errors import Invalid, Unavailable, WrongState
+from services.image.sources.framing import frame, serve
 from services.image.sources.web import Web, checked_url, unreachable
 
-_MEMORY = 1 << 30
 _CHUNK = 1 << 20
 _ANSWER_MOST = 1 << 20
 _ASK_EVERY_S = 30
@@ -31,22 +29,7 @@ _SUCCESS = 200
 
 
 def main() -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    asked = json.load(sys.stdin)
-    out = sys.stdout.buffer
-    try:
-        _push(asked, out)
-    except Exception as exc:
-        error = from_exception(exc) if not isinstance(exc, PodiumError) else exc
-        words = {"kind": error.kind.wire, "reason": error.reason, "message": error.message}
-        _frame(out, b"e", json.dumps(words).encode())
-        return 1
-    return 0
-
-
-def _frame(out: BinaryIO, kind: bytes, data: bytes) -> None:
-    out.write(kind + struct.pack("!I", len(data)) + data)
-    out.flush()
+    return serve(_push)
 
 
 def _push(asked: Mapping[str, Any], out: BinaryIO) -> None:
@@ -79,7 +62,7 @@ def _wait(other: _Other, path: str, out: BinaryIO) -> None:
             return
         if code > _SUCCESS:
             raise WrongState("REFUSED_THERE", f"{other.url} said: {_shown(found.get('err'))}")  # type: ignore[union-attr]
-        _frame(out, b"p", b"")
+        frame(out, b"p", b"")
         time.sleep(0.2)
     raise Unavailable("NOT_DONE", f"{other.url} did not finish within {_LONGEST_S:.0f} s")
 
@@ -122,7 +105,7 @@ class _Other:
         try:
             for piece in pieces:
                 connection.send(piece)
-                _frame(out, b"p", str(len(piece)).encode())
+                frame(out, b"p", str(len(piece)).encode())
         except OSError:
             pass  # it may have refused before the end, and its answer says why
 
