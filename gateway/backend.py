@@ -20,6 +20,7 @@ from core.state.repository import Entry, entry_of
 from core.state.store import Change, HistoryStore
 from gateway.facts import FactsFollower
 from gateway.lent import Lender
+from gateway.told import Told
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
 from protos.podium.cluster.v1 import warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
@@ -103,7 +104,8 @@ class Backend:
         self.certificates: Cache[Certificate] = Cache(store, Certificate, keys.CERTIFICATES)
         self.project_cache: Cache[Project] = Cache(store, Project, keys.PROJECTS)
         self.facts = FactsFollower(settings, store, lines["runtime"], self.instances)
-        self.lender = Lender(settings.lending_socket)
+        self.told = Told()
+        self.lender = Lender(settings.lending_socket, self.told)
         self.image_lender = Lender(settings.image_lending_socket)
         self._waiters: dict[str, set[asyncio.Event]] = {}
 
@@ -111,7 +113,8 @@ class Backend:
         for cache in (self.operations, self.certificates, self.project_cache):
             await cache.start()
         await self.facts.start()
-        self.operations.on_change(self._wake)
+        self.operations.on_change(self._heard)
+        self.told.on_change(lambda operation: self._wake(operation.id))
 
     async def stop(self) -> None:
         for cache in (self.operations, self.certificates, self.project_cache):
@@ -127,6 +130,8 @@ class Backend:
     def accepted(self, message: Any) -> Operation:
         """Take an operation from an answer into the cache, so that the next GET finds it."""
         operation = from_proto(message)
+        if not message.revision:
+            return self.told.begun(operation)
         key = keys.operation(operation.id)
         self.operations.apply(key, operation, message.revision)
         entry = self.operations.get(key)
@@ -140,6 +145,8 @@ class Backend:
 
     async def operation(self, id: str) -> Operation:
         """Raises: NotFound. Asks the state itself only for what this process has not seen yet."""
+        if told := self.told.find(id):
+            return told
         entry: Entry[Operation] | None = self.operations.get(keys.operation(id))
         if entry is None:
             found = await self.recorded(id)
@@ -169,11 +176,21 @@ class Backend:
             if not self._waiters[id]:
                 self._waiters.pop(id)
 
-    def _wake(self, key: str, entry: Entry[Operation] | None) -> None:
-        id = key.rsplit("/", 1)[-1]
+    def all_operations(self) -> list[Operation]:
+        """Return those that run, and those that ended a moment ago."""
+        told = {operation.id: operation for operation in self.told.all()}
+        recorded = [e.record for e in self.operations.entries() if e.record.id not in told]
+        return [*told.values(), *recorded]
+
+    def _wake(self, id: str) -> None:
         for changed in self._waiters.get(id, ()):
             changed.set()
+
+    def _heard(self, key: str, entry: Entry[Operation] | None) -> None:
+        id = key.rsplit("/", 1)[-1]
+        self._wake(id)
         if entry and entry.record.is_final:
+            self.told.forget(id)
             # Whoever asks later is answered from the state itself; see operation().
             asyncio.get_running_loop().call_later(_KEEP_FINAL_S, self.operations.forget, key)
 

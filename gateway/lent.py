@@ -16,6 +16,7 @@ from pathlib import Path
 from core.descriptors import Reader, Writer
 from core.errors import NotFound
 from core.rpc.line import Line, dial
+from gateway.told import Told
 
 _OUTPUTS = ("1", "2")
 
@@ -86,10 +87,11 @@ class Ticket:
 
 
 class Lender:
-    """The line to the runtime, and what it has lent."""
+    """The line to the runtime, and what it has lent. *told* hears how commands end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, told: Told | None = None) -> None:
         self._path = path
+        self._told = told
         self._line: Line | None = None
         self._name = ""
         self._lent: dict[str, Pipes] = {}
@@ -141,6 +143,8 @@ class Lender:
                 self._lent[operation].finish()
             case ["over", operation] if operation in self._lent:
                 self._lent.pop(operation).close()
+            case ["outcome", operation, word] if self._told:
+                self._told.ended(operation, word)
         for fd in fds:
             os.close(fd)
 
@@ -148,3 +152,5 @@ class Lender:
         for pipes in self._lent.values():
             pipes.close()
         self._lent.clear()
+        if self._told:
+            self._told.lost()

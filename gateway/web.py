@@ -38,6 +38,7 @@ def application(backend: Backend) -> web.Application:
     for method, path, access, handler in table():
         app.router.add_route(method, path, _checked(handler, access))
     app[FEED] = Feed(backend.store, backend.heard)
+    backend.told.on_change(app[FEED].tell_early)
     app[VOYAGES] = Voyages(backend)
     app.cleanup_ctx.append(_fed)
     app.on_response_prepare.append(_unsigned)

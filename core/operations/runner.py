@@ -20,6 +20,7 @@ from core.failpoints import declare, failpoint, publish
 from core.logs import get_logger
 from core.operations import operation as op_states
 from core.operations.history import History
+from core.operations.late import Late
 from core.operations.operation import Context, Operation, Step, Story
 from core.rpc.identity import current_identity
 from core.rpc.once import Ticket, accepted_before, new_operation_id, ticket_for
@@ -27,6 +28,7 @@ from core.state import codec, keys
 from core.state.store import Check, Store, Txn
 
 T = TypeVar("T")
+Tell = Callable[[Operation], None]
 log = get_logger(__name__)
 NOT_ACCEPTED = "NOT_ACCEPTED"
 _PROGRESS_EVERY_S = 0.25
@@ -48,6 +50,7 @@ class Runner:
         self._stories: dict[str, Story] = {}
         self._live: dict[str, Operation] = {}
         self._history = History()
+        self._late = Late(self._record_late)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._accepting: set[asyncio.Task[Any]] = set()
         self._told_at: dict[str, float] = {}
@@ -71,6 +74,7 @@ class Runner:
 
     async def stop(self) -> None:
         """Stop working; what runs is left as a crash would leave it, and resumed at the next start."""
+        await self._late.stop()
         tasks = [*self._accepting, *self._tasks.values()]
         for task in tasks:
             task.cancel("stopping")
@@ -175,11 +179,36 @@ class Runner:
             raise
         return operation
 
+    def begin(
+        self,
+        kind: str,
+        description: str,
+        *,
+        project: str = "",
+        resources: dict[str, tuple[str, ...]] | None = None,
+        metadata: dict[str, Any] | None = None,
+        id: str = "",
+    ) -> Operation:
+        """Open a channel that is recorded when it lasts, or ends; see core.operations.late.
+
+        The caller sees to it that its client hears of begin and end by another way.
+        """
+        operation = self._new(kind, description, project, resources, metadata, None, None, id)
+        operation = replace(operation, op_class=op_states.CHANNEL, state=op_states.RUNNING)
+        self._live[operation.id] = operation
+        self._late.add(operation)
+        return operation
+
     async def finish(
-        self, id: str, *, metadata: dict[str, Any] | None = None, txn: Txn | None = None
+        self,
+        id: str,
+        *,
+        metadata: dict[str, Any] | None = None,
+        txn: Txn | None = None,
+        before: Tell | None = None,
     ) -> None:
-        """End an open operation well. Ended ones stay as they are."""
-        await self._end(id, op_states.SUCCEEDED, metadata or {}, None, txn)
+        """End an open operation well; *before* is told the outcome first. Ended ones stay as they are."""
+        await self._end(id, op_states.SUCCEEDED, metadata or {}, None, txn, before)
 
     async def fail(
         self,
@@ -188,9 +217,10 @@ class Runner:
         *,
         metadata: dict[str, Any] | None = None,
         txn: Txn | None = None,
+        before: Tell | None = None,
     ) -> None:
-        """End an open operation with *error*."""
-        await self._end(id, op_states.FAILED, metadata or {}, error, txn)
+        """End an open operation with *error*; else as finish()."""
+        await self._end(id, op_states.FAILED, metadata or {}, error, txn, before)
 
     async def cancel(self, id: str) -> Operation:
         """Ask for an end. Raises: NotFound, WrongState when it cannot be cancelled (any more)."""
@@ -282,6 +312,16 @@ class Runner:
             self._spawn(operation, self._settle_doubt(operation, whole))
             raise
         self._live[operation.id] = operation
+
+    async def _record_late(self, operation: Operation) -> None:
+        key = keys.operation(operation.id)
+        try:
+            revision = await _patiently(lambda: self._store.commit(Txn().absent(key).put(key, operation)))
+        except Stale:  # an earlier try was carried out, and its answer lost
+            found = await _patiently(partial(self._store.get, key))
+            assert found
+            revision = found.revision
+        self.revisions[operation.id] = revision
 
     async def _refuse_second(self, ticket: Ticket) -> None:
         """Raises: AlreadyExists when *ticket* was used by an earlier try of the same request."""
@@ -416,12 +456,17 @@ class Runner:
         metadata: dict[str, Any],
         error: PodiumError | None,
         txn: Txn | None,
+        before: Tell | None = None,
     ) -> None:
         operation = self._live.get(id)
         if operation is None:
             return
         final = _ended(operation, state, metadata, error, self._clock())
+        if before:
+            before(final)
         whole = (txn or Txn()).put(keys.operation(id), final)
+        if await self._late.settle(id):
+            whole.absent(keys.operation(id))
         for expired in self._history.take_expired(self._clock()):
             whole.delete(keys.operation(expired))
         self._ending.add(id)

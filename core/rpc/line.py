@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-_MAX_MESSAGE = 4096
+_MAX_MESSAGE = 16384
 _MAX_FDS = 8
 Heard = Callable[[list[str], list[int]], None]
 

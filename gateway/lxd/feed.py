@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from gateway.lxd.views.operations import operation_json, without_secrets
 log = get_logger(__name__)
 _PREFIXES = (keys.EVENTS, keys.OPERATIONS)
 _MAX_BACKLOG = 10_000
+# Of one status each, which the state is told of within a second; what is forgotten is told twice.
+_MAX_EARLY = 4096
 _RETRY_S = 0.5
 _CURSOR = re.compile(r"(\d{1,18})(?:\.(\d{1,4}))?", re.ASCII)
 
@@ -161,6 +164,7 @@ class Feed:
         self._store = store
         self._before = before
         self._listeners: set[Listener] = set()
+        self._early: OrderedDict[tuple[str, str], frozenset[Listener]] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -199,6 +203,18 @@ class Feed:
         for listener in self._listeners:
             listener.tell(message)
 
+    def tell_early(self, operation: Operation) -> None:
+        """Tell of a change that the state will be told of later, or never: who hears it now does not then."""
+        present = frozenset(listener for listener in self._listeners if listener.since is None)
+        if not present:
+            return
+        message = Message(*_of_operation(operation))
+        for listener in present:
+            listener.tell(message)
+        self._early[operation.id, message.metadata["status"]] = present
+        if len(self._early) > _MAX_EARLY:
+            self._early.popitem(last=False)
+
     async def _run(self, is_following: asyncio.Event) -> None:
         while True:
             try:
@@ -222,8 +238,15 @@ class Feed:
             if change.key.startswith(keys.OPERATIONS):
                 self._before(change)
         for message in messages_of(commit):
+            knows = self._knowing(message)
             for listener in concerned:
-                listener.tell(message)
+                if listener not in knows:
+                    listener.tell(message)
+
+    def _knowing(self, message: Message) -> frozenset[Listener]:
+        if message.kind != "operation" or not self._early:
+            return frozenset()
+        return self._early.pop((message.metadata["id"], message.metadata["status"]), frozenset())
 
     def _lose(self) -> None:
         for listener in [listener for listener in self._listeners if listener.since is None]:
@@ -256,14 +279,17 @@ def _messages(change: Change) -> Iterator[tuple[str, str, dict[str, Any], float,
         return
     try:
         if change.key.startswith(keys.OPERATIONS):
-            operation = codec.decode(Operation, change.value)
-            owner = operation.requestor.get("username", "")
-            yield "operation", operation.project, operation_json(operation), operation.updated_at, owner
+            yield _of_operation(codec.decode(Operation, change.value))
             return
         for event in codec.decode(EventBatch, change.value).events:
             yield "lifecycle", event.project, lifecycle_json(event), event.time, ""
     except ValueError as exc:
         log.error("record_unreadable", key=change.key, error=str(exc))
+
+
+def _of_operation(operation: Operation) -> tuple[str, str, dict[str, Any], float, str]:
+    owner = operation.requestor.get("username", "")
+    return "operation", operation.project, operation_json(operation), operation.updated_at, owner
 
 
 def announce(request: web.Request, action: str, **context: Any) -> None:

@@ -25,8 +25,7 @@ async def list_operations(request: web.Request) -> web.Response:
     """Running ones, and those that ended a moment ago; older ones are kept but not listed."""
     project, horizon = req.project(request), time.time() - _SHOWN_AFTER_END_S
     found: dict[str, list[Any]] = {}
-    for entry in req.backend(request).operations.entries():
-        operation = entry.record
+    for operation in req.backend(request).all_operations():
         if not _visible(request, operation):
             continue
         if operation.project not in ("", project) or (operation.is_final and operation.updated_at < horizon):

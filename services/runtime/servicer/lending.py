@@ -2,6 +2,7 @@
 
 A gateway says:  hello NAME | connect OPERATION SECRET... | flushed OPERATION | gone OPERATION
 It is told:      lent OPERATION (with the pipes of 0, 1 and 2) | ended OPERATION | over OPERATION
+                 outcome OPERATION WORD (core/operations/outcomes.py)
                  file TICKET (with the pipe of a file that it asked for by that; servicer/pouring.py)
 A line that ends takes the commands of its clients along.
 """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from core.errors import Invalid, NotFound, PodiumError, WrongState, internal
 from core.logs import get_logger
 from core.operations.operation import CHANNEL, TASK, Operation
 from core.operations.runner import Runner
-from core.rpc.once import accepted_before, new_operation_id
+from core.rpc.once import accepted_before, new_operation_id, ticket_for
 from services.runtime.domain.target import Target, environment_of, refuse_unless_running
 from services.runtime.kernel.gate import Gate
 from services.runtime.ports import Engine, ExecPlan
@@ -78,8 +79,12 @@ class Execs:
         session = Session(id, argv, command, gate=gate, owner=owner, program=program)
         # lxc-attach starts the command in the folder of the same name as its own; saves a shell.
         session.folder = _HOME if folder == _HOME else "/"
+        if not session.is_lendable:
+            borrower = None
+        # A request that must be carried out once has its record before its answer.
+        is_told = borrower is not None and ticket_for(id) is None
         opening = asyncio.ensure_future(
-            self._open(session, target, "instance.exec", "Executing command", shown)
+            self._open(session, target, "instance.exec", "Executing command", shown, is_told=is_told)
         )
         if gate:
             await _sent(opening)
@@ -152,20 +157,30 @@ class Execs:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _open(
-        self, session: Session, target: Target, kind: str, words: str, shown: dict[str, object]
+        self,
+        session: Session,
+        target: Target,
+        kind: str,
+        words: str,
+        shown: dict[str, object],
+        *,
+        is_told: bool = False,
     ) -> Operation:
+        """is_told: the client hears of begin and end by who moves the bytes, so the record may come later."""
         self._sessions[session.id] = session
         # Without channels there is nothing to tell before it has ended.
         metadata = {**shown, "fds": session.fds} if session.fds else {}
-        operation = await self._runner.open(
-            kind,
-            words,
-            op_class=CHANNEL if session.fds else TASK,
-            project=target.project,
-            resources={"instances": (target.name,)},
-            metadata=metadata,
-            id=session.id,
-        )
+        about: dict[str, Any] = {
+            "project": target.project,
+            "resources": {"instances": (target.name,)},
+            "metadata": metadata,
+            "id": session.id,
+        }
+        if is_told:
+            operation = self._runner.begin(kind, words, **about)
+        else:
+            op_class = CHANNEL if session.fds else TASK
+            operation = await self._runner.open(kind, words, op_class=op_class, **about)
         # Owned by this object until stop(): the command outlives the request that asked for it.
         task = asyncio.create_task(self._live(session, target))
         self._tasks.add(task)
@@ -193,9 +208,9 @@ class Execs:
             session.end()
             self._sessions.pop(session.id, None)
         if error:
-            await self._runner.fail(session.id, error, metadata=result)
+            await self._runner.fail(session.id, error, metadata=result, before=session.tell_outcome)
         else:
-            await self._runner.finish(session.id, metadata=result)
+            await self._runner.finish(session.id, metadata=result, before=session.tell_outcome)
 
     async def _ran(self, session: Session, target: Target) -> dict[str, object]:
         if session.failure:

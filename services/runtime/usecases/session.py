@@ -14,6 +14,8 @@ from typing import Protocol
 
 from core.descriptors import Reader, big_pipe, write_all
 from core.errors import NotFound, PodiumError, TooLate, WrongState
+from core.operations import outcomes
+from core.operations.operation import Operation
 from services.runtime.kernel.gate import Gate
 from services.runtime.kernel.processes import Child
 from services.runtime.kernel.terminals import resize, until_raw
@@ -191,13 +193,18 @@ class Session:
             reader.finish()
         return 128 - status if status < 0 else status
 
+    @property
+    def is_lendable(self) -> bool:
+        """Whether who moves its bytes could do so by pipes."""
+        return bool(self.fds) and not self.command.interactive
+
     def lend(self, borrower: Borrower) -> None:
         """Give our ends of the pipes away, if there are any.
 
         The borrower tells of each channel that connects, when all output was sent, and when the client
-        is gone; it is told when the command ended, and when the operation is over.
+        is gone; it is told when the command ended, when the operation is over, and how that ended.
         """
-        if self.command.interactive or not self.readers:
+        if not self.readers:
             return
         ends = [self.input, *(self.readers[name].fd for name in _OUTPUTS)]
         if not borrower.tell("lent", self.id, fds=ends):
@@ -228,6 +235,11 @@ class Session:
         self.close()
         if self.borrower:
             self.borrower.tell("over", self.id)
+
+    def tell_outcome(self, final: Operation) -> None:
+        """Tell the borrower how the operation ended, before the state is told."""
+        if self.borrower:
+            self.borrower.tell("outcome", self.id, outcomes.encode(final))
 
     async def write(self, data: bytes) -> bool:
         if self.command.interactive and not self._is_raw:

@@ -220,3 +220,29 @@ async def test_listeners_end_when_the_feed_lost_history() -> None:
     assert await asyncio.wait_for(listener.queue.get(), 2) is None
     assert listener.has_lost
     await feed.stop()
+
+
+async def test_what_is_told_early_is_not_told_again_but_to_who_came_since(
+    store: MemoryStore, feed: Feed
+) -> None:
+    early, late = a_listener(), a_listener()
+    await feed.open(early)
+    feed.tell_early(Operation(id="op1", state="succeeded", updated_at=1.0))
+    await feed.open(late)
+    await store.commit(Txn().put(keys.operation("op1"), Operation(id="op1", state="succeeded")))
+    await store.commit(Txn().emit(an_event("last")))
+
+    assert [kinds(line) for line in await drained(early)] == ["operation", "lifecycle"]
+    assert [kinds(line) for line in await drained(late)] == ["operation", "lifecycle"]
+
+
+def kinds(line: str) -> str:
+    return str(json.loads(line)["type"])
+
+
+async def drained(listener: Listener) -> list[str]:
+    """Return two messages, and see that there is no third."""
+    found = [await asyncio.wait_for(listener.queue.get(), 2) for _ in range(2)]
+    await asyncio.sleep(0.02)
+    assert listener.queue.empty()
+    return [line for line in found if line]

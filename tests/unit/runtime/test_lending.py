@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 from core.errors import NotFound
 from core.operations.operation import Operation
 from core.operations.runner import Runner
+from core.rpc.once import Ticket, receive_ticket
+from core.state import codec, keys
 from core.state.memory import MemoryStore
 from gateway.lent import Lender, Pipes
+from gateway.told import Told
 from services.runtime.domain.idmaps import id_map
 from services.runtime.domain.target import Target
 from services.runtime.servicer.lending import Lending
@@ -28,10 +32,12 @@ class Two:
         target = Target("id", "default", "web", "running", pid=1, idmap=id_map(1_000_000), folder=folder)
         engine = FakeEngine()
         engine.pids["id"] = 1
-        self.runner = Runner(MemoryStore(), service="runtime", member="m")
+        self.store = MemoryStore()
+        self.runner = Runner(self.store, service="runtime", member="m")
         self.execs = Execs(lambda project, name: target, engine, self.runner)
         self.lending = Lending(folder / "line", self.execs)
-        self.lender = Lender(folder / "line")
+        self.told = Told()
+        self.lender = Lender(folder / "line", self.told)
 
     async def run(self, *argv: str) -> tuple[Operation, Pipes]:
         name = self.lender.line()
@@ -95,6 +101,33 @@ async def test_a_command_is_not_over_before_its_output_was_sent(two: Two) -> Non
 
     assert await _all_of(pipes, "1") == b"hi\n"
     assert (await two.ended(operation)).state == "succeeded"
+
+
+async def test_the_gateway_hears_the_outcome_and_the_state_has_it(two: Two) -> None:
+    operation, pipes = await two.run("sh", "-c", "exit 3")
+    two.told.begun(operation)
+    assert await two.store.get(keys.operation(operation.id)) is None
+    _take_all(operation, pipes)
+    await asyncio.gather(_all_of(pipes, "1"), _all_of(pipes, "2"))
+    final = await two.ended(operation)
+    await asyncio.sleep(0.01)
+
+    kv = await two.store.get(keys.operation(operation.id))
+    assert kv
+    assert two.told.find(operation.id) == final == codec.decode(Operation, kv.value)
+
+
+async def test_a_request_with_a_key_is_recorded_before_it_is_answered(two: Two) -> None:
+    """Its second sending, perhaps to another process, must find the first."""
+    ticket = Ticket(str(uuid.uuid4()), "digest")
+    receive_ticket(ticket)
+    try:
+        operation, _ = await two.run("true")
+    finally:
+        receive_ticket(None)
+
+    assert operation.id == ticket.operation_id
+    assert await two.store.get(keys.operation(operation.id))
 
 
 async def test_a_grandchild_that_keeps_the_pipe_does_not_keep_the_command(two: Two) -> None:
