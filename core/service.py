@@ -40,6 +40,9 @@ from protos.podium.common.v1 import common_pb2_grpc
 
 Register = Callable[[grpc.aio.Server], list[str]]
 _GRACE_S = 1.0
+# How long a call waits for outcomes that are being recorded. Its caller may have read one from the state,
+# where it then is already: only our own loop has to come round. More would hold up reads while etcd is away.
+_KNOWN_S = 0.25
 
 
 class Servicers:
@@ -111,6 +114,7 @@ class MemberService:
             whole,
             announce=self.claim.announce,
             home_of=lambda project, feature: home_of(self.projects, project, feature),
+            settled=lambda: runner.caught_up(_KNOWN_S),
         )
         self._stack.push_async_callback(server.stop, _GRACE_S)
 

@@ -54,7 +54,7 @@ class Runner:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._accepting: set[asyncio.Task[Any]] = set()
         self._told_at: dict[str, float] = {}
-        self._ending: set[str] = set()
+        self._ending: dict[str, asyncio.Future[None]] = {}
         self.revisions: dict[str, int] = {}
 
     def register(self, *stories: Story) -> None:
@@ -109,9 +109,8 @@ class Runner:
 
     async def caught_up(self, within_s: float) -> None:
         """Return when no outcome is being recorded that others may have read already, or *within_s*."""
-        ending = [self._tasks[id] for id in self._ending if id in self._tasks]
-        if ending:
-            await asyncio.wait(ending, timeout=within_s)
+        if self._ending:
+            await asyncio.wait(list(self._ending.values()), timeout=within_s)
 
     def live_of(self, kind: str) -> list[str]:
         """Return the ids of the operations of *kind* that have not ended."""
@@ -469,7 +468,7 @@ class Runner:
             whole.absent(keys.operation(id))
         for expired in self._history.take_expired(self._clock()):
             whole.delete(keys.operation(expired))
-        self._ending.add(id)
+        known = self._ending[id] = asyncio.get_running_loop().create_future()
         try:
             await self._commit_patiently(_stamped(whole, self._clock()), id)
         except Stale as exc:
@@ -477,7 +476,8 @@ class Runner:
             final = _ended(operation, op_states.FAILED, metadata, exc, self._clock())
             await self._commit_patiently(Txn().put(keys.operation(id), final), id)
         finally:
-            self._ending.discard(id)
+            self._ending.pop(id, None)
+            known.set_result(None)  # who waits for it goes on after the lines below
         self._live.pop(id, None)
         self._told_at.pop(id, None)
         for forgotten in self._history.add(final):

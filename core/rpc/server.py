@@ -30,12 +30,17 @@ from core.rpc.status import to_status
 from core.rpc.tls import MEMBER, peer_of, server_credentials
 from core.settings import Settings
 
+Settled = Callable[[], Awaitable[None]]
 log = get_logger(__name__)
 OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
     ("grpc.so_reuseport", 0),
 ]
+
+
+async def _nothing_to_settle() -> None:
+    return None
 
 
 async def serve(
@@ -45,13 +50,15 @@ async def serve(
     *,
     announce: Callable[[str], Awaitable[None]] | None = None,
     home_of: HomeOf = lambda project, feature: project,
+    settled: Settled = _nothing_to_settle,
 ) -> grpc.aio.Server:
     """Start to serve and return the server; *register* adds servicers and returns their full names.
 
     *announce* is told where it listens for other members, if it does; *home_of* (see core.projects)
-    says what confined callers share with the default project.
+    says what confined callers share with the default project. Each call begins when *settled* returns:
+    once this process knows what its caller may have read already.
     """
-    server = grpc.aio.server(interceptors=[_Interceptor(home_of)], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[_Interceptor(home_of, settled)], options=OPTIONS)
     names = register(server)
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
@@ -95,29 +102,32 @@ def _protect(path: str, group: str) -> None:
 class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ignore]
     """Wraps every method: who calls, whether it may, what failed, how long it took."""
 
-    def __init__(self, home_of: HomeOf) -> None:
-        self._home_of = home_of
+    def __init__(self, home_of: HomeOf, settled: Settled) -> None:
+        self._home_of, self._settled = home_of, settled
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
         if handler is None or details.method.startswith("/grpc."):
             return handler
         path = details.method
-        return _wrapped(
-            handler, path, lambda request: check(path, request, current_identity(), self._home_of)
-        )
+
+        def may(request: Any) -> None:
+            check(path, request, current_identity(), self._home_of)
+
+        return _wrapped(handler, path, may, self._settled)
 
 
 Check = Callable[[Any], None]
 
 
-def _wrapped(handler: Any, path: str, check: Check) -> Any:
+def _wrapped(handler: Any, path: str, check: Check, settled: Settled) -> Any:
     method = path.rsplit("/", 1)[-1]
     asks_many, answers_many = handler.request_streaming, handler.response_streaming
     kind = f"{'stream' if asks_many else 'unary'}_{'stream' if answers_many else 'unary'}"
     admit = _first_checked if asks_many else _checked
     inner, make = getattr(handler, kind), getattr(grpc, f"{kind}_rpc_method_handler")
-    wrapped = (_streaming if answers_many else _unary)(inner, method, lambda request: admit(request, check))
+    wrap = _streaming if answers_many else _unary
+    wrapped = wrap(inner, method, lambda request: admit(request, check), settled)
     return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
 
@@ -170,13 +180,17 @@ def _believed(context: Any, claimed: str) -> str:
 
 
 def _unary(
-    inner: Callable[[Any, Any], Awaitable[Any]], method: str, admit: Callable[[Any], Any]
+    inner: Callable[[Any, Any], Awaitable[Any]],
+    method: str,
+    admit: Callable[[Any], Any],
+    settled: Settled,
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Any, context: Any) -> Any:
         began = time.perf_counter()
         error: PodiumError
         try:
             _enter(context)
+            await settled()
             return await inner(admit(request), context)
         except PodiumError as exc:
             error = exc
@@ -195,12 +209,16 @@ def _unary(
 
 
 def _streaming(
-    inner: Callable[[Any, Any], AsyncIterator[Any]], method: str, admit: Callable[[Any], Any]
+    inner: Callable[[Any, Any], AsyncIterator[Any]],
+    method: str,
+    admit: Callable[[Any], Any],
+    settled: Settled,
 ) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         error: PodiumError | None = None
         try:
             _enter(context)
+            await settled()
             async for item in inner(admit(request), context):
                 yield item
         except PodiumError as exc:

@@ -67,6 +67,33 @@ async def test_identity_of_the_caller_arrives(stub: Any) -> None:
     assert reply.image.project == "alice"
 
 
+async def test_a_call_begins_once_all_is_known_that_its_caller_may_have_read(tmp_path: Path) -> None:
+    """Who took a snapshot hears of it from the state, and restores it before the service knows."""
+    settings, order = Settings.from_env({"PODIUM_DIR": str(tmp_path)}), list[str]()
+    settings.run_dir.mkdir()
+
+    async def settled() -> None:
+        await asyncio.sleep(0)
+        order.append("known")
+
+    class Asked(Servicer):
+        async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
+            order.append("answered")
+            return pb.GetImageResponse()
+
+    def register(server: grpc.aio.Server) -> list[str]:
+        rpc.add_ImageServiceServicer_to_server(Asked(), server)
+        return ["podium.image.v1.ImageService"]
+
+    server = await serve(settings, "image", register, settled=settled)
+    line = channel(settings, "image")
+    await rpc.ImageServiceStub(line).GetImage(pb.GetImageRequest())
+    await line.close()
+    await server.stop(0)
+
+    assert order == ["known", "answered"]
+
+
 async def test_errors_arrive_as_they_were_raised(stub: Any) -> None:
     with pytest.raises(NotFound) as caught:
         await stub.GetImage(pb.GetImageRequest(project="none"))

@@ -9,23 +9,8 @@ import pytest
 from core.operations.operation import CHANNEL, Context, Step, Story
 from core.operations.runner import Runner
 from core.state.memory import MemoryStore
-from core.state.store import Txn
+from tests.fakes.slow_store import SlowStore
 from tests.unit.core.test_operations import a_runner, stored
-
-
-class SlowStore(MemoryStore):
-    """Writes at once and answers when it may."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_answer = asyncio.Event()
-        self.has_written = asyncio.Event()
-
-    async def commit(self, txn: Txn) -> int:
-        revision = await super().commit(txn)
-        self.has_written.set()
-        await self.may_answer.wait()
-        return revision
 
 
 async def _nothing(ctx: Context) -> None:

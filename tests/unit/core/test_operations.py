@@ -14,6 +14,7 @@ from core.state import codec, keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from tests.fakes.lossy_store import LossyStore
+from tests.fakes.slow_store import SlowStore
 
 
 def a_runner(store: MemoryStore, *stories: Story) -> Runner:
@@ -275,3 +276,47 @@ async def test_an_outcome_is_not_written_over_what_others_did_since(lost: str) -
 
     assert await store.get("/observed") is None
     assert runner.get("one").state == "succeeded"
+
+
+@pytest.mark.parametrize("has_steps", [True, False], ids=["story", "channel"])
+async def test_an_outcome_that_others_may_have_read_is_waited_for(*, has_steps: bool) -> None:
+    """The state tells a client of an outcome as soon as it tells us; the client's next call may be faster."""
+    store, diary = SlowStore(), Diary()
+    store.may_answer.set()
+    runner = a_runner(store, Story("t.go", "Going", (diary.step("a", block=True),)))
+    if has_steps:
+        operation = await runner.accept("t.go")
+        store.may_answer.clear()
+        diary.gate.set()
+    else:
+        operation = await runner.open("t.run", "Running", op_class=CHANNEL)
+        store.may_answer.clear()
+        ending = asyncio.create_task(runner.finish(operation.id))
+    while not (await stored(store, operation.id)).is_final:
+        await asyncio.sleep(0)
+    assert not runner.get(operation.id).is_final
+
+    waiting = asyncio.create_task(runner.caught_up(60))
+    await asyncio.sleep(0)
+    store.may_answer.set()
+    await waiting
+
+    assert runner.get(operation.id).is_final
+    if not has_steps:
+        await ending
+
+
+async def test_nobody_waits_long_for_an_outcome_that_cannot_be_recorded() -> None:
+    store = SlowStore()
+    store.may_answer.set()
+    runner = a_runner(store)
+    operation = await runner.open("t.run", "Running", op_class=CHANNEL)
+    store.may_answer.clear()
+    ending = asyncio.create_task(runner.finish(operation.id))
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(5):
+        await runner.caught_up(0.01)
+
+    store.may_answer.set()
+    await ending
