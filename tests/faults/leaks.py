@@ -15,7 +15,7 @@ import re
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -57,6 +57,14 @@ class Owned:
         nics = {f"nic_{link}" for link in self.links}
         return frozenset(table_name(name) for name in self.bridges | nics)
 
+    def __or__(self, other: Owned) -> Owned:
+        return Owned(*(getattr(self, f.name) | getattr(other, f.name) for f in fields(self)))
+
+
+# Scope -> the first revision that was not read yet, and what was owned before it. A run of all faults looks
+# a thousand times at a history that grows to tens of thousands of writes; so each is read once.
+_read: dict[Scope, tuple[int, Owned]] = {}
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -82,7 +90,7 @@ def lost(before: Snapshot, after: Snapshot) -> list[str]:
 def take(scope: Scope) -> Snapshot:
     """Look at the host now. Kinds that cannot be read (etcd is down) raise: silence is no proof."""
     state = scope.state_dir.resolve()
-    owned = owned_by(history(scope), scope.prefix)
+    owned = owned_until_now(scope)
     keys = frozenset(lasting_keys((key for key, _ in _present(scope)), scope.prefix))
     return Snapshot(
         {
@@ -240,23 +248,35 @@ def _leases(state: Path, keys: frozenset[str], prefix: str) -> Iterator[str]:
         yield from (f"{file.parent.name}: {it}" for it in orphaned_leases(file.read_text(), reserved))
 
 
-def history(scope: Scope, since: int = 1) -> Iterator[tuple[str, bytes]]:
-    """Yield (key, value) of every write that etcd remembers, up to now; deletions have no value."""
+def owned_until_now(scope: Scope) -> Owned:
+    """Return what all records of *scope* ever named; only what was written since the last call is read."""
     now = int(_call(scope, "/v3/kv/range", {"key": _b64("/")})["header"]["revision"])
-    # All keys, so that each revision up to *now* shows up and the end is known.
+    since, owned = _read.get(scope, (1, Owned()))
+    if since > now + 1:  # another etcd, with a history of its own
+        since, owned = 1, Owned()
+    owned |= owned_by(history(scope, since, now), scope.prefix)
+    _read[scope] = (now + 1, owned)
+    return owned
+
+
+def history(scope: Scope, since: int, until: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (key, value) of every write from revision *since* to *until*; deletions have no value."""
+    if since > until:
+        return
+    # All keys, so that each revision up to *until* shows up and the end is known.
     create = {"key": "AA==", "range_end": "AA==", "start_revision": since}
     with _opened(scope, "/v3/watch", {"create_request": create}) as reply:
         for line in reply:
             result = json.loads(line)["result"]
             if oldest := int(result.get("compact_revision", 0)):
                 yield from _present(scope)
-                yield from history(scope, oldest)
+                yield from history(scope, oldest, until)
                 return
             revision = 0
             for event in result.get("events", []):
                 revision = int(event["kv"]["mod_revision"])
                 yield _pair(event["kv"])
-            if revision >= now:
+            if revision >= until:
                 return
 
 

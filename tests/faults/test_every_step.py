@@ -46,18 +46,19 @@ def points(victim: Victim) -> Points:
 
 
 @contextlib.contextmanager
-def armed(victim: Victim, **what: str) -> Iterator[None]:
-    """Arm points for the block; whatever was not hit is disarmed, and named."""
+def armed(victim: Victim, **what: str) -> Iterator[list[str]]:
+    """Arm points for the block, which notes what was said; what was not hit is disarmed, and named."""
     folder = failpoints.folder(victim.state_dir)
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
     files = {name: folder / name for name in what}
     for name, file in files.items():
         file.write_text(what[name])
+    said = list[str]()
     try:
-        yield
+        yield said
         for name, file in files.items():
-            wait_for(lambda file=file: not file.exists(), 20, f"failpoint {name}")
+            wait_for(lambda file=file: not file.exists(), 20, f"failpoint {name}; the answer was {said}")
     finally:
         for file in files.values():
             file.unlink(missing_ok=True)
@@ -111,8 +112,8 @@ def test_a_death_at_any_point_is_mended(
         scenario.thing.reach(victim, scenario.before)
         pid = victim.processes()[service]
         failing = {_last_step(points, scenario.kind): "fail"} if point.endswith(UNDO) else {}
-        with armed(victim, **{point: "die"}, **failing):
-            ask(victim, scenario)
+        with armed(victim, **{point: "die"}, **failing) as said:
+            said.append(ask(victim, scenario))
         wait_for(lambda: victim.processes().get(service, pid) != pid, 20, f"a restart after {point}")  # noqa: B023
         check(victim, scenario, witness, point)
         finish(victim, scenario, before, point)
@@ -129,10 +130,10 @@ def test_a_failure_at_any_point_is_undone(
         if point.endswith(UNDO):
             continue
         scenario.thing.reach(victim, scenario.before)
-        with armed(victim, **{point: "fail"}):
-            said = ask(victim, scenario)
+        with armed(victim, **{point: "fail"}) as said:
+            said.append(ask(victim, scenario))
         if scenario.kind != "instance.exit":
-            assert point in said, f"{point}: the reason is not told, but {said!r}"
+            assert point in said[0], f"{point}: the reason is not told, but {said}"
         if scenario.before == ABSENT:
             assert scenario.keeps or scenario.thing.state(victim) == ABSENT, f"{point}: not undone"
             assert ask(victim, scenario) == "", f"{point}: the name is not free at once"
