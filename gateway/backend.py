@@ -130,11 +130,12 @@ class Backend:
     def accepted(self, message: Any) -> Operation:
         """Take an operation from an answer into the cache, so that the next GET finds it."""
         operation = from_proto(message)
-        if not message.revision:
-            return self.told.begun(operation)
         key = keys.operation(operation.id)
-        self.operations.apply(key, operation, message.revision)
+        if message.revision:
+            self.operations.apply(key, operation, message.revision)
         entry = self.operations.get(key)
+        if entry is None and not message.revision:
+            return self.told.begun(operation)
         return entry.record if entry else operation
 
     def heard(self, change: Change) -> None:
