@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 from aiohttp import web
 
 from core.errors import AlreadyExists, Invalid, PodiumError
+from core.operations.ledger import NOT_ACCEPTED
 from core.operations.operation import Operation
-from core.operations.runner import NOT_ACCEPTED
 from core.rpc.once import Ticket, send_ticket
 from gateway.backend import Handler
 from gateway.lxd import envelope

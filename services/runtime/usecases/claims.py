@@ -98,7 +98,7 @@ class Claims:
 
     async def _ends_just_now(self, observed: InstanceObserved) -> bool:
         """Wait for an owner whose outcome is being recorded: a client may have read it before we know."""
-        if not observed.operation or not self.runner.is_ending(observed.operation):
+        if observed.operation not in self.runner.ending:
             return False
         return await self._ended(observed.operation, _ENDING_S)
 

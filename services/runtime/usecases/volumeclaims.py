@@ -55,7 +55,7 @@ class VolumeClaims:
     async def caught_up(self, *entries: Entry[Volume]) -> None:
         """Return when no outcome about them is being recorded: the caller may have read it already."""
         for entry in entries:
-            if self.runner.is_ending(entry.record.operation):
+            if entry.record.operation in self.runner.ending:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_ENDING_S):
                         await self.runner.wait(entry.record.operation)

@@ -8,8 +8,9 @@ import uuid
 import pytest
 
 from core.errors import AlreadyExists, Invalid, Stale
+from core.operations.ledger import NOT_ACCEPTED
 from core.operations.operation import Context, Step, Story
-from core.operations.runner import NOT_ACCEPTED, Runner
+from core.operations.runner import Runner
 from core.rpc.once import Ticket, decode_ticket, end_request, new_operation_id, receive_ticket
 from core.state import keys
 from core.state.memory import MemoryStore
