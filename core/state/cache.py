@@ -66,7 +66,11 @@ class Cache(Generic[T]):
 
     def below(self, folder: str) -> list[Entry[T]]:
         """Return the entries right in *folder*, sorted by key, without a look at all others."""
-        return [self._entries[key] for key in sorted(self._folders.get(folder, ()))]
+        return [entry for _, entry in self.items_below(folder)]
+
+    def items_below(self, folder: str) -> list[tuple[str, Entry[T]]]:
+        """Return the same, with their keys."""
+        return [(key, self._entries[key]) for key in sorted(self._folders.get(folder, ()))]
 
     def find(self, holds: Callable[[T], bool]) -> Entry[T] | None:
         """Return an entry whose record *holds*; which one, where several do, is not said."""

@@ -54,7 +54,7 @@ class NetworkStore:
         return [e.record for e in self.nics.entries() if e.record.network == network]
 
     def taken_on(self, network: str) -> set[str]:
-        return {e.record.address for e in self.addresses.entries(keys.addresses(network))}
+        return {e.record.address for e in self.addresses.below(keys.addresses(network))}
 
     def listening_on(self, network: str) -> set[str]:
         """Return the addresses that lead to instances of a network; no instance may have them."""

@@ -134,7 +134,7 @@ class RuntimeStore:
         return entry
 
     def backups_of(self, instance: Instance) -> builtins.list[Entry[Backup]]:
-        return self.backups.entries(keys.backups(instance.id))
+        return self.backups.below(keys.backups(instance.id))
 
     def backup(self, instance: Instance, name: str) -> Entry[Backup]:
         """Raises: NotFound, in LXD's words."""
@@ -160,7 +160,7 @@ class RuntimeStore:
 
     def snapshots_of_volume(self, volume: Volume) -> builtins.list[Entry[VolumeSnapshot]]:
         """Return the snapshots of a custom volume, the oldest first."""
-        found = self.volume_snapshots.entries(keys.volume_snapshots(volume.id))
+        found = self.volume_snapshots.below(keys.volume_snapshots(volume.id))
         return sorted(found, key=lambda entry: entry.record.created_at)
 
     def network_types(self) -> dict[str, str]:

@@ -83,7 +83,7 @@ class Rulebooks:
 
 def _below(cache: Cache[T], folder: str, changes: Changes) -> list[T]:
     """Return the records right in *folder* as *changes* make them."""
-    found = {key: entry.record for key, entry in cache.items() if key.startswith(folder)}
+    found = {key: entry.record for key, entry in cache.items_below(folder)}
     for key, record in changes.items():
         if key.startswith(folder):
             if record is None:

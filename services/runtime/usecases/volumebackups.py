@@ -114,7 +114,7 @@ class VolumeBackups:
         return self._backups.read(backup)
 
     def _entries(self, volume: Volume) -> list[Entry[Backup]]:
-        return self._store.backups.entries(keys.backups(volume.id))
+        return self._store.backups.below(keys.backups(volume.id))
 
     async def expire(self, backup: Backup) -> None:
         """Delete a backup of a volume that has expired."""

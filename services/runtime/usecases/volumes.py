@@ -250,7 +250,7 @@ class Volumes:
     def _drop(self, txn: Txn, volume: Volume) -> None:
         for entry in self._store.snapshots_of_volume(volume):
             txn.delete(keys.volume_snapshot(volume.id, entry.record.name))
-        for backup in self._store.backups.entries(keys.backups(volume.id)):
+        for backup in self._store.backups.below(keys.backups(volume.id)):
             txn.delete(keys.backup(volume.id, backup.record.name))
         txn.delete(key_of(volume))
 
