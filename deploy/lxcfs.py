@@ -18,6 +18,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from core.descriptors import readable
 from core.settings import Settings
 
 HOST = Path("/var/lib/lxcfs")
@@ -79,18 +80,11 @@ async def keep(settings: Settings, *, pause_s: float) -> None:
         if fd < 0:
             await asyncio.sleep(_LOOK_S)  # the host has its own, or has no such program
             continue
-        await _ended(fd)
+        try:
+            await readable(fd)  # it has ended
+        finally:
+            os.close(fd)
         await asyncio.sleep(pause_s)
-
-
-async def _ended(fd: int) -> None:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(fd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
 
 
 def stop(settings: Settings) -> None:

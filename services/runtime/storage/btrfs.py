@@ -126,8 +126,7 @@ class BtrfsDriver:
         if source.is_relative_to(self.folder(pool)):
             return await self.replace_volume(pool, id, source, kind=kind, size=size)
         volume = await self.ensure_volume(pool, id, kind=kind, size=size)
-        await asyncio.to_thread(copy_tree, source, volume)
-        await asyncio.to_thread(folders.forget_work, volume, kind)
+        await asyncio.to_thread(folders.bring_up, volume, source, kind)
         return volume
 
     async def set_quota(self, pool: str, id: str, size: int, *, kind: VolumeKind = _CONTAINERS) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from core.errors import Invalid
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import folders, notes
-from services.runtime.storage.tree import copy_tree, remove_tree, sync
+from services.runtime.storage.tree import remove_tree, sync
 
 _CONTAINERS = VolumeKind.CONTAINERS
 
@@ -108,7 +108,7 @@ class DirDriver:
         self, pool: str, id: str, source: Path, *, kind: VolumeKind = _CONTAINERS, size: int = 0
     ) -> Path:
         volume = await self.ensure_volume(pool, id, kind=kind, size=size)
-        await asyncio.to_thread(_refresh, volume, source, kind)
+        await asyncio.to_thread(folders.bring_up, volume, source, kind)
         return volume
 
     async def set_quota(self, pool: str, id: str, size: int, *, kind: VolumeKind = _CONTAINERS) -> None:
@@ -138,11 +138,6 @@ def _check_source(source: Path) -> None:
 def _replace(volume: Path, source: Path, kind: VolumeKind) -> None:
     made = folders.unfinished(volume)
     remove_tree(made)
-    _refresh(made, source, kind)
+    folders.bring_up(made, source, kind)
     sync(made)  # else a host that loses power could have the name without the content
     folders.put_in_place(made, volume, remove_tree)
-
-
-def _refresh(volume: Path, source: Path, kind: VolumeKind) -> None:
-    copy_tree(source, volume)
-    folders.forget_work(volume, kind)

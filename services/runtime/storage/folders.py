@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core.errors import WrongState
 from services.runtime.ports import PoolSpace, VolumeKind
-from services.runtime.storage.tree import remove_tree
+from services.runtime.storage.tree import copy_tree, remove_tree
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD, _EXCHANGE = -100, 2
@@ -116,6 +116,12 @@ def with_layers(folder: Path, kind: VolumeKind) -> Path:
         for name in ("upper", "work"):
             (folder / name).mkdir(mode=0o755, exist_ok=True)
     return folder
+
+
+def bring_up(volume: Path, source: Path, kind: VolumeKind) -> None:
+    """Make *volume* hold what *source* holds, by what differs."""
+    copy_tree(source, volume)
+    forget_work(volume, kind)
 
 
 def forget_work(folder: Path, kind: VolumeKind) -> None:

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from core.errors import WrongState
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage import folders
-from services.runtime.storage.tree import copy_tree, sync
+from services.runtime.storage.tree import sync
 
 _CONTAINERS = VolumeKind.CONTAINERS
 P = TypeVar("P")
@@ -123,8 +123,7 @@ class MountedDriver(ABC):
         if self._name_of(pool, source):
             return await self.replace_volume(pool, id, source, kind=kind, size=size)
         volume = await self.ensure_volume(pool, id, kind=kind, size=size)
-        await asyncio.to_thread(copy_tree, source, volume)
-        await asyncio.to_thread(folders.forget_work, volume, kind)
+        await asyncio.to_thread(folders.bring_up, volume, source, kind)
         return volume
 
     async def set_quota(self, pool: str, id: str, size: int, *, kind: VolumeKind = _CONTAINERS) -> None:
@@ -255,8 +254,7 @@ def _begin(folder: Path, kind: VolumeKind, source: Path | None) -> None:
     with contextlib.suppress(OSError):
         (folder / "lost+found").rmdir()
     if source:
-        copy_tree(source, folder)
-        folders.forget_work(folder, kind)
+        folders.bring_up(folder, source, kind)
     folders.with_layers(folder, kind)
 
 
