@@ -12,6 +12,7 @@ import socket
 from collections.abc import Sequence
 
 from core.errors import Unavailable
+from services.runtime.kernel.childline import ChildLine
 from services.runtime.kernel.jail import DATA, jailed
 from services.runtime.kernel.processes import Child
 
@@ -32,38 +33,28 @@ _WRITES = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap")
 _OPEN = ["sh", "-c", 'ulimit -v 1048576; ulimit -n 64; umask 0; "$0" "$@"; exit $?']
 _KEPT = 'ulimit -v 1048576; ulimit -n 64; exec 3<&0 4>&1 1>&2; "$0" "$@"; exit $?'
 _LINE = 'sh -c "exec 5<&0; cat <&5 >&4 & exec cat <&3" --'
-_PIECE, _SAID = 1 << 18, 2000
+_SAID = 2000
 _OK, _VANISHED = 0, 24
 _STALL_S = 120
 
 
-class Rsync:
+class Rsync(ChildLine):
     """A running end: what it says is to be read, what the other says to be written."""
 
     def __init__(self, argv: list[str]) -> None:
         self._said = os.memfd_create("said")
-        self._line, its = socket.socketpair()
-        self._line.setblocking(False)
+        line, its = socket.socketpair()
+        line.setblocking(False)
         environment = {"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8"}
         with its:
-            line = its.fileno()
-            self._child = Child(argv, stdin=line, stdout=line, stderr=self._said, env=environment)
-
-    async def read(self) -> bytes:
-        """Return the next bytes; none once it has said all."""
-        try:
-            return await asyncio.get_running_loop().sock_recv(self._line, _PIECE)
-        except OSError:
-            return b""
+            end = its.fileno()
+            child = Child(argv, stdin=end, stdout=end, stderr=self._said, env=environment)
+        super().__init__(child, line)
 
     async def write(self, data: bytes) -> None:
         """What comes after its end is lost; wait() tells how that was."""
         with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().sock_sendall(self._line, data)
-
-    def end_input(self) -> None:
-        with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_WR)
+            await super().write(data)
 
     async def wait(self) -> None:
         """Raises: Unavailable when it did not do all."""
@@ -74,8 +65,7 @@ class Rsync:
             raise Unavailable("RSYNC_FAILED", f"The files could not be transferred: {why}")
 
     async def close(self) -> None:
-        self._child.kill()
-        self._line.close()
+        self.hang_up()
         await asyncio.shield(self._child.wait())
         os.close(self._said)
 

@@ -10,42 +10,19 @@ from pathlib import Path
 
 from core.errors import WrongState
 from services.runtime.domain.idmaps import IdMap, Range
+from services.runtime.kernel.childline import PIECE, ChildLine
 from services.runtime.kernel.processes import Child
 
 _CODE = "import sys; sys.path.insert(0, {root!r}); from services.runtime.sftp.child import main; main()"
 _SOURCE = str(Path(__file__).resolve().parents[3])
 _START_S = 20.0
-_PIECE = 1 << 18
 
 
-class SftpProcess:
-    """One session: bytes in, bytes out."""
-
-    def __init__(self, child: Child, line: socket.socket) -> None:
-        self._child, self._line = child, line
-        self.pid = child.pid
-
-    async def read(self) -> bytes:
-        """Return the next bytes; none at the end."""
-        try:
-            return await asyncio.get_running_loop().sock_recv(self._line, _PIECE)
-        except OSError:
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        """Raises: OSError when it has ended."""
-        await asyncio.get_running_loop().sock_sendall(self._line, data)
-
-    def end_input(self) -> None:
-        with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_WR)
-
-    def kill(self) -> None:
-        self._child.kill()
+class SftpProcess(ChildLine):
+    """One session."""
 
     async def close(self) -> None:
-        self._child.kill()
-        self._line.close()
+        self.hang_up()
         # One that waits for a file system of the guest's ends when that does; nobody else waits for it.
         waiting = asyncio.ensure_future(self._child.wait())
         with contextlib.suppress(TimeoutError):
@@ -57,7 +34,7 @@ async def start(root: int, idmap: IdMap) -> SftpProcess:
     ours, its = socket.socketpair()
     ours.setblocking(False)
     for end in (ours, its):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _PIECE)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * PIECE)
     argv = [sys.executable, "-I", "-S", "-B", "-c", _CODE.format(root=_SOURCE)]
     argv += [] if idmap.is_privileged else ["mapped"]
     with its:
