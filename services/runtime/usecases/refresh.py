@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.errors import NotFound
-from core.operations.operation import Context, Operation, Step, Story
+from core.operations.operation import Context, Operation
 from core.records import Instance, Snapshot
 from core.state import keys
 from core.state.store import Txn
@@ -16,6 +16,7 @@ from services.runtime.domain.expand import root_of
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.copy import Copies, Origin
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.refreshing import Refreshing
 from services.runtime.usecases.still import Stillness
 
 KIND = "instance.refresh"
@@ -29,29 +30,11 @@ class _Plan:
     clone: dict[str, str] = field(default_factory=dict)
 
 
-class Refresh:
+class Refresh(Refreshing):
     def __init__(self, host: Host, claims: Claims, copies: Copies, still: Stillness) -> None:
-        self._host = host
-        self._store = host.store
-        self._claims = claims
+        super().__init__(host, claims, KIND, new="clone")
         self._copies = copies
         self._still = still
-        claims.runner.register(
-            Story(
-                KIND,
-                "Creating instance",
-                (
-                    Step("snapshots", self._snapshots, self._remove_new),
-                    Step("root", self._root),
-                    Step("settle", self._settle),
-                ),
-                on_failure=self._as_before,
-            )
-        )
-
-    def is_possible(self, project: str, name: str) -> bool:
-        """Say whether there is a copy already."""
-        return self._store.instances.get(keys.instance(project, name)) is not None
 
     async def accept(self, project: str, name: str, origin: Origin, *, instance_only: bool) -> Operation:
         """Raises: NotFound, WrongState when the copy runs, Busy."""
@@ -71,37 +54,26 @@ class Refresh:
         return await self._claims.accept(KIND, "refresh", project, name, change=change, input=input)
 
     def _planned(self, txn: Txn, source: Instance, target: Instance) -> _Plan:
-        """Those are the same that have the same name and were taken at the same time."""
         wanted = self._store.whole_snapshots(source)
-        has = [entry.record for entry in self._store.instance_snapshots(target)]
+        has = (entry.record for entry in self._store.instance_snapshots(target))
         plan, there, here = _Plan(), {_same(each) for each in wanted}, {_same(each) for each in has}
         for snapshot in wanted:
             if _same(snapshot) not in here:
                 copy = rules.of_copy(snapshot, target, str(uuid.uuid4()))
                 plan.clone[copy.id] = snapshot.id
                 txn.put(keys.snapshot(target.id, copy.name), copy)
-        for snapshot in has:
-            if _same(snapshot) not in there:
-                plan.remove.append(snapshot.id)
-                if (key := keys.snapshot(target.id, snapshot.name)) not in txn.puts:
-                    txn.delete(key)
+        plan.remove = self._forget(txn, target, lambda snapshot: _same(snapshot) in there)
         return plan
 
     # --- steps -----------------------------------------------------------------------------------
 
     async def _snapshots(self, ctx: Context) -> None:
+        await super()._snapshots(ctx)
         target, _ = self._claims.of(ctx)
         source, driver = self._source(ctx), self._host.driver_of(target.pool)
-        for id in ctx.input["remove"]:
-            await self._host.remove_volume(target.pool, id)
         for new, old in ctx.input["clone"].items():
             async with self._still.of_snapshot(source, old):
                 await driver.clone_volume(target.pool, new, self._host.volume_of(replace(source, id=old)))
-
-    async def _remove_new(self, ctx: Context) -> None:
-        target, _ = self._claims.of(ctx)
-        for id in ctx.input["clone"]:
-            await self._host.remove_volume(target.pool, id)
 
     async def _root(self, ctx: Context) -> None:
         target, _ = self._claims.of(ctx)
@@ -125,23 +97,9 @@ class Refresh:
         return source
 
     async def _settle(self, ctx: Context) -> None:
-        target, (_, observed) = ctx.scratch["target"], self._claims.of(ctx)
+        target = ctx.scratch["target"]
         ctx.txn.put(keys.instance(target.project, target.name), target)
-        for snapshot in self._pending(ctx):
-            ctx.txn.put(keys.snapshot(target.id, snapshot.name), replace(snapshot, status="Created"))
-        self._claims.settle(ctx, ctx.txn, observed)
-        ctx.txn.emit(ctx.event("instance-updated", "instances", target.name))
-
-    async def _as_before(self, ctx: Context) -> None:
-        target, observed = self._claims.of(ctx)
-        for snapshot in self._pending(ctx):
-            ctx.undo_txn.delete(keys.snapshot(target.id, snapshot.name))
-        self._claims.settle(ctx, ctx.undo_txn, observed)
-
-    def _pending(self, ctx: Context) -> list[Snapshot]:
-        target, _ = self._claims.of(ctx)
-        found = (entry.record for entry in self._store.instance_snapshots(target))
-        return [snapshot for snapshot in found if snapshot.id in ctx.input["clone"]]
+        await super()._settle(ctx)
 
     def _source(self, ctx: Context) -> Instance:
         if found := self._store.find_instance(ctx.input["source"]):

@@ -6,11 +6,11 @@ Its configuration stays; clients that want another one write it afterwards, as L
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from core.errors import WrongState
-from core.operations.operation import Context, Operation, Step, Story
+from core.operations.operation import Context, Operation
 from core.records import Instance, Snapshot
 from core.state import keys
 from core.state.store import Txn
@@ -20,6 +20,7 @@ from services.runtime.domain.offers import is_same, missing
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.refreshing import Refreshing
 
 KIND = "instance.renew"
 
@@ -32,28 +33,12 @@ class Staged:
     snapshots: Mapping[str, str]
 
 
-class Renewals:
-    def __init__(self, host: Host, policy: Policy, claims: Claims) -> None:
-        self._host = host
-        self._store = host.store
-        self._policy = policy
-        self._claims = claims
-        claims.runner.register(
-            Story(
-                KIND,
-                "Creating instance",
-                (
-                    Step("snapshots", self._snapshots, self._remove_new),
-                    Step("root", self._root),
-                    Step("settle", self._settle),
-                ),
-                on_failure=self._as_found,
-            )
-        )
+class Renewals(Refreshing):
+    """The volumes of the new snapshots are there before it begins."""
 
-    def is_possible(self, project: str, name: str) -> bool:
-        """Say whether there is one already."""
-        return self._store.instances.get(keys.instance(project, name)) is not None
+    def __init__(self, host: Host, policy: Policy, claims: Claims) -> None:
+        super().__init__(host, claims, KIND, new="make")
+        self._policy = policy
 
     async def accept(
         self, project: str, name: str, arrived: Arrived, staged: Staged, *, instance_only: bool
@@ -74,10 +59,7 @@ class Renewals:
     def _plan(
         self, txn: Txn, input: dict[str, Any], target: Instance, arrived: Arrived, staged: Staged
     ) -> None:
-        """Those are the same that have the same name and were taken at the same time.
-
-        Raises: WrongState when one is gone from here that was not sent because it was here.
-        """
+        """Raises: WrongState when one is gone from here that was not sent because it was here."""
         has = [entry.record for entry in self._store.instance_snapshots(target)]
         for entry in missing(arrived.snapshots, [(s.name, s.created_at) for s in has]):
             id = staged.snapshots.get(entry.name, "")
@@ -88,24 +70,9 @@ class Renewals:
             self._policy.admit(Txn(), new.instance, replaces=target)
             txn.put(keys.snapshot(target.id, new.name), new)
             input["make"].append(new.id)
-        for snapshot in has:
-            if not any(is_same(snapshot.name, snapshot.created_at, entry) for entry in arrived.snapshots):
-                input["remove"].append(snapshot.id)
-                if (key := keys.snapshot(target.id, snapshot.name)) not in txn.puts:
-                    txn.delete(key)
+        input["remove"] = self._forget(txn, target, lambda snapshot: _is_sent(snapshot, arrived))
 
     # --- steps -----------------------------------------------------------------------------------
-
-    async def _snapshots(self, ctx: Context) -> None:
-        """Remove those that the source has not; the new ones are there already."""
-        target, _ = self._claims.of(ctx)
-        for id in ctx.input["remove"]:
-            await self._host.remove_volume(target.pool, id)
-
-    async def _remove_new(self, ctx: Context) -> None:
-        target, _ = self._claims.of(ctx)
-        for id in ctx.input["make"]:
-            await self._host.remove_volume(target.pool, id)
 
     async def _root(self, ctx: Context) -> None:
         """Let the volume be the one that arrived, which goes: where it is gone, that was done before."""
@@ -117,22 +84,12 @@ class Renewals:
             await self._host.remove_volume(target.pool, staged)
         await self._host.seed(target, await self._host.lower(target))
 
-    async def _settle(self, ctx: Context) -> None:
-        target, observed = self._claims.of(ctx)
-        for snapshot in self._pending(ctx):
-            ctx.txn.put(keys.snapshot(target.id, snapshot.name), replace(snapshot, status="Created"))
-        self._claims.settle(ctx, ctx.txn, observed)
-        ctx.txn.emit(ctx.event("instance-updated", "instances", target.name))
-
-    async def _as_found(self, ctx: Context) -> None:
-        """Leave the root as it is, the old or the new one, and record no snapshot that is not whole."""
-        target, observed = self._claims.of(ctx)
-        await self._host.remove_volume(target.pool, ctx.input["staged"])
-        for snapshot in self._pending(ctx):
-            ctx.undo_txn.delete(keys.snapshot(target.id, snapshot.name))
-        self._claims.settle(ctx, ctx.undo_txn, observed)
-
-    def _pending(self, ctx: Context) -> list[Snapshot]:
+    async def _as_before(self, ctx: Context) -> None:
+        """Leave the root as it is, the old or the new one."""
         target, _ = self._claims.of(ctx)
-        found = (entry.record for entry in self._store.instance_snapshots(target))
-        return [snapshot for snapshot in found if snapshot.id in ctx.input["make"]]
+        await self._host.remove_volume(target.pool, ctx.input["staged"])
+        await super()._as_before(ctx)
+
+
+def _is_sent(snapshot: Snapshot, arrived: Arrived) -> bool:
+    return any(is_same(snapshot.name, snapshot.created_at, entry) for entry in arrived.snapshots)
