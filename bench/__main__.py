@@ -35,7 +35,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--podium-dir", type=Path, default=Path("/var/lib/podium"), help="of a running Podium"
     )
-    parser.add_argument("--bridge", default="lxdbr8", help="name of LXD's own bridge")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for latest.md and latest.png")
     return parser.parse_args()
 
@@ -82,7 +81,7 @@ def sides(options: argparse.Namespace, scratch: Path) -> Iterator[list[Side]]:
     with contextlib.ExitStack() as stack:
         found = [] if options.peer_only else [podium(options.podium_dir, scratch)]
         if not options.podium_only:
-            found.append(stack.enter_context(lxd_peer(scratch / "peer", bridge=options.bridge)))
+            found.append(stack.enter_context(lxd_peer(scratch / "peer")))
         yield found
 
 

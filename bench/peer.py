@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +32,6 @@ from bench.host import (
 from bench.image import ensure_image
 
 ALIAS = "debian/12"
-BRIDGE = "lxdbr9"
-# LXD's search for a free subnet fails on hosts whose routes it cannot read, so it is told one.
-ADDRESSES = {BRIDGE: "10.179.9.1/24"}
-OTHER_ADDRESS = "10.179.8.1/24"
 
 PRESEED = """
 config: {{}}
@@ -55,19 +52,29 @@ profiles:
 
 
 @contextlib.contextmanager
-def lxd_peer(folder: Path, *, bridge: str = BRIDGE, size: str = "20GiB") -> Iterator[Side]:
+def lxd_peer(folder: Path, *, size: str = "20GiB") -> Iterator[Side]:
     """Yield a running LXD in *folder* with a btrfs loop pool `default`; remove all of it after."""
     side = Side("lxd", folder / "lxd", folder / "client")
+    bridge, address = bridge_of(folder)
     side.lxd_dir.mkdir(parents=True, mode=0o711)
     with raised(INOTIFY, 4096):
         daemon = start_daemon(side)
         try:
             side.pids = [daemon.pid]
-            configure(side, bridge, size)
+            configure(side, bridge, address, size)
             yield side
         finally:
             remove(side, daemon, bridge)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def bridge_of(folder: Path) -> tuple[str, str]:
+    """Return name and address of the bridge of the peer in *folder*, so that several can live on one host.
+
+    LXD's search for a free subnet fails on hosts whose routes it cannot read, so it is told one.
+    """
+    number = zlib.crc32(str(folder.resolve()).encode()) % 250
+    return f"lxdpeer{number}", f"10.179.{number}.1/24"
 
 
 def start_daemon(side: Side) -> subprocess.Popen[bytes]:
@@ -80,8 +87,8 @@ def start_daemon(side: Side) -> subprocess.Popen[bytes]:
     return daemon
 
 
-def configure(side: Side, bridge: str, size: str) -> None:
-    text = PRESEED.format(bridge=bridge, size=size, address=ADDRESSES.get(bridge, OTHER_ADDRESS))
+def configure(side: Side, bridge: str, address: str, size: str) -> None:
+    text = PRESEED.format(bridge=bridge, size=size, address=address)
     run("lxd", "init", "--preseed", env=side.env(), stdin=text, timeout_s=180)
 
 

@@ -1,6 +1,5 @@
 """What refresh and renew have in common: an instance is brought up to date, snapshots and all.
 
-
 Those snapshots are the same that have the same name and were taken at the same time.
 """
 
