@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from core.configkeys import instance
+from core.configkeys import instance, instancekeys
 from core.configkeys.network import NETWORK
 from core.configkeys.others import SERVER
 from core.configkeys.project import PROJECT
@@ -27,7 +27,7 @@ _SCHEMAS = {"instance": instance.INSTANCE, "network-bridge": NETWORK, "project":
 _HEAD = """\
 # Configuration keys of instances and profiles
 
-Written from the table in `core/configkeys/instance.py` by `make docs`; a test compares. *Live* keys reach
+Written from the table in `core/configkeys/instancekeys.py` by `make docs`; a test compares. *Live* keys reach
 running instances at once; the others are stored and take effect at the next start, as with LXD. *Read at*
 names where the effect can be seen: a cgroup file (of v1; of v2), a file inside, or the part that acts on it.
 `GET /1.0/metadata/configuration` answers with the same as JSON.
@@ -89,17 +89,19 @@ def _word(is_live: bool) -> str:
 
 def page() -> str:
     """Return docs/config-keys.md."""
-    keys = [key for key in instance.KEYS if not key.refused and not _is_off(key)]
+    keys = [key for key in instancekeys.KEYS if not key.refused and not _is_off(key)]
     rows = [_row(f"`{k.name}`", type_of(k), k.default, k.live, k.doc, k.applied) for k in keys]
     families = [
         _row(f"`{prefix}*`", "string", "", family.live, family.doc, family.applied)
         for prefix, family in instance.INSTANCE.families.items()
     ]
     refused = [
-        f"| `{key.name}` | {key.refused or key.doc} |" for key in instance.KEYS if key.refused or _is_off(key)
+        f"| `{key.name}` | {key.refused or key.doc} |"
+        for key in instancekeys.KEYS
+        if key.refused or _is_off(key)
     ]
-    aliases = [f"| `{old}` | `{new}` |" for old, new in instance.ALIASES.items()]
-    machines = [f"`{key.name}`" for key in instance.MACHINES]
+    aliases = [f"| `{old}` | `{new}` |" for old, new in instancekeys.ALIASES.items()]
+    machines = [f"`{key.name}`" for key in instancekeys.MACHINES]
     head = "| key | type | default | live | meaning | read at |\n|---|---|---|---|---|---|\n"
     parts = [
         _HEAD,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.configkeys import instance as table
-from core.configkeys.instance import INSTANCE, check_expanded, check_profile
+from core.configkeys import instancekeys
+from core.configkeys.instance import INSTANCE, PROFILE, check_expanded, check_profile
 from core.configkeys.schedule import FORM, Cron, parse_schedule
 from core.configkeys.values import RLIMITS, parse_rlimit, parse_syscalls
 from core.errors import Invalid
@@ -173,7 +173,7 @@ def test_older_names_of_keys_mean_the_same() -> None:
 
 
 def test_every_key_says_what_it_does_or_why_not() -> None:
-    for key in table.KEYS:
+    for key in instancekeys.KEYS:
         assert key.refused or (key.doc and (key.applied or key.doc.startswith("can only be"))), key.name
 
 
@@ -194,4 +194,4 @@ def test_a_schedule_is_read_as_cron_reads_it() -> None:
 def test_a_key_that_is_none_cannot_even_be_unset(name: str) -> None:
     """Clients unset one by an empty value; LXD checks names before it drops those."""
     with pytest.raises(Invalid, match=f"Unknown configuration key: {name}"):
-        table.PROFILE.check_known({"limits.cpu": "", name: ""})
+        PROFILE.check_known({"limits.cpu": "", name: ""})

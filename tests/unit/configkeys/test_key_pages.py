@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.configkeys import instance, render
+from core.configkeys import instancekeys, render
 
 _PAGE = Path(__file__).resolve().parents[3] / "docs" / "config-keys.md"
 
@@ -16,7 +16,7 @@ def test_the_page_about_keys_is_current() -> None:
 
 def test_every_key_stands_on_the_page() -> None:
     text = _PAGE.read_text()
-    for key in (*instance.KEYS, *instance.MACHINES):
+    for key in (*instancekeys.KEYS, *instancekeys.MACHINES):
         assert f"`{key.name}`" in text, key.name
 
 
