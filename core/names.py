@@ -169,14 +169,6 @@ def is_fingerprint(text: str) -> bool:
     return _FINGERPRINT.fullmatch(text) is not None
 
 
-def fingerprint_prefix(text: str) -> str:
-    if not is_fingerprint(text):
-        raise Invalid(
-            "BAD_FINGERPRINT", f"Invalid fingerprint {shown(text)!r}: use hex digits", about=shown(text)
-        )
-    return text
-
-
 def in_project(path: str, project: str) -> str:
     """Return *path* as URLs and used_by name what is of *project*: the default one goes without saying."""
     return path if project in ("", "default") else f"{path}?project={project}"

@@ -54,7 +54,6 @@ class InstanceObserved:
     message: str = ""
     pid: int = 0
     last_used_at: float = 0.0
-    boot_id: str = ""
     operation: str = ""
     ended: str = ""
     """How it ended last: asked, clean, failed or unhealthy; see services/runtime/domain/revival.py."""

@@ -59,7 +59,8 @@ def _off(name: str, why: str) -> ConfigKey:
 
 
 def _vm(name: str, parse: Parser = text) -> ConfigKey:
-    return ConfigKey(name, parse, "of virtual machines; has no effect here", only_in_profiles=True)
+    """Other kinds of instances have it, so a profile may hold it, but it is unknown to ours."""
+    return ConfigKey(name, parse, "of virtual machines; has no effect here")
 
 
 _BOOT = (

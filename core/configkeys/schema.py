@@ -50,8 +50,7 @@ def one_of(*choices: str) -> Parser:
 class ConfigKey:
     """One key. live: a change reaches running instances at once. refused: why it is not supported.
 
-    applied says where the effect of a key can be read. only_in_profiles: other kinds of instances have it,
-    so a profile may hold it, but it is unknown to ours.
+    applied says where the effect of a key can be read.
     """
 
     name: str
@@ -61,7 +60,6 @@ class ConfigKey:
     live: bool = False
     refused: str = ""
     applied: str = ""
-    only_in_profiles: bool = False
 
 
 def refusing(name: str, why: str, parse: Parser = text) -> ConfigKey:

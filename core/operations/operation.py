@@ -22,8 +22,8 @@ class Operation:
     """A durable record of something somebody asked for. Writer: the service that accepted it.
 
     resources: kind of object to names. metadata: results and progress, shown to clients. input: what
-    the story needs to run again after a crash, never shown. step: steps known to be done. request_digest:
-    of a request that has a key (core.rpc.once), what tells it from others under the same key.
+    the story needs to run again after a crash, never shown. request_digest: of a request that has a key
+    (core.rpc.once), what tells it from others under the same key.
     """
 
     id: str = ""
@@ -45,7 +45,6 @@ class Operation:
     updated_at: float = 0.0
     requestor: dict[str, str] = field(default_factory=dict)
     input: dict[str, Any] = field(default_factory=dict)
-    step: int = 0
     request_digest: str = ""
     schema: int = 1
 

@@ -282,9 +282,3 @@ async def put_all_states(request: web.Request) -> web.Response:
         )
     )
     return envelope.accepted(backend.accepted(reply.operation))
-
-
-async def empty_list(request: web.Request) -> web.Response:
-    """Snapshots and backups: none exist yet; the instance must."""
-    await _get(request, pb.INSTANCE_VIEW_SPEC)
-    return envelope.sync([])

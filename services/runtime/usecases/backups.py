@@ -139,7 +139,7 @@ class Backups:
         key, new_key = keys.backup(instance.id, backup), keys.backup(instance.id, new_name)
         txn = Txn().unchanged(key, old.revision).absent(new_key).delete(key).put(new_key, new)
         try:
-            return await self._accept(_RENAME, instance, new, txn, renamed_from=backup)
+            return await self._accept(_RENAME, instance, new, txn)
         except Stale:
             raise AlreadyExists("EXISTS", f'Backup "{name}/{new_name}" already exists') from None
 
@@ -182,9 +182,7 @@ class Backups:
             while chunk := await asyncio.to_thread(file.read, _CHUNK):
                 yield chunk
 
-    async def _accept(
-        self, kind: str, instance: Instance, backup: Backup, txn: Txn, *, renamed_from: str = ""
-    ) -> Operation:
+    async def _accept(self, kind: str, instance: Instance, backup: Backup, txn: Txn) -> Operation:
         resources: dict[str, tuple[str, ...]] = {"instances": (instance.name,)}
         if kind == _CREATE:
             resources["backups"] = (backup.name,)

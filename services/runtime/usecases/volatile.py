@@ -53,14 +53,6 @@ def plugged(volatile: Mapping[str, str]) -> set[str]:
     return {match["device"] for match in matches if match}
 
 
-def device_of(volatile: Mapping[str, str], interface: str) -> str:
-    """Return the device whose NIC has that name inside; the name itself when none has."""
-    for key, value in volatile.items():
-        if value == interface and key.endswith(".name") and (match := _OF_NIC.fullmatch(key)):
-            return match["device"]
-    return interface
-
-
 def hwaddrs_of(volatile: Mapping[str, str]) -> dict[str, str]:
     """Return the keys that name MAC addresses."""
     return {k: v for k, v in volatile.items() if _OF_NIC.fullmatch(k) and k.endswith(".hwaddr")}
