@@ -20,16 +20,13 @@ import dns.rdatatype
 import dns.rrset
 import dns.tsig
 
-from core.netrecords import NetworkZone, ZoneEntry
+from core.netrecords import NetworkZone
 from services.network.domain import zones
+from services.network.domain.zonedata import rdata
 from services.network.domain.zones import Row
 
 _TRANSFERS = (dns.rdatatype.AXFR, dns.rdatatype.IXFR)
 _ROWS = 200
-# What a zone has once and not from records, and what is no data.
-_NOT_HERE = frozenset(
-    ("SOA", "OPT", "TSIG", "TKEY", "AXFR", "IXFR", "ANY", "NONE", "MAILA", "MAILB", "RRSIG", "NSEC", "NSEC3")
-)
 
 
 @dataclass(frozen=True)
@@ -43,23 +40,6 @@ class Served:
 
 Find = Callable[[str], NetworkZone | None]
 Look = Callable[[NetworkZone], Served]
-
-
-def check(entry: ZoneEntry) -> None:
-    """Raises: ValueError unless it is a resource record that a zone may have."""
-    kind, text = entry.type.upper(), entry.value
-    try:
-        if kind in _NOT_HERE or kind.startswith("TYPE"):
-            raise ValueError(kind)
-        found = dns.rdatatype.from_text(kind)
-    except (dns.exception.DNSException, ValueError):
-        raise ValueError(f'unknown RR type: "{entry.type[:64]}"') from None
-    try:
-        if len(text) > 4096 or any(c in text for c in "\r\n"):
-            raise ValueError(text)
-        _rdata(found, text).to_wire()
-    except (dns.exception.DNSException, ValueError):
-        raise ValueError(f'bad {entry.type}: "{text[:64]}"') from None
 
 
 def answers(
@@ -139,9 +119,5 @@ def _transfer(query: dns.message.Message, served: Served) -> Iterator[bytes]:
 
 
 def _rrset(row: Row) -> dns.rrset.RRset:
-    data = _rdata(dns.rdatatype.from_text(row.type), row.value)
+    data = rdata(dns.rdatatype.from_text(row.type), row.value)
     return dns.rrset.from_rdata(dns.name.from_text(row.name), row.ttl, data)
-
-
-def _rdata(kind: dns.rdatatype.RdataType, text: str) -> dns.rdata.Rdata:
-    return dns.rdata.from_text(dns.rdataclass.IN, kind, text, origin=dns.name.root, relativize=False)

@@ -131,13 +131,12 @@ def checked_record(record: ZoneRecord) -> ZoneRecord:
 
 
 def _check_entry(entry: ZoneEntry) -> None:
-    # Not before it is needed: the package takes 5 MB of a service that most members have no zones in.
-    from services.network.domain import transfers
+    from services.network.domain import zonedata  # not before it is needed: it is big
 
     if not 0 <= entry.ttl < 1 << 31:
         raise Invalid("BAD_TTL", f"Bad zone record entry: dns: bad TTL: {entry.ttl}", about=entry.type)
     try:
-        transfers.check(entry)
+        zonedata.check(entry)
     except ValueError as exc:
         raise Invalid("BAD_ENTRY", f"Bad zone record entry: dns: {exc}", about=entry.type[:64]) from None
 
