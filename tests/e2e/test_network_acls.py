@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e.conftest import Podium
 from tests.e2e.test_launch import wait_for
+from tests.subnets import lone
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_an_acl_bounds_a_running_container_at_once(podium: Podium, pair: tuple[s
 
 def test_a_forward_is_made_changed_and_deleted(podium: Podium, pair: tuple[str, str]) -> None:
     a, _ = pair
-    bridge, listen = podium.settings.bridge, "192.0.2.77"
+    bridge, listen = podium.settings.bridge, lone(77)
     [target] = [x for x in podium.lxc("list", a, "-f", "csv", "-c", "4").split() if x[0].isdigit()]
     podium.lxc("network", "forward", "create", bridge, listen)
     podium.lxc("network", "forward", "port", "add", bridge, listen, "tcp", "2200", target, "22")

@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.conftest import Podium
 from tests.e2e.test_launch import wait_for
+from tests.subnets import lone
 
 
 def _ip(*argv: str) -> Any:
@@ -58,19 +59,19 @@ def test_nics_are_plugged_at_the_start_and_while_running(
     """What the engine makes at a start and what is plugged later is the same."""
     _add(podium, name, "p", "nictype=p2p", "name=p0")
     _add(podium, name, "m", "nictype=macvlan", f"parent={parents[0]}", "name=m0")
-    _add(podium, name, "r", "nictype=routed", f"parent={parents[1]}", "ipv4.address=192.0.2.99", "name=r0")
+    _add(podium, name, "r", "nictype=routed", f"parent={parents[1]}", f"ipv4.address={lone(99)}", "name=r0")
     hot = {n: link["address"] for n, link in _inside(podium, name).items()}
     podium.lxc("restart", "--force", name)
     links = _inside(podium, name)
     assert {n: link["address"] for n, link in links.items()} == hot
     assert hot.keys() >= {"p0", "m0", "r0"}
-    assert "192.0.2.99" in [a["local"] for a in links["r0"]["addr_info"]]
+    assert lone(99) in [a["local"] for a in links["r0"]["addr_info"]]
     assert "default via 169.254.0.1 dev r0" in podium.lxc("exec", name, "--", "ip", "route")
     state = json.loads(podium.lxc("query", f"/1.0/instances/{name}/state"))["network"]
     assert state["m0"]["host_name"] == parents[0]
     assert state["p0"]["host_name"] == podium.lxc("config", "get", name, "volatile.p.host_name").strip()
     assert (state["r0"]["hwaddr"], state["r0"]["state"]) == (hot["r0"], "up")
-    assert "192.0.2.99 (r0)" in podium.lxc("list", name, "-c4", "--format=csv")
+    assert f"{lone(99)} (r0)" in podium.lxc("list", name, "-c4", "--format=csv")
     for device, inside in (("p", "p0"), ("m", "m0"), ("r", "r0")):
         podium.lxc("config", "device", "remove", name, device)
         assert inside not in _inside(podium, name)

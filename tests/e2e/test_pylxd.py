@@ -14,6 +14,7 @@ from pylxd.exceptions import LXDAPIException, NotFound
 
 from services.cluster.authority import Wanted, issue
 from tests.e2e.conftest import Podium
+from tests.subnets import net4
 
 # pylxd says so of every key that is newer than its models.
 pytestmark = pytest.mark.filterwarnings("ignore:Attempted to set unknown attribute")
@@ -160,7 +161,7 @@ def test_projects_are_made_changed_and_renamed_and_hold_their_own(client: Any, p
 
 
 def test_networks_are_made_changed_and_renamed(client: Any) -> None:
-    config = {"ipv4.address": "10.99.98.1/24", "ipv6.address": "none"}
+    config = {"ipv4.address": f"{net4(0)}.1/24", "ipv6.address": "none"}
     client.networks.create("pxn0", description="d", type="bridge", config=config)
     assert client.networks.exists("pxn0") and "pxn0" in [n.name for n in client.networks.all()]
     network = client.networks.get("pxn0")

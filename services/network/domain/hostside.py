@@ -51,10 +51,10 @@ def plan(nic: NicReservation) -> HostSide:
     if nic.nictype == keys.ROUTED:
         return _routed(nic)
     if nic.nictype == keys.P2P:
-        return HostSide(routes=tuple(Route(net, nic.host_name) for net in _routes(nic)))
+        return HostSide(routes=tuple(Route(net, nic.host_name) for net in routes_of(nic)))
     if nic.nictype == keys.BRIDGED:
         return HostSide(
-            routes=tuple(Route(net, nic.bridge) for net in _routes(nic)),
+            routes=tuple(Route(net, nic.bridge) for net in routes_of(nic)),
             isolated=parse_bool(nic.options.get("security.port_isolation") or "false"),
             vlans=vlans_of(nic),
         )
@@ -107,12 +107,13 @@ def _routed(nic: NicReservation) -> HostSide:
         if table := nic.options.get(f"{version}.host_table"):
             tables.append(int(table))
         routes += [Route(f"{ip}/{bits}", nic.host_name, table=table) for table in tables for ip in own]
-        routes += [Route(net, nic.host_name, via=own[0]) for net in _routes(nic, version)]
+        routes += [Route(net, nic.host_name, via=own[0]) for net in routes_of(nic, version)]
         proxies += own if nic.parent else []
     return HostSide(tuple(addresses), tuple(routes), tuple(proxies), nic.parent)
 
 
-def _routes(nic: NicReservation, version: str = "") -> list[str]:
+def routes_of(nic: NicReservation, version: str = "") -> list[str]:
+    """Return the subnets that are routed to it, of one family or both."""
     found = []
     for v in (version,) if version else _VERSIONS:
         for key in (f"{v}.routes", f"{v}.routes.external"):

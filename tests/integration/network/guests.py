@@ -24,11 +24,13 @@ from services.network.usecases.addresssets import AddressSets
 from services.network.usecases.listeners import Listeners, balancer_kind, forward_kind
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
+from tests import subnets
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _WAIT_S = 1.0
-OUTSIDE, HOST_END = "10.79.2.2", "10.79.2.1"
+INSIDE, BEYOND = subnets.net4(0), subnets.net4(1)
+OUTSIDE, HOST_END = f"{BEYOND}.2", f"{BEYOND}.1"
 
 
 class Namespace:
@@ -128,7 +130,7 @@ class Site:
 
     async def start(self) -> None:
         await self.store.start()
-        await self.networks.create(Network(self.name, config={"ipv4.address": "10.79.1.1/24"}))
+        await self.networks.create(Network(self.name, config={"ipv4.address": f"{INSIDE}.1/24"}))
         self._reach_outside()
 
     def _reach_outside(self) -> None:
@@ -146,17 +148,24 @@ class Site:
         self.outside.run("ip", "link", "set", "eth0", "up")
         self.outside.run("ip", "route", "add", "default", "via", HOST_END)
 
+    def id(self, number: int) -> str:
+        """Names of interfaces are made of it, and they are the host's."""
+        return f"{self.name}-{number}"
+
     async def plug(self, number: int, **options: str) -> NicReservation:
         named = {key.replace("_", "."): value for key, value in options.items()}
-        address = f"10.79.1.{10 + number}"
+        address = f"{INSIDE}.{10 + number}"
         wanted = [Wanted("eth0", {"network": self.name, "ipv4.address": address, **named})]
-        [nic] = await self.nics.reserve(Owner(f"i{number}", "default", f"c{number}"), wanted)
-        if await self.nics.plug(f"i{number}", self.guests[number].process.pid):
+        [nic] = await self.nics.reserve(Owner(self.id(number), "default", f"c{number}"), wanted)
+        if await self.nics.plug(self.id(number), self.guests[number].process.pid):
             guest = self.guests[number]
             guest.run("ip", "address", "add", f"{nic.ipv4}/24", "dev", "eth0")
             guest.run("ip", "link", "set", "eth0", "up")
-            guest.run("ip", "route", "add", "default", "via", "10.79.1.1")
+            guest.run("ip", "route", "add", "default", "via", f"{INSIDE}.1")
         return nic
+
+    def plugged(self) -> list[NicReservation]:
+        return self.store.nics_on(self.name)
 
     async def acl(
         self, name: str, *, ingress: tuple[AclRule, ...] = (), egress: tuple[AclRule, ...] = ()

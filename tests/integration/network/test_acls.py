@@ -12,10 +12,10 @@ import pytest
 
 from core.errors import WrongState
 from core.netrecords import AclRule, AddressSet
-from tests.integration.network.guests import OUTSIDE, Site, connected
+from tests.integration.network.guests import BEYOND, INSIDE, OUTSIDE, Site, connected
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN")
-FIRST, SECOND, BRIDGE = "10.79.1.10", "10.79.1.11", "10.79.1.1"
+FIRST, SECOND, BRIDGE = (f"{INSIDE}.{last}" for last in (10, 11, 1))
 
 
 def allow(**what: str) -> AclRule:
@@ -49,7 +49,7 @@ async def test_without_acls_all_reach_all(site: Site) -> None:
 
 
 async def test_the_acl_of_a_network_bounds_both_directions(site: Site) -> None:
-    await site.acl("web", ingress=(WEB,), egress=(allow(protocol="udp", destination="10.79.2.0/24"),))
+    await site.acl("web", ingress=(WEB,), egress=(allow(protocol="udp", destination=f"{BEYOND}.0/24"),))
     await site.set(security_acls="web")
 
     assert site.outside.ask(FIRST, 80) == OUTSIDE
@@ -84,7 +84,7 @@ async def test_the_acl_of_a_nic_bounds_what_its_neighbours_may_do(site: Site) ->
 
 
 async def test_drop_wins_over_reject_and_both_over_allow(site: Site) -> None:
-    closed = (AclRule("reject", source="10.79.2.0/24"), AclRule("drop", source=SECOND), allow())
+    closed = (AclRule("reject", source=f"{BEYOND}.0/24"), AclRule("drop", source=SECOND), allow())
     await site.acl("mixed", ingress=closed)
     await site.plug(0, security_acls="mixed", security_acls_default_ingress_action="allow")
 
@@ -110,7 +110,7 @@ async def test_an_address_set_changes_at_once_what_rules_mean(site: Site) -> Non
     await site.plug(0, security_acls="web")
     assert site.outside.ask(FIRST, 80) == OUTSIDE
     assert site.guests[1].ask(FIRST, 80) == ""
-    wanted = AddressSet(addresses=("10.79.1.0/24",))
+    wanted = AddressSet(addresses=(f"{INSIDE}.0/24",))
     await site.sets.update("default", "friends", wanted, expected_revision=0)
     assert site.outside.ask(FIRST, 80) == ""
     assert site.guests[1].ask(FIRST, 80) == SECOND
@@ -134,9 +134,9 @@ async def test_who_has_acls_speaks_only_as_itself(site: Site) -> None:
     await site.plug(0, security_acls="all")
     await site.plug(1, security_acls="all")
     assert site.guests[1].ask(FIRST, 80) == SECOND
-    site.guests[1].run("ip", "address", "add", "10.79.1.50/24", "dev", "eth0")
+    site.guests[1].run("ip", "address", "add", f"{INSIDE}.50/24", "dev", "eth0")
     with site.guests[1].socket() as forged:
-        forged.bind(("10.79.1.50", 0))
+        forged.bind((f"{INSIDE}.50", 0))
         with pytest.raises(OSError, match=r"timed out|unreachable"):
             forged.connect((FIRST, 80))
 

@@ -12,9 +12,10 @@ from core.state import keys
 from core.state.store import Txn
 from services.network.usecases.nics import Owner, Wanted
 from tests.integration.network.test_real_bridge import Bench, bench
+from tests.subnets import net4
 
 __all__ = ["bench"]
-SMALL = "10.177.3.1/29"  # five addresses beside the bridge's own
+SMALL = f"{net4(3)}.1/29"  # five addresses beside the bridge's own
 
 
 async def record(bench: Bench, id: str, status: str) -> None:
@@ -38,18 +39,18 @@ async def test_an_instance_that_was_only_made_has_no_address_yet(bench: Bench) -
     assert {nic.ipv4 for nic in made} == {""}
     assert len({nic.hwaddr for nic in made}) == 9
     started = await start(bench, "i3")
-    assert started.startswith("10.177.3.")
+    assert started.startswith(f"{net4(3)}.")
     [again] = await bench.nics.reserve(Owner("i3", "default", "i3", True), wanted)
     assert again.ipv4 == started, "what it has it keeps while nobody needs it"
 
 
 async def test_a_static_address_is_reserved_at_once(bench: Bench) -> None:
     await bench.create(**{"ipv4.address": SMALL})
-    options = {"network": bench.name, "ipv4.address": "10.177.3.4"}
+    options = {"network": bench.name, "ipv4.address": f"{net4(3)}.4"}
 
     [nic] = await bench.nics.reserve(Owner("i1", "default", "c1", True), [Wanted("eth0", options)])
 
-    assert nic.ipv4 == "10.177.3.4"
+    assert nic.ipv4 == f"{net4(3)}.4"
 
 
 async def test_a_full_network_takes_addresses_back_from_the_stopped(bench: Bench) -> None:

@@ -22,6 +22,7 @@ from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
 from services.runtime.kernel import netns
+from tests.subnets import lone
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN")
 
@@ -89,11 +90,11 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def test_a_p2p_nic_has_its_routes_and_rates_and_takes_them_along(world: World) -> None:
     """The routes go where the options say, also when they change while it is plugged in."""
-    nic = await world.plug(nictype="p2p", ipv4__routes="198.51.100.0/30", limits__max="10Mbit")
+    nic = await world.plug(nictype="p2p", ipv4__routes=f"{lone(0)}/30", limits__max="10Mbit")
     assert there("eth0", world.pid)["address"] == nic.hwaddr
-    assert [route["dst"] for route in ip("route", "show", "dev", nic.host_name)] == ["198.51.100.0/30"]
-    await world.plug(nictype="p2p", ipv4__routes="198.51.100.4/30", limits__max="10Mbit")
-    assert [route["dst"] for route in ip("route", "show", "dev", nic.host_name)] == ["198.51.100.4/30"]
+    assert [route["dst"] for route in ip("route", "show", "dev", nic.host_name)] == [f"{lone(0)}/30"]
+    await world.plug(nictype="p2p", ipv4__routes=f"{lone(4)}/30", limits__max="10Mbit")
+    assert [route["dst"] for route in ip("route", "show", "dev", nic.host_name)] == [f"{lone(4)}/30"]
     await world.nics.release(world.id)
     assert not there(nic.host_name)
     assert not there("eth0", world.pid)
@@ -101,9 +102,9 @@ async def test_a_p2p_nic_has_its_routes_and_rates_and_takes_them_along(world: Wo
 
 async def test_a_route_that_the_host_has_already_is_refused(world: World, parent: Parent) -> None:
     """It would win, and the instance could not be reached. What was made until then goes with the NIC."""
-    subprocess.run(["ip", "route", "add", "198.51.100.8/30", "dev", parent.name], check=True)
-    with pytest.raises(PodiumError, match=r"Failed to add route 198\.51\.100\.8/30"):
-        await world.plug(nictype="p2p", ipv4__routes="198.51.100.8/30")
+    subprocess.run(["ip", "route", "add", f"{lone(8)}/30", "dev", parent.name], check=True)
+    with pytest.raises(PodiumError, match=f"Failed to add route {lone(8)}/30"):
+        await world.plug(nictype="p2p", ipv4__routes=f"{lone(8)}/30")
 
 
 async def test_a_nic_joins_a_bridge_of_somebody_else_and_leaves_it(world: World, parent: Parent) -> None:
@@ -152,15 +153,15 @@ async def test_a_macvlan_lies_in_the_guest_alone(world: World, parent: Parent) -
 async def test_a_routed_nic_is_answered_for_on_its_parent(world: World, parent: Parent) -> None:
     """Who asks on the wire for its address is told the host's; all of it ends with the NIC."""
     nic = await world.plug(
-        nictype="routed", parent=parent.name, ipv4__address="192.0.2.77", ipv6__address="2001:db8::77"
+        nictype="routed", parent=parent.name, ipv4__address=lone(77), ipv6__address="2001:db8::77"
     )
     assert [a["local"] for a in ip("addr", "show", nic.host_name)[0]["addr_info"] if a["prefixlen"] > 31] == [
         "169.254.0.1",
         "fe80::1",
     ]
-    assert [route["dst"] for route in ip("route", "show", "dev", nic.host_name)] == ["192.0.2.77"]
+    assert [route["dst"] for route in ip("route", "show", "dev", nic.host_name)] == [lone(77)]
     proxies = [entry["dst"] for entry in ip("neigh", "show", "proxy", "dev", parent.name)]
-    assert sorted(proxies) == ["192.0.2.77", "2001:db8::77"]
+    assert sorted(proxies) == [lone(77), "2001:db8::77"]
     await world.nics.release(world.id)
     assert not there(nic.host_name)
     assert ip("neigh", "show", "proxy", "dev", parent.name) == []
@@ -170,12 +171,12 @@ async def test_an_address_that_somebody_has_on_the_wire_is_refused(world: World,
     subprocess.run(["ip", "link", "set", parent.peer, "netns", str(world.pid)], check=True)
     subprocess.run(
         ["nsenter", "-t", str(world.pid), "-n", "sh", "-c",
-         f"ip addr add 192.0.2.78/24 dev {parent.peer}; ip link set {parent.peer} up"],
+         f"ip addr add {lone(78)}/24 dev {parent.peer}; ip link set {parent.peer} up"],
         check=True,
     )  # fmt: skip
     try:
-        with pytest.raises(PodiumError, match=r'IP address "192\.0\.2\.78" in use on parent network'):
-            await world.plug(nictype="routed", parent=parent.name, ipv4__address="192.0.2.78")
+        with pytest.raises(PodiumError, match=f'IP address "{lone(78)}" in use on parent network'):
+            await world.plug(nictype="routed", parent=parent.name, ipv4__address=lone(78))
     finally:
         subprocess.run(["ip", "link", "del", parent.name], check=True)
 

@@ -131,16 +131,23 @@ def test_a_filtered_nic_may_send_only_what_is_its_own() -> None:
         for rule in (
             "ether saddr != 00:16:3e:00:00:01 drop",
             "ether type arp arp saddr ether != 00:16:3e:00:00:01 drop",
-            "ether type ip6 icmpv6 type 136 @nh,528,48 != 0x00163e000001 drop",
-            "ether type arp arp saddr ip != 10.1.2.9 drop",
+            "ether type ip udp dport 67 @th,288,48 != 0x00163e000001 drop",
+            "ether type ip6 icmpv6 type 136 @th,192,64 != 0x020100163e000001 drop",
+            "ether type ip6 ip6 saddr != :: icmpv6 type 135 @th,192,64 != 0x010100163e000001 drop",
+            "ether type ip6 icmpv6 type 133 @th,64,64 != 0x010100163e000001 drop",
+            "ether type 8021q vlan id 0 drop",
+            "ether type 8021ad vlan id 0 drop",
+            "ether type { 8021q, 8021ad } drop",
+            "ether type arp arp saddr ip != { 10.1.2.9 } drop",
+            "ether type ip udp dport 68 drop",
             "ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp dport 67 accept",
-            "ether type ip ip saddr != 10.1.2.9 drop",
+            "ether type ip ip saddr != { 10.1.2.9 } drop",
             "ether type ip6 icmpv6 type 134 drop",
-            f"ether type ip6 icmpv6 type 136 @nh,384,128 != {target} drop",
-            f"ether type ip6 ip6 saddr :: icmpv6 type 135 @nh,384,128 != {target} drop",
-            "ether type ip6 ip6 saddr :: icmpv6 type { 135, 143 } accept",
-            "ether type ip6 ip6 saddr fe80::/10 ip6 daddr ff02::1:2 udp dport 547 accept",
-            "ether type ip6 ip6 saddr fe80::/10 ip6 daddr ff02::2 icmpv6 type 133 accept",
+            "ether type ip6 udp dport 546 drop",
+            "ether type ip6 udp dport 547 @th,64,8 12 drop",
+            f"ether type ip6 icmpv6 type 136 @th,64,128 != {target} drop",
+            f"ether type ip6 ip6 saddr :: icmpv6 type 135 @th,64,128 != {target} drop",
+            "ether type ip6 ip6 saddr :: icmpv6 type { 133, 135, 143 } accept",
             "ether type ip6 ip6 saddr != { fd42::9, fe80::216:3eff:fe00:1 } drop",
             "ether type != { arp, ip, ip6 } drop",
         )
@@ -176,6 +183,13 @@ def test_a_nic_option_that_could_do_harm_or_nothing_is_refused(key: str, value: 
         nic_keys.check({"type": "nic", "network": "br-x", key: value}, {"br-x": "bridge"})
 
 
+def test_raw_lines_for_dnsmasq_lie_in_a_file() -> None:
+    raw = replace(NETWORK, config={**NETWORK.config, "raw.dnsmasq": "log-queries"})
+    argv = dnsmasq.argv(raw, Path("/s/br-x"), as_root=False)
+    assert argv[1] == "--conf-file=/s/br-x/dnsmasq.raw"
+    assert not [arg for arg in argv if "log-queries" in arg]
+
+
 @pytest.mark.parametrize("options", [{}, {"network": "b", "parent": "c"}, {"network": "b", "mtu": "1400"}])
 def test_a_nic_names_its_network_once_and_nothing_the_network_decides(options: dict[str, str]) -> None:
     with pytest.raises(ValueError):
@@ -185,7 +199,6 @@ def test_a_nic_names_its_network_once_and_nothing_the_network_decides(options: d
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("raw.dnsmasq", "x"),
         ("tunnel.a.protocol", "vxlan"),
         ("bridge.driver", "openvswitch"),
         ("ipv4.dhcp.ranges", "10.1.2.9"),
