@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import archives, copying, lifecycle, listing, memory, transfer
+from bench import archives, copying, lifecycle, listing, memory, network, transfer
 from bench.client import Side
 from bench.plan import Plan
 
@@ -94,6 +94,17 @@ CASES: tuple[Case, ...] = (
         archives.one_round,
         archives.make_source,
         most_rounds=3,
+    ),
+    Case(
+        "network",
+        (
+            Row("network_create", "network create", "ms", ratio=0.5),
+            Row("attach", "attach of a NIC to a running instance", "ms", ratio=0.3),
+            Row("detach", "detach of a NIC from a running instance", "ms"),
+            Row("network_delete", "network delete", "ms", ratio=0.5),
+        ),
+        network.one_network,
+        network.start_guest,
     ),
     Case("rps", (Row("rps", "GET /1.0, one connection", "requests/s"),), listing.requests_per_second),
     Case(
