@@ -42,7 +42,7 @@ test: test-packages stubs $(VENV)/.dev
 	@$(PY) -m pytest
 
 crowd-test: test-packages stubs $(VENV)/.dev
-	@PODIUM_CROWD=200 $(PY) -m pytest -s tests/faults/test_crowd.py
+	@PODIUM_CROWD=200 PODIUM_PLUGS=200 $(PY) -m pytest -s tests/faults/test_crowd.py tests/faults/test_network_killed.py
 
 lint: stubs $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .

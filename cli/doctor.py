@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from typing import Any, NamedTuple
 
 from cli.call import Call
@@ -17,6 +18,7 @@ from cli.failure import CliError
 from cli.server import url
 
 _PROGRAMS = ("sysctl", "iptables", "ip6tables", "nft", "modprobe")
+_OURS = ("podium", "network", "set")
 _RUN = re.compile(r"^(?P<what>.*?) ?Run: (?P<commands>[^\n]+)$", re.DOTALL)
 
 
@@ -64,7 +66,11 @@ def _commands(text: str) -> tuple[tuple[str, ...], ...]:
         found = tuple(tuple(shlex.split(part)) for part in text.split("&&"))
     except ValueError:
         return ()
-    return found if all(argv and argv[0] in _PROGRAMS for argv in found) else ()
+    return found if all(_is_fit(argv) for argv in found) else ()
+
+
+def _is_fit(argv: tuple[str, ...]) -> bool:
+    return argv[:1] in [(name,) for name in _PROGRAMS] or argv[:3] == _OURS
 
 
 def described(number: int, found: Finding) -> list[str]:
@@ -79,7 +85,8 @@ def _fix(call: Call, findings: list[Finding]) -> None:
     failed = 0
     for argv in dict.fromkeys(argv for found in findings for argv in found.commands):
         print(f"$ {shlex.join(argv)}", flush=True)
-        failed += subprocess.run(argv, check=False, stdin=subprocess.DEVNULL).returncode != 0
+        program = sys.argv[0] if argv[:3] == _OURS else argv[0]
+        failed += subprocess.run([program, *argv[1:]], check=False, stdin=subprocess.DEVNULL).returncode != 0
     if failed:
         raise CliError(f"{failed} commands failed", "what they said stands above", "podium doctor")
     call.say("Done; what is mended disappears from podium doctor within 15 seconds.")

@@ -22,6 +22,8 @@ from core.units import parse_bool
 _DOMAIN = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,8}")
 _EXPIRY = re.compile(r"[0-9]{1,9}[smhdw]?|infinite")
 _MOST = 64
+# Who writes it can have programs run as root, so only who owns the host may allow it.
+RAW, ALLOWS_RAW = "raw.dnsmasq", "networks.raw_dnsmasq"
 
 
 def items(value: str) -> list[str]:
@@ -150,7 +152,7 @@ NETWORK = Schema(
         ConfigKey("bridge.external_interfaces", parse_interfaces, "interfaces that become ports"),
         ConfigKey("bridge.driver", _driver, "bridge implementation", "native"),
         ConfigKey("bridge.mode", _mode, "kind of bridge", "standard"),
-        _no("raw.dnsmasq", "it would let a tenant write dnsmasq's configuration"),
+        ConfigKey(RAW, lines, f"lines of dnsmasq's configuration; needs {ALLOWS_RAW}=true of the server"),
         *(ConfigKey(f"ipv{n}.nat.order", one_of("before", "after"), _ORDER, "before") for n in "46"),
         refusing("ipv4.ovn.ranges", _OVN, parse_ranges4),
         refusing("ipv6.ovn.ranges", _OVN, parse_ranges6),

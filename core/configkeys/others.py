@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from core.configkeys import server
+from core.configkeys.network import ALLOWS_RAW
 from core.configkeys.project import ARCHITECTURES, parse_compression
 from core.configkeys.schema import ConfigKey, Schema, Sentences, lines, one_of, text
 from core.mirrors import parse_mirrors
@@ -47,6 +48,9 @@ SERVER = Schema(
         ConfigKey("images.default_architecture", one_of(*ARCHITECTURES), "of images by name"),
         ConfigKey("images.mirrors", parse_mirrors, "SERVER=MIRROR,MIRROR ..., asked before it"),
         ConfigKey("images.offline", server.boolean, "ask no other server for images", "false"),
+        ConfigKey(
+            ALLOWS_RAW, server.boolean, "let networks have raw.dnsmasq, which is root's power", "false"
+        ),
         ConfigKey("backups.compression_algorithm", parse_compression, "of exports"),
         ConfigKey("core.shutdown_timeout", server.integer, "minutes; work goes on after a start anyway", "5"),
         *server.CLUSTER,

@@ -15,8 +15,10 @@ from protos.podium.network.v1 import listener_pb2_grpc as listener_rpc
 from protos.podium.network.v1 import network_pb2_grpc as rpc
 from protos.podium.network.v1 import zone_pb2_grpc as zone_rpc
 from services.network.domain.conflicts import TYPES
+from services.network.domain.render import PREFIX
 from services.network.kernel.forwards import NftForwards
 from services.network.kernel.host import LinuxHost
+from services.network.kernel.rulewatch import RuleWatch
 from services.network.kernel.zoneserver import ZoneServer
 from services.network.servicer.acls import AclServicer
 from services.network.servicer.forwards import ForwardServicer
@@ -28,6 +30,7 @@ from services.network.usecases.acls import Acls
 from services.network.usecases.addresssets import AddressSets
 from services.network.usecases.backends import Backends, connects
 from services.network.usecases.conflicts import Conflicts
+from services.network.usecases.drift import Drift
 from services.network.usecases.forwards import Forwarding
 from services.network.usecases.listeners import Listeners, balancer_kind, forward_kind
 from services.network.usecases.networks import Networks
@@ -52,7 +55,10 @@ async def main() -> None:
         service.at_end(warnings.close)
         await service.start(store)
         networks, nics = Networks(store, host), Nics(store, host)
-        forwarding = Forwarding(store, NftForwards(service.settings.state_dir / "forwards"))
+        nft_forwards = NftForwards(service.settings.state_dir / "forwards")
+        forwarding, drift = Forwarding(store, nft_forwards), Drift(store, networks, host, nft_forwards)
+        watch = RuleWatch(PREFIX)
+        service.at_end(watch.close)
         acls, sets = Acls(store, networks, host), AddressSets(store, networks, host)
         forwards = Listeners(store, networks, host, forward_kind(store))
         balancers = Listeners(store, networks, host, balancer_kind(store))
@@ -79,7 +85,9 @@ async def main() -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_ask_backends(backends))
             tasks.create_task(serving.run())
-            await _keep(networks, nics, strays, forwarding, conflicts)
+            watch.open()
+            tasks.create_task(_mend(watch, drift))
+            await _keep(networks, nics, strays, forwarding, conflicts, drift)
 
 
 async def _ask_backends(backends: Backends) -> None:
@@ -91,10 +99,26 @@ async def _ask_backends(backends: Backends) -> None:
         await asyncio.sleep(1)
 
 
+async def _mend(watch: RuleWatch, drift: Drift) -> None:
+    """Put back what is taken from the rules as soon as it is."""
+    while True:
+        tables = await watch.changed()
+        try:
+            await drift.mend(tables)
+            log.info("rules_looked_after", tables=sorted(tables))
+        except Exception as exc:  # it is tried again with the next look after everything
+            log.warning("rules_not_mended", error=str(exc) or repr(exc))
+
+
 async def _keep(
-    networks: Networks, nics: Nics, strays: Strays, forwarding: Forwarding, conflicts: Conflicts
+    networks: Networks,
+    nics: Nics,
+    strays: Strays,
+    forwarding: Forwarding,
+    conflicts: Conflicts,
+    drift: Drift,
 ) -> None:
-    """Mend drift for ever: a rule deleted by hand returns, a dead dnsmasq within seconds."""
+    """Mend drift for ever: what the kernel does not tell of at once, and a dead dnsmasq within seconds."""
     while True:
         try:
             await conflicts.look()
@@ -103,6 +127,7 @@ async def _keep(
             await nics.refresh()
             await strays.release()
             await forwarding.release_ended()
+            await drift.mend_lone()
         except Exception as exc:  # etcd away, nft hung: the next round tries again
             log.warning("reconcile_failed", error=str(exc) or repr(exc))
             await asyncio.sleep(1)

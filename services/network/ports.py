@@ -67,6 +67,10 @@ class Host(Protocol):
         """The firewall part of ensure_up alone."""
         ...
 
+    async def ensure_loops(self, nics: Iterable[NicReservation], book: Rulebook) -> None:
+        """Let those of *nics* that listen addresses of *book* lead to use these themselves."""
+        ...
+
     async def logged(self, acl_id: str) -> bytes:
         """Return what rules of an ACL logged of late: one JSON object a line."""
         ...
@@ -86,6 +90,10 @@ class Host(Protocol):
 
         Return whether its interface was not there before. Raises: WrongState.
         """
+        ...
+
+    async def ensure_filter(self, nic: NicReservation) -> None:
+        """Put back the filters of a plugged NIC that is on no network of ours."""
         ...
 
     async def ensure_parent(self, nic: NicReservation) -> None:
@@ -140,6 +148,10 @@ class Forwards(Protocol):
 
     async def set(self, instance_id: str, forwards: Sequence[Forward]) -> None:
         """Replace those of an instance. Idempotent, and free where it has none and gets none."""
+        ...
+
+    async def ensure(self, instance_id: str) -> None:
+        """Put back what was taken from those of an instance."""
         ...
 
     def known(self) -> list[str]:

@@ -15,10 +15,11 @@ from typing import Any
 
 from bench.host import pss_kib
 from bench.memory import companions, control_plane
+from tests.faults import mesh
 from tests.faults.harness import Victim
 
 _COUNT = int(os.environ.get("PODIUM_CROWD", "12"))
-_CLIENTS = 16
+_CLIENTS, _MESH = 16, 100
 _ANSWER_S = 1.0
 _BESIDE_MIB = 3.0
 _NAMES = [f"crowd-{number:03d}" for number in range(_COUNT)]
@@ -36,6 +37,7 @@ def test_a_crowd_comes_and_goes_whole(victim: Victim, no_leaks: None) -> None:
     _are_unique(instances, lambda instance: str(instance["config"]["volatile.last_state.idmap"]))
     _are_unique(instances, lambda instance: str(instance["state"]["pid"]))
     _answers_at_once(victim)
+    _see_each_other(victim, instances)
     daemons, stores = control_plane(victim.side)
     beside = companions(victim.side, {*daemons, *stores})
     assert sum(map(pss_kib, beside)) / 1024 / _COUNT < _BESIDE_MIB
@@ -58,6 +60,17 @@ def _address(instance: dict[str, Any]) -> str:
 def _are_unique(instances: list[dict[str, Any]], of: Callable[[dict[str, Any]], str]) -> None:
     twice = [value for value, count in Counter(map(of, instances)).items() if count > 1]
     assert not twice
+
+
+def _see_each_other(victim: Victim, instances: list[dict[str, Any]]) -> None:
+    """Every guest knows every other by its name and gets an answer from it."""
+    addresses = {str(one["name"]): _address(one) for one in instances[:_MESH]}
+    config = victim.side.request("GET", f"/1.0/networks/{victim.settings().bridge}")["metadata"]["config"]
+    server = config["ipv4.address"].partition("/")[0]
+    for one in instances[:_MESH]:
+        pid = int(one["state"]["pid"])
+        assert mesh.inside(pid, lambda: mesh.resolved(server, addresses)) == addresses
+        assert mesh.inside(pid, lambda: mesh.answering(addresses.values())) == set(addresses.values())
 
 
 def _answers_at_once(victim: Victim) -> None:

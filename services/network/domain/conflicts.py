@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -19,8 +19,9 @@ KERNEL = "Kernel setting stops instances from working"
 UNAVAILABLE = "Network unavailable"
 PREFIX = "IPv6 networks with a prefix larger than 64 aren't properly supported by dnsmasq"
 MTU = "MTU of a network is larger than that of the way out"
+RP_FILTER = "Strict check of senders drops what comes by another way"
 ZONES = "DNS zones are not served"
-TYPES = (FORWARD, SERVER, SUBNET, KERNEL, UNAVAILABLE, PREFIX, MTU, ZONES)
+TYPES = (FORWARD, SERVER, SUBNET, KERNEL, UNAVAILABLE, PREFIX, MTU, RP_FILTER, ZONES)
 
 Rules = list[dict[str, Any]]
 Subnet = IPv4Network | IPv6Network
@@ -67,7 +68,7 @@ class Seen:
     uplinks: tuple[tuple[str, int], ...] = ()
 
 
-def find(networks: Iterable[Network], seen: Seen) -> list[Conflict]:
+def find(networks: Sequence[Network], seen: Seen) -> list[Conflict]:
     """Return every conflict of *networks* with the rest of the host."""
     found: list[Conflict] = []
     for network in networks:
@@ -78,7 +79,7 @@ def find(networks: Iterable[Network], seen: Seen) -> list[Conflict]:
         found += _settings_of(network, seen)
         found += _prefix(network)
         found += _mtu(network, seen)
-    return found + _limits(seen.settings)
+    return [*found, *_strict(networks, seen), *_limits(seen.settings)]
 
 
 def not_served(address: str, why: str) -> Conflict:
@@ -252,9 +253,36 @@ def _mtu(network: Network, seen: Seen) -> Iterator[Conflict]:
     for name, limit in seen.uplinks:
         if mtu > limit:
             said = f"bridge.mtu of {network.name} is {mtu}, but {name}, the way out, takes {limit}, so that "
-            said += f"large packets are cut up or lost; set bridge.mtu={limit} on {network.name}"
+            said += (
+                f"large packets are cut up or lost. Run: podium network set {network.name} bridge.mtu={limit}"
+            )
             yield Conflict(MTU, "low", _subject(network), said)
             return
+
+
+def _strict(networks: Sequence[Network], seen: Seen) -> Iterator[Conflict]:
+    """With one way out there is no other; the kernel takes the larger of an interface's value and all's.
+
+    Source: Documentation/networking/ip-sysctl.rst, rp_filter.
+    """
+    ways = sorted({name for name, _ in seen.uplinks})
+    if len(ways) < 2 or not any(subnets_of(network.config).ipv4 for network in networks):
+        return
+    of_all = seen.settings.get(rp_filter("all"), "0")
+    found = [n for n in ways if max(of_all, seen.settings.get(rp_filter(n), "0")) == "1"]
+    if found:
+        shown = " and ".join(found)
+        said = (
+            f"rp_filter is 1 on {shown} and this host has {len(ways)} ways out, so what comes for instances "
+        )
+        said += "by another one than answers would take is dropped. Run: "
+        commands = (f"sysctl -w {rp_filter(name)}=2" for name in found)
+        yield Conflict(RP_FILTER, "low", "", said + " && ".join(commands))
+
+
+def rp_filter(interface: str) -> str:
+    """Return the name of the setting. Names of interfaces may hold dots, which sysctl takes as slashes."""
+    return f"net.ipv4.conf.{interface.replace('.', '/')}.rp_filter"
 
 
 def _limits(settings: Mapping[str, str]) -> list[Conflict]:

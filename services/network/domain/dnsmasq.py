@@ -14,6 +14,8 @@ from services.network.domain.render import is_on
 _UNFIT = [f"--dhcp-name-match=set:unfit,{name}" for name in ("wpad", "localhost", "isatap")]
 _UNFIT += ["--dhcp-ignore-names=tag:unfit"]
 
+RAW_FILE = "dnsmasq.raw"
+
 
 def argv(network: Network, folder: Path, *, as_root: bool) -> list[str]:
     """Return the command of the network's DHCP and DNS server; it puts itself into the background.
@@ -23,7 +25,8 @@ def argv(network: Network, folder: Path, *, as_root: bool) -> list[str]:
     subnets, domain = subnets_of(network.config), NETWORK.get(network.config, "dns.domain")
     if not (subnets.ipv4 or subnets.ipv6):
         return []
-    found = ["dnsmasq", "--conf-file=", "--no-hosts", "--no-ping", "--bind-interfaces", "--quiet-dhcp"]
+    raw = f"{folder}/{RAW_FILE}" if network.config.get(keys.RAW) else ""
+    found = ["dnsmasq", f"--conf-file={raw}", "--no-hosts", "--no-ping", "--bind-interfaces", "--quiet-dhcp"]
     found += ["--except-interface=lo", f"--interface={network.name}", "--dhcp-authoritative"]
     found += ["--dhcp-no-override", "--dhcp-rapid-commit", f"--domain={domain}", f"--local=/{domain}/"]
     found += [f"--pid-file={folder}/dnsmasq.pid", f"--dhcp-leasefile={folder}/leases"]

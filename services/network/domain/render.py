@@ -12,7 +12,7 @@ from services.network.domain import aclrules, balancers, filters, listeners
 from services.network.domain.addresses import subnets_of
 from services.network.domain.rulebook import EMPTY, Rulebook
 
-_PREFIX = "podium_"
+PREFIX = "podium_"
 _FAMILIES = (("ipv4", "ip"), ("ipv6", "ip6"))
 # The bridge family holds the filters of NICs, inet all the rest.
 TABLE_FAMILIES = ("inet", "bridge")
@@ -24,7 +24,7 @@ _OPTIONAL = ("loc", *aclrules.CHAINS, "pre", "own")
 
 def table_name(network: str) -> str:
     """Return the nft table of a network; nft identifiers take letters, digits and _ only."""
-    return _PREFIX + "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in network)
+    return PREFIX + "".join(c if c.isalnum() else f"_{ord(c):02x}" for c in network)
 
 
 def is_on(network: Network, key: str) -> bool:

@@ -24,5 +24,11 @@ class Rulebook:
     balancers: tuple[NetworkLoadBalancer, ...] = ()
     log_group: int = 0
 
+    def targets(self) -> set[str]:
+        """Return the addresses that listen addresses lead to."""
+        found = {f.config.get("target_address", "") for f in self.forwards}
+        found |= {port.target_address for f in self.forwards for port in f.ports}
+        return (found | {b.target_address for of in self.balancers for b in of.backends}) - {""}
+
 
 EMPTY = Rulebook()

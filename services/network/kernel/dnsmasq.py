@@ -13,6 +13,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from core.configkeys.network import RAW
 from core.errors import WrongState
 from core.logs import get_logger
 from core.records import Network, NicReservation
@@ -40,13 +41,16 @@ class Dnsmasq:
         argv = render.argv(network, folder, as_root=os.geteuid() == 0)
         mark = folder / "dnsmasq.argv"
         # Its DHCP socket is bound to an index, so that a bridge made anew needs a server started anew.
-        wanted = "\n".join([*argv, str(index)])
+        raw = network.config.get(RAW, "")
+        wanted = "\n".join([*argv, str(index), raw])
         same = mark.exists() and mark.read_text() == wanted
         if self.pid(network.name) and same:
             return
         await self.stop(network.name)
         if not argv:
             return
+        if raw:
+            (folder / render.RAW_FILE).write_text(f"{raw}\n")
         code, output = await run(argv)
         if code:
             raise await _refused(network, output)

@@ -21,7 +21,7 @@ from services.network.domain.bridge import plan_bridge
 from services.network.domain.conflicts import Rules, Seen
 from services.network.domain.filters import has_filters
 from services.network.domain.rulebook import Rulebook
-from services.network.kernel import probe, sockets, sysctls
+from services.network.kernel import loops, probe, sockets, sysctls
 from services.network.kernel.acllog import AclLog
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links, has_link
@@ -88,6 +88,7 @@ class LinuxHost:
         nics = list(nics)
         await self._rejoin(folder / "index", index, {nic.host_name for nic in nics})
         await asyncio.to_thread(sysctls.ensure_forwarding, network)
+        await asyncio.to_thread(sysctls.ensure_neighbours)
         await self.ensure_rules(network, nics, book)
         await self._dnsmasq.ensure(network, index)
 
@@ -112,6 +113,10 @@ class LinuxHost:
             self._log.open()
         script = render.nft_rules(network, nics, book)
         await asyncio.to_thread(self._ensure_rules, network.name, script)
+        await self.ensure_loops(nics, book)
+
+    async def ensure_loops(self, nics: Iterable[NicReservation], book: Rulebook) -> None:
+        await asyncio.to_thread(loops.ensure, list(nics), book.targets())
 
     async def logged(self, acl_id: str) -> bytes:
         return await asyncio.to_thread(self._log.read, acl_id)
@@ -189,10 +194,18 @@ class LinuxHost:
         if not nic.network:
             await asyncio.to_thread(self._unfilter, nic)
 
+    async def ensure_filter(self, nic: NicReservation) -> None:
+        if (self._folder / render.nic_table(nic)).exists():
+            await asyncio.to_thread(self._filter, nic)
+
     def _filter(self, nic: NicReservation) -> None:
         # The mark first: it tells whoever cleans up after us that there is a table.
-        (self._folder / render.nic_table(nic)).touch()
-        self._nft.run(render.nic_rules(nic))
+        name, script = render.nic_table(nic), render.nic_rules(nic)
+        mark = self._folder / name
+        mark.touch()
+        if _lines(mark) != (self._fingerprint(name, script),):
+            self._nft.run(script)
+            _write_lines(mark, (self._fingerprint(name, script),))
 
     def _unfilter(self, nic: NicReservation) -> None:
         mark = self._folder / render.nic_table(nic)
@@ -204,13 +217,13 @@ class LinuxHost:
 
     async def seen(self) -> Seen:
         names = await self.made()
-        ours = {render.table_name(name) for name in names}
+        ours, ways = {render.table_name(name) for name in names}, await asyncio.to_thread(mtus)
         return Seen(
             tables=await _forwarding_tables(ours),
             listeners=tuple(await sockets.listening(self._dnsmasq.pids())),
             subnets=tuple(await self._subnets()),
-            settings=await asyncio.to_thread(sysctls.read),
-            uplinks=await asyncio.to_thread(mtus),
+            settings=await asyncio.to_thread(sysctls.read, [name for name, _ in ways]),
+            uplinks=ways,
             serving=frozenset(name for name in names if self.is_serving(name)),
         )
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from core.logs import get_logger
 from core.records import Network
 from services.network.domain.addresses import subnets_of
+from services.network.domain.conflicts import rp_filter
 from services.network.domain.render import is_on
 
 log = get_logger(__name__)
 _SYS = Path("/proc/sys")
 _IPV4, _IPV6 = "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"
 _BRIDGED = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
+_NEIGHBOURS = {2: 8192, 3: 16384}
 _WATCHED = (
     _IPV4,
     _IPV6,
@@ -33,6 +35,19 @@ def ensure_forwarding(network: Network) -> None:
         _ensure(_IPV6, "1")
 
 
+def ensure_neighbours() -> None:
+    """Let the tables of neighbours hold what a few hundred guests know of each other: they are the host's.
+
+    The kernel's 1024 entries, over all namespaces, are used up when 33 guests speak with each other.
+    Source: Documentation/networking/ip-sysctl.rst, neigh/default/gc_thresh3.
+    """
+    for version in ("ipv4", "ipv6"):
+        for number, least in _NEIGHBOURS.items():
+            name = f"net.{version}.neigh.default.gc_thresh{number}"
+            if (value := _read(name)).isdigit() and int(value) < least:
+                _write(_path(name), str(least), name)
+
+
 def ensure_bridged_seen() -> bool:
     """Let the IP firewall see what passes a bridge. False when the kernel cannot.
 
@@ -42,6 +57,11 @@ def ensure_bridged_seen() -> bool:
         if _read(setting):
             _ensure(setting, "1")
     return all(_read(setting) for setting in _BRIDGED)
+
+
+def is_bridged_seen() -> bool:
+    """Return whether the IP firewall sees what passes a bridge, of either family."""
+    return any(_read(setting) == "1" for setting in _BRIDGED)
 
 
 def ensure_routed(name: str, options: Mapping[str, str]) -> None:
@@ -75,9 +95,12 @@ def _keep_accepting_routers() -> None:
             _write(folder / "accept_ra", "2", name)
 
 
-def read() -> dict[str, str]:
+def read(interfaces: Iterable[str] = ()) -> dict[str, str]:
     """Return the settings that conflicts are looked for in; those that this kernel lacks are left out."""
-    return {name: value for name in _WATCHED if (value := _read(name))}
+    found = {name: _read(name) for name in _WATCHED}
+    for name in ("all", *interfaces):
+        found[rp_filter(name)] = _value(_SYS / "net/ipv4/conf" / name / "rp_filter")
+    return {name: value for name, value in found.items() if value}
 
 
 def _ensure(name: str, value: str) -> None:

@@ -136,7 +136,12 @@ class NicServicer(rpc.NicServiceServicer):
         wanted = [Wanted(n.device, dict(n.options), n.hwaddr) for n in request.nics]
         owner = Owner(request.instance_id, request.project, request.instance_name, request.at_rest)
         found = await self._nics.reserve(owner, wanted)
-        return pb.ReserveNicsResponse(nics=[_plan(nic, self._nics.network_of(nic)) for nic in found])
+        return pb.ReserveNicsResponse(nics=[self._reserved(nic) for nic in found])
+
+    def _reserved(self, nic: NicReservation) -> pb.NicPlan:
+        plan = _plan(nic, self._nics.network_of(nic))
+        plan.host_side = plan.host_side or self._nics.is_looped(nic)
+        return plan
 
     async def ReleaseNics(self, request: pb.ReleaseNicsRequest, context: Any) -> pb.ReleaseNicsResponse:
         await self._nics.release(request.instance_id)

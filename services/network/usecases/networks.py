@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from core.configkeys import uplink
-from core.configkeys.network import NETWORK
+from core.configkeys.network import ALLOWS_RAW, NETWORK, RAW
 from core.configkeys.schema import without_empty
 from core.configkeys.uplink import UPLINKS
 from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Unsupported
@@ -25,6 +25,7 @@ from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Entry
 from core.state.store import Txn
+from core.units import parse_bool
 from services.network.domain import addresses, balancers, listeners
 from services.network.domain.acls import named_in
 from services.network.domain.bridge import check_together
@@ -267,6 +268,7 @@ class Networks:
             return filled
         NETWORK.check(filled, of=wanted.name)
         check_together(filled)
+        self._refuse_raw(filled, old)
         self._refuse_unknown_acls(filled)
         self._refuse_unknown_zones(wanted.name, filled)
         self._check_listeners(replace(wanted, config=filled))
@@ -282,6 +284,14 @@ class Networks:
             filled.setdefault(f"{family}.nat", "true")
         _refuse_overlap(filled, addresses.without(taken, addresses.subnets_of(old)))
         return filled
+
+    def _refuse_raw(self, config: dict[str, str], old: dict[str, str]) -> None:
+        """What there is stays when it is no longer allowed: it may be what a network lives on."""
+        entry = self._store.server.get(keys.server_config())
+        is_allowed = parse_bool((entry.record.config if entry else {}).get(ALLOWS_RAW) or "false")
+        if config.get(RAW, "") not in ("", old.get(RAW)) and not is_allowed:
+            why = f"whoever sets it is root of this host; lxc config set {ALLOWS_RAW}=true allows it"
+            raise Invalid("KEY_REFUSED", f"{RAW} is not supported unless it is allowed: {why}", about=RAW)
 
     def _refuse_unknown_acls(self, config: dict[str, str]) -> None:
         for name in named_in(config):

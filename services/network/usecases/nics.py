@@ -122,7 +122,13 @@ class Nics:
             if await self._host.plug(nic, pid):
                 made.append(nic)
             failpoint("nics.plug.made")
+            if self.is_looped(nic) and (network := self._bridge(nic.network)):
+                await self._host.ensure_loops([nic], self._books.of(network))
         return made
+
+    def is_looped(self, nic: NicReservation) -> bool:
+        """Return whether a listen address of its network leads to it; ensure_loops must know of it."""
+        return not {nic.ipv4, nic.ipv6}.isdisjoint(self._books.targets(nic.network))
 
     async def unplug(self, instance_id: str) -> None:
         """Take back what the NICs of an instance that ended left on the host. Repeatable."""

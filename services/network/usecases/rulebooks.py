@@ -47,6 +47,12 @@ class Rulebooks:
         }
         return replace(book, acls=acls, members=members, sets=sets)
 
+    def targets(self, network: str) -> set[str]:
+        """Return where the listen addresses of a network lead to. Cheap."""
+        forwards = (e.record for e in self._store.forwards.entries() if e.record.network == network)
+        balancers = (e.record for e in self._store.balancers.entries() if e.record.network == network)
+        return Rulebook(forwards=tuple(forwards), balancers=tuple(balancers)).targets()
+
     def _living(self, balancer: NetworkLoadBalancer) -> NetworkLoadBalancer:
         """Leave out the backends that are known not to answer."""
         name = balancer.network, balancer.listen_address

