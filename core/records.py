@@ -293,6 +293,27 @@ class Image:
 
 
 @dataclass(frozen=True)
+class ImageCopy:
+    """A member that has the files of an image or of a base. Writer: image of that member."""
+
+    fingerprint: str = ""
+    member: str = ""
+    kept_at: float = 0.0
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class ImageClaim:
+    """Who brings an image from another server; the others wait. Writer: image, created only if absent.
+
+    operation: the one that brings it, on *member*.
+    """
+
+    member: str = ""
+    operation: str = ""
+
+
+@dataclass(frozen=True)
 class Alias:
     """A name for an image. Writer: image."""
 

@@ -9,6 +9,8 @@
       certificates/FINGERPRINT               Certificate
       warnings/ID                            Warning
       images/PROJECT/FINGERPRINT             Image
+      image-copies/FINGERPRINT/MEMBER        ImageCopy: that member has the files
+      image-claims/WHAT                      ImageClaim: who brings it from another server
       aliases/PROJECT/NAME                   Alias (NAME percent-encoded)
       pools/NAME                             Pool
       volumes/POOL/PROJECT/NAME              Volume
@@ -51,6 +53,8 @@ PROFILES = f"{ROOT}profiles/"
 CERTIFICATES = f"{ROOT}certificates/"
 WARNINGS = f"{ROOT}warnings/"
 IMAGES = f"{ROOT}images/"
+IMAGE_COPIES = f"{ROOT}image-copies/"
+IMAGE_CLAIMS = f"{ROOT}image-claims/"
 ALIASES = f"{ROOT}aliases/"
 POOLS = f"{ROOT}pools/"
 VOLUMES = f"{ROOT}volumes/"
@@ -121,6 +125,18 @@ def image(project: str, fingerprint: str) -> str:
 
 def images(project: str) -> str:
     return _join(IMAGES, project) + "/"
+
+
+def image_copy(fingerprint: str, member: str) -> str:
+    return _join(IMAGE_COPIES, fingerprint, member)
+
+
+def image_copies(fingerprint: str) -> str:
+    return _join(IMAGE_COPIES, fingerprint) + "/"
+
+
+def image_claim(what: str) -> str:
+    return _join(IMAGE_CLAIMS, what)
 
 
 def alias(project: str, name: str) -> str:

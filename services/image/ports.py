@@ -14,6 +14,8 @@ Tell = Callable[[str], Awaitable[None]]
 PARTS = ("unified", "metadata", "rootfs")
 # No part of an image: how many bytes came of what is put together before it is sent on, in digits.
 CAME = "came"
+# No part of an image: what is mounted of a base that came without one.
+SQUASHFS = "squashfs"
 
 
 class Blobs(Protocol):
@@ -40,10 +42,14 @@ class Blobs(Protocol):
     def part(self, fingerprint: str, part: str) -> Path: ...
 
     def sha256(self, fingerprint: str, part: str) -> str:
-        """Return the hash of a file. Slow the first time. Raises: FileNotFoundError."""
+        """Return the hash of a part, or of SQUASHFS. Slow the first time. Raises: FileNotFoundError."""
         ...
 
     def squashfs(self, fingerprint: str) -> Path: ...
+
+    def hash_of(self, path: Path) -> str:
+        """Return the SHA-256 of a file. Slow."""
+        ...
 
     def fingerprints(self) -> set[str]: ...
 
@@ -94,6 +100,28 @@ class Converter(Protocol):
         ...
 
     async def is_directory(self, squashfs: Path, name: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class CopyFile:
+    """A file of an image on some member; part: of PARTS, or SQUASHFS. sha256: "" where nobody asked."""
+
+    part: str
+    name: str
+    size: int
+    sha256: str = ""
+
+
+class Peers(Protocol):
+    """The image services of other members."""
+
+    async def describe(self, member: str, fingerprint: str, *, hashed: bool) -> list[CopyFile]:
+        """Return what it has of an image. Raises: NotFound, Unavailable."""
+        ...
+
+    def read(self, member: str, fingerprint: str, part: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """Yield a file from *offset* on. Raises: NotFound, Unavailable."""
+        ...
 
 
 class Builder(Protocol):
@@ -165,7 +193,8 @@ class Remotes(Protocol):
     def parts(self, source: RemoteSource, told: Told) -> AsyncGenerator[tuple[str, bytes], None]:
         """Yield an image as it comes, after *told* heard what it is. Closing it early ends the download.
 
-        Where it is put together first, what is yielded meanwhile is (CAME, how many bytes came).
+        First comes (CAME, 0): nothing of the image is asked for before the next is. Where it is put
+        together first, what is yielded meanwhile is (CAME, how many bytes came).
 
         Raises: as look().
         """

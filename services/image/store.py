@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from itertools import chain
 from typing import TypeVar
 
 from core.errors import Invalid, NotFound, Unavailable
 from core.names import is_fingerprint, shown
-from core.records import Alias, Image, Instance, Snapshot
+from core.records import Alias, Image, ImageCopy, Instance, Presence, Snapshot
 from core.state import keys
 from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
@@ -19,12 +20,15 @@ T = TypeVar("T")
 
 
 class ImageStore:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, member: str = "") -> None:
         self.store = store
+        self.member = member
         self.images = Cache(store, Image, keys.IMAGES)
         self.aliases = Cache(store, Alias, keys.ALIASES)
         self.instances = Cache(store, Instance, keys.INSTANCES)
         self.snapshots = Cache(store, Snapshot, keys.SNAPSHOTS)
+        self.copies = Cache(store, ImageCopy, keys.IMAGE_COPIES)
+        self._presences = Cache(store, Presence, keys.PRESENCE)
         self._used_at: dict[str, float] = {}
         self._held: dict[str, float] = {}
         self.instances.on_change(self._note_use)
@@ -34,12 +38,16 @@ class ImageStore:
         await self.aliases.start()
         await self.instances.start()
         await self.snapshots.start()
+        await self.copies.start()
+        await self._presences.start()
 
     async def stop(self) -> None:
         await self.images.stop()
         await self.aliases.stop()
         await self.instances.stop()
         await self.snapshots.stop()
+        await self.copies.stop()
+        await self._presences.stop()
 
     async def image(self, project: str, prefix: str) -> Entry[Image]:
         """Return the image whose fingerprint begins with *prefix*. Raises: NotFound, Invalid."""
@@ -68,6 +76,17 @@ class ImageStore:
         found = self._matching(project, prefix) if is_fingerprint(prefix) else []
         public = [entry for entry in found if entry.record.public]
         return public[0] if len(public) == 1 else None
+
+    async def just_stored(self, project: str) -> None:
+        """See what other members stored a moment ago."""
+        await self._just_stored(project, "")
+
+    async def just_stored_image(self, project: str, fingerprint: str) -> Entry[Image] | None:
+        """Return an image by its whole fingerprint, also when another member stored it a moment ago."""
+        key = keys.image(project, fingerprint)
+        if self.images.get(key) is None:
+            await self._just_stored(project, fingerprint)
+        return self.images.get(key)
 
     async def _just_stored(self, project: str, prefix: str) -> list[Entry[Image]]:
         """Ask the state itself: a client may have seen an import succeed before this cache was told."""
@@ -111,9 +130,40 @@ class ImageStore:
         """Whether nothing at all is recorded of images and instances."""
         return not (self.images.entries() or self.instances.entries() or self.snapshots.entries())
 
-    def is_used(self, fingerprint: str) -> bool:
-        """Whether a project has the image, or a root file system lies on it, or soon will."""
-        return self.any_image(fingerprint) is not None or self.is_base(fingerprint)
+    def is_needed(self, fingerprint: str, *, without: str = "") -> bool:
+        """Whether this member keeps the files: a project has the image, or a root here lies on it.
+
+        Or one elsewhere does, whose member would have to fetch them from here. *without*: a project that
+        does not count.
+        """
+        records = (entry.record for entry in self.images.entries())
+        has_record = any(r.fingerprint == fingerprint and r.project != without for r in records)
+        if has_record or self._is_held(fingerprint):
+            return True
+        others = set(self._living_holders(fingerprint))
+        return any(record.member not in others for record in self._lying_on(fingerprint))
+
+    async def holders(self, fingerprint: str) -> list[str]:
+        """Return the other members that have the files, those that live first."""
+        with contextlib.suppress(Unavailable):
+            # A client may have seen an import succeed elsewhere before this cache was told.
+            for kv in (await self.store.list(keys.image_copies(fingerprint))).kvs:
+                self.copies.apply(kv.key, entry_of(ImageCopy, kv).record, kv.revision)
+        others = [e.record.member for e in self.copies.below(keys.image_copies(fingerprint))]
+        living = self._living_holders(fingerprint)
+        return [*living, *(m for m in others if m not in living and m != self.member)]
+
+    def _living_holders(self, fingerprint: str) -> list[str]:
+        others = [entry.record.member for entry in self.copies.below(keys.image_copies(fingerprint))]
+        return [m for m in others if m != self.member and self._presences.get(keys.presence(m, "image"))]
+
+    def has_copy(self, fingerprint: str) -> bool:
+        """Whether it is written down that this member has the files."""
+        return self.copies.get(keys.image_copy(fingerprint, self.member)) is not None
+
+    def own_copies(self) -> set[str]:
+        """Return the fingerprints of what is written down of this member."""
+        return {e.record.fingerprint for e in self.copies.entries() if e.record.member == self.member}
 
     def hold(self, fingerprint: str, until: float) -> None:
         """Count a base as used until then, before the instance is there that will lie on it."""
@@ -121,7 +171,10 @@ class ImageStore:
 
     def is_base(self, fingerprint: str) -> bool:
         """Whether a root file system lies on it, or soon will."""
-        return self._held.get(fingerprint, 0.0) > time.time() or self.has_instances(fingerprint)
+        return self._is_held(fingerprint) or self.has_instances(fingerprint)
+
+    def _is_held(self, fingerprint: str) -> bool:
+        return self._held.get(fingerprint, 0.0) > time.time()
 
     def any_image(self, fingerprint: str) -> Image | None:
         """Return the record of an image in whichever project has it."""
@@ -129,10 +182,13 @@ class ImageStore:
         return next((record for record in records if record.fingerprint == fingerprint), None)
 
     def has_instances(self, fingerprint: str) -> bool:
-        """Whether the root file system of an instance or of a snapshot lies on it."""
+        """Whether the root file system of an instance or of a snapshot lies on it, on whichever member."""
+        return any(True for _ in self._lying_on(fingerprint))
+
+    def _lying_on(self, fingerprint: str) -> Iterator[Instance]:
         snapshots = (e.record.instance for e in self.snapshots.entries())
         instances = (e.record for e in self.instances.entries())
-        return any(record.image == fingerprint for record in chain(instances, snapshots))
+        return (record for record in chain(instances, snapshots) if record.image == fingerprint)
 
     def last_used_at(self, image: Image) -> float:
         """Return when an instance was last made of it, in whichever project; 0.0 for never.

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,8 @@ class ImageServer:
         self.redirects: dict[str, str] = {}
         self.asked: list[str] = []
         self.breaks_at: dict[str, int] = {}
+        self.delays_s: dict[str, float] = {}
+        """By the beginning of a path: how long its answer takes."""
         self.guard: Callable[[str, str], tuple[int, dict[str, str]] | None] = lambda path, shown: None
         """Answers a request (path, header Authorization) in place of the file, where it returns something."""
         self.port = 0
@@ -122,6 +125,7 @@ def serving() -> Iterator[ImageServer]:
 
         def do_GET(self) -> None:
             images.asked.append(self.path)
+            time.sleep(next((s for p, s in images.delays_s.items() if self.path.startswith(p)), 0.0))
             self._answer(with_body=True)
 
         def _answer(self, *, with_body: bool) -> None:

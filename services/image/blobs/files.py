@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from services.image.blobs.hashes import hash_of
+from services.image.ports import SQUASHFS
 
 
 class FileBlobs:
@@ -48,7 +49,12 @@ class FileBlobs:
         return self._root / "blobs" / f"{fingerprint}{suffix}"
 
     def sha256(self, fingerprint: str, part: str) -> str:
-        return fingerprint if part == "unified" else hash_of(self.part(fingerprint, part))
+        if part == "unified":
+            return fingerprint
+        return hash_of(self.squashfs(fingerprint) if part == SQUASHFS else self.part(fingerprint, part))
+
+    def hash_of(self, path: Path) -> str:
+        return hash_of(path)
 
     def squashfs(self, fingerprint: str) -> Path:
         return self._root / "squashfs" / f"{fingerprint}.squashfs"

@@ -117,6 +117,7 @@ class ImageServicer(rpc.ImageServiceServicer):
         self, request: pb.ExportImageRequest, context: Any
     ) -> AsyncIterator[pb.ExportImageResponse]:
         image = (await self._store.image(request.project, request.fingerprint)).record
+        await self._images.ensure(image.fingerprint)
         tickets = iter(request.tickets if self._lending.has(request.line) else ())
         for part, path, filename in await asyncio.to_thread(self._images.files, image):
             header = pb.ExportHeader(
@@ -132,7 +133,7 @@ class ImageServicer(rpc.ImageServiceServicer):
                     yield pb.ExportImageResponse(chunk=chunk)
 
     async def PrepareImage(self, request: pb.PrepareImageRequest, context: Any) -> pb.PrepareImageResponse:
-        ready = self._images.prepared(request.project, request.fingerprint)
+        ready = await self._images.prepared(request.project, request.fingerprint)
         return pb.PrepareImageResponse(
             squashfs_path=str(ready.squashfs),
             rootfs_dir=ready.rootfs_dir,

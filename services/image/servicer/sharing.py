@@ -77,6 +77,7 @@ class ShareServicer(rpc.ShareServiceServicer):
         wanted = dict(zip(request.tickets, request.parts, strict=False))
         if not set(wanted.values()) <= set(PARTS):
             raise Invalid("BAD_PIECE", "The files of an image are unified, metadata and rootfs")
+        await self._sharing.here(entry.record)
         async with self._sharing.opened(entry.record, reader):
             for ticket, part in wanted.items():
                 with whole(entry.record):

@@ -1,6 +1,7 @@
 """Processes of our own that talk to other servers: a JSON request in, frames out.
 
 A frame is one byte of kind, four of length (network order), then that many. Kind "e" says why it failed.
+After one of kind "?" the child waits until the next frame is wanted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 
 from core.errors import Kind, TooLate, Unavailable, error_of
 
+PAUSE = b"?"
 _STALL_S = 120.0
 _MOST_FRAME = 64 << 20
 
@@ -38,12 +40,13 @@ async def talk(module: str, asked: Mapping[str, Any]) -> AsyncGenerator[tuple[by
     )
     assert child.stdin and child.stdout
     try:
-        child.stdin.write(msgspec.json.encode(asked))
-        child.stdin.close()
+        child.stdin.write(msgspec.json.encode(asked) + b"\n")
         async for kind, data in _frames(child.stdout):
             if kind == b"e":
                 raise _failure(data)
             yield kind, data
+            if kind == PAUSE:
+                child.stdin.write(b"\n")
         if await child.wait():
             raise Unavailable("FETCHER_DIED", "The transfer ended without a reason; try again")
     finally:

@@ -6,7 +6,7 @@ standard output: one byte of kind, four of length (network order), then that man
 
     j  what is known: fingerprint, files, properties, aliases …     m u r  bytes of metadata, unified, rootfs
     e  why it failed: kind, reason, message                         p      bytes that came so far, as a number
-    s  how one of several servers did
+    s  how one of several servers did                               ?      it goes on when more is wanted
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from core.errors import Invalid, NotFound
 from services.image.domain import simplestreams
-from services.image.sources.framing import frame, serve
+from services.image.sources.framing import frame, pause, serve
 from services.image.sources.servers import Servers
 from services.image.sources.web import Web
 
@@ -77,6 +77,7 @@ def _simplestreams(asked: Mapping[str, Any], out: BinaryIO) -> None:
     )
     if asked["only_look"]:
         return
+    pause(out)
     for file in offer.files:
         _copy(out, file.part, servers, file)
 
@@ -132,6 +133,7 @@ def _lxd(asked: Mapping[str, Any], out: BinaryIO) -> None:
     )
     if asked["only_look"]:
         return
+    pause(out)
     headers, chunks = servers.open(f"1.0/images/{fingerprint}/export?{asking}")
     if headers.get("content-type", "").startswith("multipart/"):
         for part, data in multipart(headers["content-type"], chunks):
@@ -231,6 +233,7 @@ def _url(asked: Mapping[str, Any], out: BinaryIO) -> None:
     )
     if asked["only_look"]:
         return
+    pause(out)
     for chunk in web.stream(url):
         frame(out, b"u", chunk)
 
@@ -245,7 +248,7 @@ def _oci(asked: Mapping[str, Any], out: BinaryIO) -> None:
     host = urlsplit(asked["server"]).hostname or ""
     web = replace(_web(asked), may_reach_inside=False, inside_host=host if asked["may_reach_inside"] else "")
     try:
-        oci.bring(asked, web, partial(_tell, out), partial(frame, out))
+        oci.bring(asked, web, partial(_tell, out), partial(frame, out), partial(pause, out))
     except MemoryError:
         raise Invalid("TOO_LARGE", "The image has more files than can be looked through at once") from None
 

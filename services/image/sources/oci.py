@@ -71,8 +71,15 @@ class Meter:
             yield chunk
 
 
-def bring(asked: Mapping[str, Any], web: Web, tell: Tell, emit: Emit, limits: Limits = Limits()) -> None:  # noqa: B008  frozen
-    """Tell what the image is, then emit its parts. Raises: PodiumError."""
+def bring(
+    asked: Mapping[str, Any],
+    web: Web,
+    tell: Tell,
+    emit: Emit,
+    pause: Callable[[], None] = lambda: None,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> None:
+    """Tell what the image is, then emit its parts after *pause* returned. Raises: PodiumError."""
     registry, top = _found(asked, web)
     manifest, digest = _manifest(registry, top, asked["architecture"])
     raw_config = registry.small(manifest.config)
@@ -93,6 +100,7 @@ def bring(asked: Mapping[str, Any], web: Web, tell: Tell, emit: Emit, limits: Li
     )
     if asked["only_look"]:
         return
+    pause()
     meter = Meter(emit, ends_at=time.monotonic() + _LIMIT_S)
     meter.add(0)
     tree = Tree(most=min(limits.entries, Tree.most))

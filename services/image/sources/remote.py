@@ -14,7 +14,7 @@ import msgspec
 from core.errors import TooLate
 from services.image.ports import CAME, Known, RemoteSource, Told
 from services.image.sources.breaker import Breaker
-from services.image.sources.children import talk
+from services.image.sources.children import PAUSE, talk
 
 _PARTS = {b"m": "metadata", b"u": "unified", b"r": "rootfs", b"p": CAME}
 _MOST_AT_ONCE = 4
@@ -77,6 +77,8 @@ class Fetchers:
             async for kind, data in frames:
                 if kind == b"j":
                     told(msgspec.json.decode(data, type=Known))
+                elif kind == PAUSE:
+                    yield CAME, b"0"
                 elif kind == b"s":
                     self._note(msgspec.json.decode(data))
                 else:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from core.errors import Invalid
+from core.errors import Internal, Invalid
 from core.templates import MOST_TEMPLATE_BYTES
 from services.image.domain import metadata as meta
 from services.image.ports import About, Blobs, Converter
+from services.image.usecases.imports import nothing
 
 _ALL_MAX = 8 << 20
 
 
 class Abouts:
-    def __init__(self, blobs: Blobs, converter: Converter) -> None:
+    def __init__(
+        self, blobs: Blobs, converter: Converter, ensure: Callable[[str], Awaitable[None]] = nothing
+    ) -> None:
+        """*ensure*: fetches the files of a base from another member, where they are not here."""
+        self._ensure = ensure
         self._blobs = blobs
         self._converter = converter
 
@@ -24,6 +30,8 @@ class Abouts:
         """Return what came with the root in folder *base_dir* of a base; nothing where it has none."""
         if not fingerprint:
             return About()
+        with contextlib.suppress(Internal):
+            await self._ensure(fingerprint)
         part = self._blobs.part(fingerprint, "metadata")
         if base_dir or not part.exists():
             folder = base_dir.rpartition("/")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -19,6 +20,8 @@ from core.state import keys
 from services.image.ports import CAME, Known, Remotes, RemoteSource
 from services.image.store import ImageStore
 from services.image.usecases.choices import Choices
+from services.image.usecases.claims import Claims
+from services.image.usecases.copies import Copies
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Header, Imports
 from services.image.usecases.progress import how_far
@@ -48,6 +51,14 @@ class Wanted:
     asked_in: str = ""
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """Another one brings what a server said. wants: what it claimed."""
+
+    wants: tuple[str, ...]
+    said: Known
+
+
 class Downloads:
     def __init__(
         self,
@@ -57,7 +68,11 @@ class Downloads:
         images: Images,
         choices: Choices,
         runner: Runner,
+        claims: Claims,
+        copies: Copies,
     ) -> None:
+        self._claims = claims
+        self._copies = copies
         self._store = store
         self._remotes = remotes
         self._imports = imports
@@ -156,42 +171,75 @@ class Downloads:
         """Have it received by operation *id*; return the image instead when the project has it already."""
         while True:
             try:
-                return await self._received(ctx, wanted, id)
+                found = await self._received(ctx, wanted, id)
             except Invalid as exc:
                 # Who sent other bytes than it promised is not asked again; a mirror may have the right ones.
                 if exc.reason != "BAD_HASH" or not self._remotes.has_others(wanted.source):
                     raise
+                continue
+            if not isinstance(found, _Taken):
+                return found
+            await self._claims.released(found.wants)
+            if known := await self._known(wanted.project, found.said):
+                return known
 
-    async def _received(self, ctx: Context, wanted: Wanted, id: str) -> Image | None:
+    async def _received(self, ctx: Context, wanted: Wanted, id: str) -> Image | _Taken | None:
+        """As _bring(), but say so where another one brings it already."""
         said: list[Known] = []
         async with aclosing(self._remotes.parts(wanted.source, said.append)) as parts:
             first = await anext(parts, None)
             if first is None:
                 raise Invalid("NO_BYTES", "The server sent no image")
-            # Others may bring the same under another name or from another server.
-            async with self._lock(f"{wanted.project}\0{said[0].fingerprint or said[0].digest}"):
-                if known := self._known(wanted.project, said[0]):
-                    return known
-                header = _header(wanted, said[0])
-                async with aclosing(_telling(ctx, first, parts, said[0].size)) as all_parts:
-                    await self._imports.receive(id, header, all_parts)
-                done = await self._runner.wait(id)
-                # So that whoever waits for the same finds it: our view may not have been told yet.
-                with contextlib.suppress(NotFound):
-                    image = await self._store.image(wanted.project, str(done.metadata.get("fingerprint", "")))
-                    if said[0].digest and done.error_reason == "EXISTS":
-                        return image.record  # it was uploaded here, and only its bytes told that
+            wants = _claimed(wanted, said[0])
+            if not await self._claims.take(wants, ctx.operation.id):
+                return _Taken(wants, said[0])
+            try:
+                return await self._first(ctx, wanted, id, said[0], _all(first, parts))
+            finally:
+                await asyncio.shield(self._claims.give_back(wants, ctx.operation.id))
+
+    async def _first(
+        self, ctx: Context, wanted: Wanted, id: str, said: Known, parts: AsyncGenerator[Part, None]
+    ) -> Image | None:
+        """Bring what nobody else brings meanwhile, from another project that has it or from outside."""
+        if known := await self._known(wanted.project, said):
+            return known
+        if other := self._of_another_project(wanted, said):
+            await parts.aclose()
+            parts = self._copies.parts(other.fingerprint)
+        async with aclosing(_telling(ctx, parts, said.size)) as all_parts:
+            await self._imports.receive(id, _header(wanted, said), all_parts)
+        done = await self._runner.wait(id)
+        # So that whoever waits for the same finds it: our view may not have been told yet.
+        with contextlib.suppress(NotFound):
+            image = await self._store.image(wanted.project, str(done.metadata.get("fingerprint", "")))
+            if said.digest and done.error_reason == "EXISTS":
+                return image.record  # it was uploaded here, and only its bytes told that
         return None
 
-    def _known(self, project: str, said: Known) -> Image | None:
+    async def _known(self, project: str, said: Known) -> Image | None:
         """Return the image that the project has already, by its fingerprint or a registry's digest."""
         if not said.digest:
-            entry = self._store.images.get(keys.image(project, said.fingerprint))
+            entry = await self._store.just_stored_image(project, said.fingerprint)
             return entry.record if entry else None
+        await self._store.just_stored(project)
         images = [entry.record for entry in self._store.images.entries(keys.images(project))]
-        return next(
-            (i for i in images if i.origin.get("protocol") == "oci" and _digest(i) == said.digest), None
-        )
+        return next((i for i in images if _is_of_digest(i, said)), None)
+
+    def _of_another_project(self, wanted: Wanted, said: Known) -> Image | None:
+        """Return the same image where another project has it from the same server.
+
+        Not from any server: who only says that it has some fingerprint would have the image given to it.
+        """
+        asked = _place_of(origin_of(wanted.source))
+        if not asked or wanted.source.secret:
+            return None
+        for entry in self._store.images.entries():
+            image = entry.record
+            is_same = _is_of_digest(image, said) if said.digest else image.fingerprint == said.fingerprint
+            if is_same and _place_of(image.origin) == asked:
+                return image
+        return None
 
 
 def _header(wanted: Wanted, known: Known) -> Header:
@@ -210,15 +258,17 @@ def _header(wanted: Wanted, known: Known) -> Header:
     )
 
 
-async def _telling(
-    ctx: Context, first: Part, rest: AsyncGenerator[Part, None], size: int
-) -> AsyncGenerator[Part, None]:
+async def _all(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
+    yield first
+    async for part in rest:
+        yield part
+
+
+async def _telling(ctx: Context, parts: AsyncGenerator[Part, None], size: int) -> AsyncGenerator[Part, None]:
     """Yield all parts, and tell how far they are, about twice a second."""
-    if first[0] != CAME:
-        yield first
-    got, begun = len(first[1]), time.monotonic()
+    got, begun = 0, time.monotonic()
     told = begun
-    async for part, chunk in rest:
+    async for part, chunk in parts:
         if part == CAME:
             got = int(chunk)
         else:
@@ -233,6 +283,26 @@ async def _telling(
 def _digest(image: Image) -> str:
     properties = image.metadata.get("properties")
     return str(properties.get("oci.digest", "")) if isinstance(properties, dict) else ""
+
+
+def _is_of_digest(image: Image, said: Known) -> bool:
+    return image.origin.get("protocol") == "oci" and _digest(image) == said.digest
+
+
+def _place_of(origin: dict[str, str]) -> tuple[str, ...]:
+    """Return which server that is, and how it is known to be that one; () for none."""
+    return tuple(origin[key] for key in ("protocol", "server", "certificate")) if origin else ()
+
+
+def _claimed(wanted: Wanted, said: Known) -> tuple[str, ...]:
+    """Return what only one may bring at a time: this image into this project, and from this server.
+
+    Not the image alone: who says that it has some fingerprint, and never sends it, keeps off nobody else.
+    """
+    what = said.fingerprint or said.digest
+    place = "\0".join(_place_of(origin_of(wanted.source)) or (wanted.source.protocol, wanted.source.server))
+    server = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{what} {wanted.project}", f"{what} {server}"
 
 
 def origin_of(source: RemoteSource) -> dict[str, str]:

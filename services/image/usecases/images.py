@@ -20,6 +20,7 @@ from core.state.store import Txn
 from services.image.formats import magic
 from services.image.ports import Blobs
 from services.image.store import ImageStore
+from services.image.usecases.imports import nothing
 
 _DELETE = "image.delete"
 
@@ -39,9 +40,16 @@ class Prepared:
 
 class Images:
     def __init__(
-        self, store: ImageStore, blobs: Blobs, runner: Runner, remove_unused: Callable[[str], Awaitable[None]]
+        self,
+        store: ImageStore,
+        blobs: Blobs,
+        runner: Runner,
+        remove_unused: Callable[[str], Awaitable[None]],
+        ensure: Callable[[str], Awaitable[None]] = nothing,
     ) -> None:
+        """*ensure*: fetches the files of an image from another member, where they are not here."""
         self._remove_unused = remove_unused
+        self.ensure = ensure
         self._store = store
         self._blobs = blobs
         self._runner = runner
@@ -89,6 +97,10 @@ class Images:
         txn = Txn().exists(key).delete(key).emit(event("image-deleted", "images", project, image.fingerprint))
         for alias in aliases:
             txn.delete(alias)
+        copy = keys.image_copy(image.fingerprint, self._store.member)
+        is_last = not self._store.is_needed(image.fingerprint, without=project)
+        if is_last and self._store.has_copy(image.fingerprint):
+            txn.delete(copy)
         operation = await self._runner.accept(
             _DELETE, project=asked_in or project, input={"fingerprint": image.fingerprint}, txn=txn
         )
@@ -96,6 +108,8 @@ class Images:
         self._store.images.apply(key, None, revision)
         for alias in aliases:
             self._store.aliases.apply(alias, None, revision)
+        if copy in txn.deletes:
+            self._store.copies.apply(copy, None, revision)
         return operation
 
     async def take_back(self, id: str, project: str) -> None:
@@ -112,7 +126,7 @@ class Images:
         await self._remove_unused(ctx.input["fingerprint"])
 
     def files(self, image: Image) -> list[tuple[str, Path, str]]:
-        """Return (part, path, suggested file name) of every file of an image."""
+        """Return (part, path, suggested file name) of every file of an image; call ensure() before."""
         parts = ("metadata", "rootfs") if image.split else ("unified",)
         found = []
         for part in parts:
@@ -122,18 +136,17 @@ class Images:
                 found.append((part, path, stem + magic.extension(file.read(512))))
         return found
 
-    def prepared(self, project: str, fingerprint: str) -> Prepared:
+    async def prepared(self, project: str, fingerprint: str) -> Prepared:
         """Return what instances are made from; also for an image deleted while instances lie on it.
 
-        Raises: NotFound, Internal.
+        Where the files are on another member only, they are fetched. Raises: NotFound, Unavailable, Internal.
         """
-        entry = self._store.images.get(keys.image(project, fingerprint))
+        entry = await self._store.just_stored_image(project, fingerprint)
         if entry is None and not self._store.is_base(fingerprint):
             raise NotFound("NO_IMAGE", f"Image not found: {fingerprint[:64]}", about=fingerprint[:64])
         image = entry.record if entry else self._store.any_image(fingerprint)
+        await self.ensure(fingerprint)
         path = self._blobs.squashfs(fingerprint)
-        if not path.exists():
-            self._blobs.bring_back(fingerprint)
         if not path.exists():
             raise Internal("IMAGE_BROKEN", f"The files of image {fingerprint[:12]} are gone; import it again")
         split = image.split if image else self._blobs.part(fingerprint, "rootfs").exists()

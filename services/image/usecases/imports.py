@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from core.errors import AlreadyExists, Invalid
+from core.errors import AlreadyExists, Invalid, Unavailable
 from core.names import alias_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
-from core.records import Alias, Image
+from core.records import Alias, Image, ImageCopy
 from core.state import keys
 from services.image.domain import metadata as meta
 from services.image.ports import Blobs, Converter, HeadStart
@@ -55,6 +56,10 @@ class Header:
     """The project whose clients hear of the operation, where that is another one."""
 
 
+async def nothing(fingerprint: str) -> None:
+    pass
+
+
 class Imports:
     def __init__(
         self,
@@ -63,7 +68,10 @@ class Imports:
         converter: Converter,
         runner: Runner,
         rooms: Rooms | None = None,
+        forget: Callable[[str], Awaitable[None]] = nothing,
     ) -> None:
+        """*forget*: is told of the files that this member has no more."""
+        self._forget = forget
         self._rooms = rooms
         self._store = store
         self._blobs = blobs
@@ -238,6 +246,8 @@ class Imports:
         )
         key = keys.image(project, fingerprint)
         ctx.txn.absent(key).put(key, image).emit(ctx.event("image-created", "images", fingerprint))
+        copy = ImageCopy(fingerprint, self._store.member, time.time())
+        ctx.txn.put(keys.image_copy(fingerprint, self._store.member), copy)
         for name, description in _described(given["aliases"]).items():
             key = keys.alias(project, name)
             ctx.txn.absent(key).put(key, Alias(project, name, description, fingerprint))
@@ -248,7 +258,7 @@ class Imports:
         for id in self._blobs.staged():
             if not self._runner.find_live(id):
                 await asyncio.to_thread(self._blobs.drop_staging, id)
-        if self._store.is_empty() and not self._runner.has_worked:
+        if self._store.is_empty() and not self._runner.has_worked and not self._store.own_copies():
             # A state that was lost looks like this. What pools hold lies on these files: see recover.
             # One from which all was deleted has the operations that did it.
             await asyncio.to_thread(self._blobs.put_aside)
@@ -263,12 +273,14 @@ class Imports:
     async def remove_unused(self, fingerprint: str) -> None:
         """Remove the files of an image that no project has and no running operation brings."""
         arriving = (self._runner.get(id).input["fingerprint"] for id in self._runner.live_of(KIND))
-        if fingerprint in arriving or self._store.is_used(fingerprint):
+        if fingerprint in arriving or self._store.is_needed(fingerprint):
             return
         # Out of sight before anything else can run: the same image may arrive again at any time.
         id = str(uuid.uuid4())
         self._blobs.discard(fingerprint, id)
         await asyncio.to_thread(self._blobs.drop_staging, id)
+        with contextlib.suppress(Unavailable):  # said later, see Copies.agree()
+            await self._forget(fingerprint)
 
 
 def _described(aliases: dict[str, str] | list[str]) -> dict[str, str]:

@@ -64,6 +64,7 @@ class Pushes:
     async def _send(self, ctx: Context) -> None:
         given = ctx.input
         image = (await self._store.image(given["project"], given["fingerprint"])).record
+        await self._images.ensure(image.fingerprint)
         found = await asyncio.to_thread(self._images.files, image)
         files = tuple(ParcelFile(part, str(path), name, path.stat().st_size) for part, path, name in found)
         parcel = Parcel(

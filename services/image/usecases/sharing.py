@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import Internal, NotFound
+from core.errors import Internal, NotFound, Unavailable
 from core.names import is_fingerprint
 from core.records import Image
 from core.state import keys
 from core.state.repository import Entry
 from core.state.store import Txn
-from services.image.ports import Blobs
+from services.image.ports import Blobs, CopyFile
 from services.image.store import ImageStore
 from services.image.usecases.images import Images, event
 from services.image.usecases.secrets import Secrets
@@ -41,7 +41,16 @@ class File:
 
 
 class Sharing:
-    def __init__(self, store: ImageStore, images: Images, blobs: Blobs, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        images: Images,
+        blobs: Blobs,
+        secrets: Secrets,
+        offered: Callable[[str], Awaitable[list[CopyFile]]],
+    ) -> None:
+        """*offered*: returns the files of an image with their hashes, from whichever member."""
+        self._offered = offered
         self._store = store
         self._images = images
         self._blobs = blobs
@@ -62,8 +71,13 @@ class Sharing:
                 return entry
         raise NotFound("NO_IMAGE", "Image not found")
 
+    async def here(self, image: Image) -> None:
+        """Fetch its files from another member if need be. Raises: Internal, Unavailable."""
+        await self._images.ensure(image.fingerprint)
+
     async def files(self, image: Image) -> list[File]:
-        """Raises: Internal when its files are gone."""
+        """Fetch them from another member if need be. Raises: Internal when they are gone; Unavailable."""
+        await self.here(image)
         return [File(part, name, size) for part, _, name, size in await self._on_disk(image)]
 
     async def _on_disk(self, image: Image) -> list[tuple[str, Path, str, int]]:
@@ -79,7 +93,7 @@ class Sharing:
         entries = [e for e in self._store.images.entries(keys.images(project)) if e.record.public]
         found = []
         for entry in sorted(entries, key=lambda e: e.record.uploaded_at):
-            with suppress(Internal):
+            with suppress(Internal, Unavailable):
                 found.append((entry, await self._hashed(entry.record)))
         public = {e.record.fingerprint for e in self._store.images.entries() if e.record.public}
         self._files = {name: files for name, files in self._files.items() if name in public}
@@ -88,11 +102,8 @@ class Sharing:
     async def _hashed(self, image: Image) -> list[File]:
         async with self._hashing:
             if image.fingerprint not in self._files:
-                found = []
-                for part, _, name, size in await self._on_disk(image):
-                    sha256 = await asyncio.to_thread(self._blobs.sha256, image.fingerprint, part)
-                    found.append(File(part, name, size, sha256))
-                self._files[image.fingerprint] = found
+                files = await self._offered(image.fingerprint)
+                self._files[image.fingerprint] = [File(f.part, f.name, f.size, f.sha256) for f in files]
             return self._files[image.fingerprint]
 
     async def read(
@@ -102,6 +113,7 @@ class Sharing:
 
         Raises: NotFound, Internal.
         """
+        await self.here(image)
         async with self.opened(image, reader):
             with whole(image):
                 file = self.path(image, part).open("rb")

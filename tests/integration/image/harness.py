@@ -15,23 +15,34 @@ import grpc
 
 from core.operations.operation import SUCCEEDED, Operation
 from core.operations.runner import Runner
+from core.records import Presence
 from core.rpc.client import channel
 from core.rpc.server import serve
 from core.settings import Settings
+from core.state import keys
 from core.state.memory import MemoryStore
+from core.state.store import Txn
+from protos.podium.image.v1 import copy_pb2_grpc as copy_rpc
 from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from protos.podium.image.v1 import share_pb2_grpc as share_rpc
 from services.image.blobs.files import FileBlobs
+from services.image.clients.members import Members
 from services.image.formats.squashfs import SquashfsConverter
 from services.image.ports import Builder
+from services.image.servicer.copies import CopyServicer
 from services.image.servicer.lending import Lending
 from services.image.servicer.services import ImageServicer
 from services.image.servicer.sharing import ShareServicer
 from services.image.sources.mmdebstrap import Mmdebstrap
 from services.image.sources.push import Pushers
+from services.image.sources.remote import Fetchers
 from services.image.store import ImageStore
 from services.image.usecases.builds import Builds
+from services.image.usecases.choices import Choices
+from services.image.usecases.claims import Claims
+from services.image.usecases.copies import Copies, Follower
+from services.image.usecases.downloads import Downloads
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
 from services.image.usecases.pushes import Pushes
@@ -97,6 +108,9 @@ class Service:
     imports: Imports
     shares: Any
     tokens: Secrets
+    store: ImageStore
+    copies: Copies
+    downloads: Downloads
 
     async def upload(self, *parts: bytes, **header: Any) -> Operation:
         kinds = [pb.IMAGE_PART_UNIFIED] if len(parts) == 1 else [pb.IMAGE_PART_METADATA, pb.IMAGE_PART_ROOTFS]
@@ -139,40 +153,55 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def image_service(
-    root: Path, memory: MemoryStore, builder: Builder | None = None
+    root: Path, memory: MemoryStore, builder: Builder | None = None, settings: Settings | None = None
 ) -> AsyncIterator[Service]:
-    """Run the service with its socket and files below *root*."""
-    settings = Settings.from_env({"PODIUM_DIR": str(root)})
-    settings.run_dir.mkdir()
-    store, blobs = ImageStore(memory), FileBlobs(root / "images")
-    runner = Runner(memory, service="image", member="test")
-    imports = Imports(store, blobs, SquashfsConverter(), runner)
-    images = Images(store, blobs, runner, imports.remove_unused)
+    """Run the service with its socket and files below *root*; with certificates there also for others."""
+    settings = settings or Settings.from_env({"PODIUM_DIR": str(root), "PODIUM_MEMBER": "test"})
+    member = settings.member
+    settings.run_dir.mkdir(exist_ok=True)
+    store, blobs, choices = ImageStore(memory, member), FileBlobs(root / "images"), Choices(memory)
+    runner = Runner(memory, service="image", member=member)
+    copies = Copies(store, blobs, SquashfsConverter(), Members(memory, settings))
+    imports = Imports(store, blobs, SquashfsConverter(), runner, None, copies.forget)
+    images = Images(store, blobs, runner, imports.remove_unused, copies.ensure)
+    claims = Claims(memory, member)
+    fetchers = Fetchers("x86_64", root / "images", choices.mirrors_of)
+    downloads = Downloads(store, fetchers, imports, images, choices, runner, claims, copies)
+    following = Follower(store, imports.remove_unused)
     builds = Builds(store, blobs, builder or Mmdebstrap(), imports, images, runner)
     lending = Lending(settings.image_lending_socket)
     tokens = Secrets(store, runner)
     pushes = Pushes(store, images, blobs, Pushers(), runner)
-    sharing = ShareServicer(store, Sharing(store, images, blobs, tokens), tokens, pushes, runner, lending)
-    await store.start()
-    await runner.start()
-    await lending.start()
+    shared = Sharing(store, images, blobs, tokens, copies.offered)
+    sharing = ShareServicer(store, shared, tokens, pushes, runner, lending)
+    parts = (store, choices, claims, runner, lending, following)
+    for part in parts:
+        await part.start()
+    await imports.clean()
+    await copies.agree()
 
     def register(server: grpc.aio.Server) -> list[str]:
         rpc.add_ImageServiceServicer_to_server(
             ImageServicer(store, images, imports, builds, runner, lending), server
         )
         share_rpc.add_ShareServiceServicer_to_server(sharing, server)
+        copy_rpc.add_CopyServiceServicer_to_server(CopyServicer(copies), server)
         return ["podium.image.v1.ImageService", "podium.image.v1.ShareService"]
 
-    server = await serve(settings, "image", register)
+    async def announce(address: str) -> None:
+        await memory.commit(Txn().put(keys.presence(member, "image"), Presence(member, "image", "", address)))
+
+    server = await serve(settings, "image", register, announce=announce)
     line = channel(settings, "image")
     try:
         stub, shares = rpc.ImageServiceStub(line), share_rpc.ShareServiceStub(line)
-        yield Service(stub, runner, root / "images", memory, imports, shares, tokens)
+        yield Service(
+            stub, runner, root / "images", memory, imports, shares, tokens, store, copies, downloads
+        )
     finally:
         await line.close()
         await server.stop(0)
-        await lending.stop()
-        await runner.stop()
+        await memory.commit(Txn().delete(keys.presence(member, "image")))
+        for part in reversed(parts):
+            await part.stop()
         await imports.stop()
-        await store.stop()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -12,7 +14,7 @@ import pytest
 
 from core.addresses import is_outside
 from core.errors import Forbidden, Invalid, NotFound, PodiumError, TooLate
-from services.image.ports import Known, RemoteSource
+from services.image.ports import CAME, Known, RemoteSource
 from services.image.sources.fetcher import multipart
 from services.image.sources.remote import Fetchers
 from tests.fakes.image_server import ImageServer, serving, tar
@@ -32,8 +34,9 @@ async def _bring(source: RemoteSource) -> tuple[Known, str]:
     """Return what was said of the image, and the hash of what came."""
     said: list[Known] = []
     digest = hashlib.sha256()
-    async for _, chunk in Fetchers("x86_64", Path(gettempdir())).parts(source, said.append):
-        digest.update(chunk)
+    async for part, chunk in Fetchers("x86_64", Path(gettempdir())).parts(source, said.append):
+        if part != CAME:
+            digest.update(chunk)
     return said[0], digest.hexdigest()
 
 
@@ -53,6 +56,17 @@ async def test_a_look_brings_nothing(server: ImageServer) -> None:
 
     assert known.fingerprint == fingerprint
     assert all(path.startswith("/streams") for path in server.asked)
+
+
+async def test_nothing_is_asked_for_before_it_is_wanted(server: ImageServer) -> None:
+    """So that many may find out that they want the same, and one brings it."""
+    server.offer()
+    said: list[Known] = []
+    async with aclosing(Fetchers("x86_64", Path(gettempdir())).parts(_streams(server), said.append)) as parts:
+        assert await anext(parts) == (CAME, b"0")
+        await asyncio.sleep(0.2)
+
+    assert said and all(path.startswith("/streams") for path in server.asked)
 
 
 async def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: ImageServer) -> None:

@@ -13,14 +13,18 @@ from core.errors import NotFound, Unavailable
 from core.operations.operation import FAILED, SUCCEEDED
 from core.operations.runner import Runner
 from core.records import Alias, Image, Instance, Project, ServerConfig
+from core.settings import Settings
 from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from services.image.blobs.files import FileBlobs
+from services.image.clients.members import Members
 from services.image.formats.squashfs import SquashfsConverter
 from services.image.ports import Known, RemoteSource, Told
 from services.image.store import ImageStore
 from services.image.usecases.choices import Choices
+from services.image.usecases.claims import Claims
+from services.image.usecases.copies import Copies
 from services.image.usecases.downloads import Downloads, Wanted
 from services.image.usecases.images import Images
 from services.image.usecases.imports import Imports
@@ -66,11 +70,16 @@ class Member:
         self.now = 100 * DAY
         root.mkdir(exist_ok=True)
         self.blobs = FileBlobs(root)
-        self.store, self.choices = ImageStore(memory), Choices(memory)
+        self.store, self.choices = ImageStore(memory, name), Choices(memory)
         self.runner = Runner(memory, service="image", member=name)
-        imports = Imports(self.store, self.blobs, SquashfsConverter(), self.runner)
-        self.images = Images(self.store, self.blobs, self.runner, imports.remove_unused)
-        self.downloads = Downloads(self.store, server, imports, self.images, self.choices, self.runner)
+        peers = Members(memory, Settings.from_env({"PODIUM_DIR": str(root), "PODIUM_MEMBER": name}))
+        copies = Copies(self.store, self.blobs, SquashfsConverter(), peers)
+        self.claims = Claims(memory, name)
+        imports = Imports(self.store, self.blobs, SquashfsConverter(), self.runner, None, copies.forget)
+        self.images = Images(self.store, self.blobs, self.runner, imports.remove_unused, copies.ensure)
+        self.downloads = Downloads(
+            self.store, server, imports, self.images, self.choices, self.runner, self.claims, copies
+        )
         self.refresh = Refresh(self.store, self.downloads, self.images, self.runner)
         self.sweep = imports.sweep
         self.upkeep = Upkeep(
@@ -78,11 +87,11 @@ class Member:
         )
 
     async def start(self) -> None:
-        for part in (self.store, self.choices, self.runner):
+        for part in (self.store, self.choices, self.claims, self.runner):
             await part.start()
 
     async def stop(self) -> None:
-        for part in (self.runner, self.choices, self.store):
+        for part in (self.runner, self.claims, self.choices, self.store):
             await part.stop()
 
     async def bring(self, **changes: object) -> str:
@@ -166,7 +175,7 @@ async def test_instances_keep_what_they_were_made_of(member: Member) -> None:
     await member.sweep()
     assert member.fingerprints() == [new]
     assert member.blobs.fingerprints() == {old, new}
-    assert member.images.prepared("default", old).squashfs.exists()
+    assert (await member.images.prepared("default", old)).squashfs.exists()
 
 
 async def test_of_two_members_one_does_it(member: Member, tmp_path: Path) -> None:
