@@ -132,7 +132,6 @@ LEFT_OUT: Reasons = (
     ("images are no volumes that could be deleted from a pool", "storage_images_delete"),
     ("images and backups lie in Podium's own folder; the keys are refused", "daemon_storage"),
     ("squashfs serves for images; backups are tarballs", "compression_squashfs"),
-    ("mount options of disks are stored without effect", "container_raw_mount"),
     (
         "clients are trusted by certificate, one by one; no PKI, Candid, Macaroons or RBAC",
         "auth_pki trust_ca_certificates macaroon_authentication candid_authentication candid_config "

@@ -60,7 +60,7 @@ class Transfers:
         voyages = Voyages(host, archives, arrivals, claims.runner)
         transit = RsyncTransit()
         departures = Departures(host.store, archives, transit)
-        landings = Landings(host, arrivals, voyages, transit)
+        landings = Landings(host, arrivals, voyages, transit, abouts)
         return cls(claims.runner, policy, packs, backups, arrivals, voyages, transit, departures, landings)
 
     def carry_volumes(self, custom: Custom) -> None:

@@ -419,6 +419,9 @@ class FakeImages:
     async def about(self, project: str, fingerprint: str, base_dir: str) -> About:
         return self.abouts.get(fingerprint, About())
 
+    async def check_metadata(self, project: str, text: bytes) -> dict[str, Any]:
+        return {"properties": {"said": text.decode()}}
+
     async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
         self.rendered += [(job.path, job.trigger) for job in jobs]
         return [f"{job.trigger} of {context['instance']['name']}".encode() for job in jobs]

@@ -13,6 +13,11 @@ _REMOTE = ("ceph:", "cephfs:")
 _CLOUD_INIT = "cloud-init:config"
 PROPAGATIONS = tuple(f"{r}{kind}" for r in ("", "r") for kind in ("private", "shared", "slave", "unbindable"))
 _LIMITS = ("limits.read", "limits.write", "limits.max")
+# What the kernel knows of each mount; other options are of file systems, and nothing here mounts one.
+MOUNT_OPTIONS = (
+    "defaults", "ro", "nosuid", "nodev", "noexec", "nosymfollow",
+    "noatime", "nodiratime", "relatime", "strictatime",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ def place(options: Options) -> str:
     """Return where it lies inside, "" for nowhere."""
     path = options.get("path", "")
     return posixpath.normpath("/" + path.lstrip("/")) if path else ""
+
+
+def mount_options(options: Options) -> tuple[str, ...]:
+    words = (word.strip() for word in options.get("raw.mount.options", "").split(","))
+    return tuple(word for word in words if word)
 
 
 def limits(options: Options) -> DiskLimits:
@@ -92,6 +102,13 @@ def _check_limit(value: str) -> None:
 def _propagation(value: str) -> None:
     if value not in PROPAGATIONS:
         raise ValueError(f'Invalid propagation mode "{value[:64]}"')
+
+
+def _mount_options(value: str) -> None:
+    for word in mount_options({"raw.mount.options": value}):
+        if word not in MOUNT_OPTIONS:
+            known = ", ".join(MOUNT_OPTIONS)
+            raise ValueError(f"Mount option {word[:64]!r} is not one of those that work here: {known}")
 
 
 def _rules(options: Options) -> None:
@@ -157,7 +174,7 @@ DISK = DeviceType(
         "required": boolean,
         "optional": boolean,
         "propagation": _propagation,
-        "raw.mount.options": anything,
+        "raw.mount.options": _mount_options,
         "ceph.cluster_name": anything,
         "ceph.user_name": anything,
         "boot.priority": device_number,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
 
 from protos.podium.image.v1 import about_pb2 as pb
 from protos.podium.image.v1 import about_pb2_grpc as rpc
+from services.image.domain import metadata
 from services.image.templates.runner import Job, TemplateRunner
 from services.image.usecases.about import Abouts
 
@@ -19,8 +21,12 @@ class AboutServicer(rpc.AboutServiceServicer):
 
     async def GetAbout(self, request: pb.GetAboutRequest, context: Any) -> pb.GetAboutResponse:
         about = await self._abouts.of(request.fingerprint, request.base_dir)
-        metadata = orjson.dumps(about.metadata).decode() if about.metadata else ""
-        return pb.GetAboutResponse(metadata_json=metadata, templates=about.templates)
+        told = orjson.dumps(about.metadata).decode() if about.metadata else ""
+        return pb.GetAboutResponse(metadata_json=told, templates=about.templates)
+
+    async def CheckMetadata(self, request: pb.CheckMetadataRequest, context: Any) -> pb.CheckMetadataResponse:
+        checked = await asyncio.to_thread(metadata.parse, request.text)
+        return pb.CheckMetadataResponse(metadata_json=orjson.dumps(checked).decode())
 
     async def RenderTemplates(
         self, request: pb.RenderTemplatesRequest, context: Any

@@ -79,6 +79,11 @@ class ImageClient:
         answer = await self._abouts.GetAbout(request, timeout=_PREPARE_S)
         return About(orjson.loads(answer.metadata_json or "{}"), dict(answer.templates))
 
+    async def check_metadata(self, project: str, text: bytes) -> dict[str, Any]:
+        request = pb.CheckMetadataRequest(project=project, text=text)
+        answer = await self._abouts.CheckMetadata(request, timeout=_PREPARE_S)
+        return dict(orjson.loads(answer.metadata_json))
+
     async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
         request = pb.RenderTemplatesRequest(project=project, context_json=orjson.dumps(context).decode())
         for job in jobs:

@@ -210,12 +210,13 @@ class _Work:
                 read_only=bind.read_only,
                 propagation=bind.propagation or "private",
                 recursive=bind.recursive,
-                suid=bind.is_volume,
+                suid=bind.is_volume and "nosuid" not in bind.options,
+                options=bind.options,
             )
             if bind.shifted:
                 self._shift(tree, recursive=bind.recursive)
             self._ledger.note(device, bind.path, _identity(os.fstat(tree)))
-            if bind.read_only:
+            if bind.read_only or bind.options:
                 passage = self._ledger.folder(device) / f"passage{number}"
                 passage.mkdir(mode=0o700)
                 inside.attach_locked(self._process, self._guest.idmap.root, tree, bind.path, passage)

@@ -9,12 +9,18 @@ or a program, but for the host's own programs, which it cannot change.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.errors import LimitReached
+from core.templates import MOST_TEMPLATE_BYTES, MOST_TEMPLATES
 from services.runtime.kernel import mountapi
 
 DATA = "data"
+_METADATA, _TEMPLATES = "metadata.yaml", "templates"
+_MOST_METADATA = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS = ("bin", "lib", "lib64", "sbin")
 _BESIDE = 16 << 20
 
@@ -78,3 +84,40 @@ def jailed(jail: int, capabilities: Sequence[str], argv: Sequence[str]) -> list[
     # Whoever makes it eat the host's memory loses it before others do.
     enter = ["choom", "-n", "1000", "--", "unshare", *namespaces, f"--root={root}", "--wd=/"]
     return [*enter, "setpriv", "--no-new-privs", f"--bounding-set={bounds}", "--", *argv]
+
+
+def beside(jail: int) -> dict[str, bytes]:
+    """Return the plain files metadata.yaml and templates/NAME among the data, by path.
+
+    They are a stranger's: what is a link, or anything else, is passed over. Raises: LimitReached. Blocks.
+    """
+    found = {}
+    with mountapi.descriptors() as fds:
+        fds.append(os.open(DATA, _FOLDER, dir_fd=jail))
+        if (metadata := _plain(fds[0], _METADATA, _MOST_METADATA)) is not None:
+            found[_METADATA] = metadata
+        try:
+            fds.append(os.open(_TEMPLATES, _FOLDER, dir_fd=fds[0]))
+        except OSError:
+            return found
+        names = os.listdir(fds[1])
+        if len(names) > MOST_TEMPLATES:
+            raise LimitReached("TEMPLATES", f"An instance may have {MOST_TEMPLATES} templates")
+        for name in names:
+            if (text := _plain(fds[1], name, MOST_TEMPLATE_BYTES)) is not None:
+                found[f"{_TEMPLATES}/{name}"] = text
+    return found
+
+
+def _plain(folder: int, name: str, most: int) -> bytes | None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        text = file.read(most + 1)
+    if len(text) > most:
+        raise LimitReached("TOO_LARGE", f"{name[:80]!r} of the other server holds more than {most >> 10} KiB")
+    return text

@@ -11,7 +11,7 @@ import ctypes
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from core.errors import Unsupported
@@ -31,6 +31,18 @@ _MOVE_TO_EMPTY_PATH = 0x40
 _ATTR_RDONLY, _ATTR_NOSUID = 1, 2
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 _AT_STATX_FORCE_SYNC, _STATX_SIZE = 0x2000, 0x200
+# mount_setattr(2); a time policy replaces the one that is there.
+_ATTR_ATIME = 0x70
+_OPTIONS = {
+    "nosuid": 0x2,
+    "nodev": 0x4,
+    "noexec": 0x8,
+    "noatime": 0x10,
+    "strictatime": 0x20,
+    "nodiratime": 0x80,
+    "nosymfollow": 0x200000,
+}
+_TIMES = frozenset({"relatime", "noatime", "strictatime"})
 _PROPAGATIONS = {"unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
 
 
@@ -148,10 +160,12 @@ def set_attributes(
     recursive: bool = False,
     suid: bool = False,
     inert: bool = False,
+    options: Iterable[str] = (),
 ) -> None:
     """Change a detached mount: what is given is set, the rest stays. propagation: as mount(8) calls it.
 
     *suid* gives power back to setuid files; *inert* takes it from them, from devices and from programs.
+    *options* are set besides, as mount(8) calls them; others than those of a mount are passed over.
     Raises: OSError.
     """
     attr = _MountAttr(0, 0, _PROPAGATIONS.get(propagation.removeprefix("r"), 0), max(userns, 0))
@@ -159,6 +173,9 @@ def set_attributes(
     attr.attr_set |= _ATTR_RDONLY if read_only else 0
     attr.attr_set |= _ATTR_NO_SUID_DEV_EXEC if inert else 0
     attr.attr_set |= _ATTR_IDMAP if userns >= 0 else 0
+    for option in options:
+        attr.attr_set |= _OPTIONS.get(option, 0)
+        attr.attr_clr |= _ATTR_ATIME if option in _TIMES else 0
     _call(
         _MOUNT_SETATTR,
         ctypes.c_int(tree),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from core.errors import Unavailable
 from services.runtime.kernel.childline import ChildLine
-from services.runtime.kernel.jail import DATA, jailed
+from services.runtime.kernel.jail import DATA, beside, jailed
 from services.runtime.kernel.processes import Child
 
 FEATURES = ("xattrs", "delete", "compress", "bidirectional")
@@ -41,7 +41,8 @@ _STALL_S = 120
 class Rsync(ChildLine):
     """A running end: what it says is to be read, what the other says to be written."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], jail: int) -> None:
+        self._jail = jail
         self._said = os.memfd_create("said")
         line, its = socket.socketpair()
         line.setblocking(False)
@@ -64,6 +65,10 @@ class Rsync(ChildLine):
             why = " ".join(said.split())[:300] or f"rsync ended with {code}"
             raise Unavailable("RSYNC_FAILED", f"The files could not be transferred: {why}")
 
+    def beside(self) -> dict[str, bytes]:
+        """Return metadata.yaml and templates/NAME that came beside a root. Raises: LimitReached. Blocks."""
+        return beside(self._jail)
+
     async def close(self) -> None:
         self.hang_up()
         await asyncio.shield(self._child.wait())
@@ -82,13 +87,13 @@ def receiver(jail: int, folder: str, features: Sequence[str]) -> Rsync:
         "--modify-window=-1",
         f"--timeout={_STALL_S}",
     ]
-    return Rsync(jailed(jail, _WRITES, [*argv, *_args(features), ".", _place(folder)]))
+    return Rsync(jailed(jail, _WRITES, [*argv, *_args(features), ".", _place(folder)]), jail)
 
 
 def sender(jail: int, folder: str, features: Sequence[str]) -> Rsync:
     """Begin to send *folder* of the jail's data, "" for all of it."""
     argv = ["sh", "-c", _KEPT, "rsync", "-ar", *_COMMON, f"--timeout={_STALL_S}", *_args(features)]
-    return Rsync(jailed(jail, _READS, [*argv, _place(folder), "there:/", "-e", _LINE]))
+    return Rsync(jailed(jail, _READS, [*argv, _place(folder), "there:/", "-e", _LINE]), jail)
 
 
 def _args(features: Sequence[str]) -> list[str]:

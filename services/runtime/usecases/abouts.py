@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from core.templates import (
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.peers import About
 
+_METADATA, _TEMPLATES = "metadata.yaml", "templates"
 _REMEMBERED = 64
 _MOST_TOGETHER = 8 << 20
 _FIELDS = ("architecture", "creation_date", "expiry_date", "properties", "templates")
@@ -78,6 +79,23 @@ class AboutInstances:
 
         await self._change(instance, changed)
 
+    async def received(self, project: str, volume: Path, files: Mapping[str, bytes]) -> None:
+        """Keep in *volume* what another server sent beside a root: metadata.yaml and templates/NAME.
+
+        Raises: Invalid, LimitReached, WrongState.
+        """
+        if _METADATA not in files:
+            return
+        names = {path: path.removeprefix(f"{_TEMPLATES}/") for path in files if path != _METADATA}
+        for name in names.values():
+            _check_name(name)
+        about = About(
+            await self._host.images.check_metadata(project, files[_METADATA]),
+            {name: files[path] for path, name in names.items()},
+        )
+        _check_size(about)
+        await self._write(volume, about)
+
     async def write_template(self, instance: Instance, name: str, content: bytes) -> None:
         """Raises: Invalid, LimitReached."""
         _check_name(name)
@@ -107,10 +125,13 @@ class AboutInstances:
                 raise WrongState(
                     "NO_VOLUME", "The instance has no volume to keep this in", about=instance.name
                 )
-            try:
-                await asyncio.to_thread(self._beside.write, folder, about)
-            except OSError as exc:
-                raise WrongState("NOT_WRITTEN", f"This could not be stored: {exc.strerror}") from exc
+            await self._write(folder, about)
+
+    async def _write(self, volume: Path, about: About) -> None:
+        try:
+            await asyncio.to_thread(self._beside.write, volume, about)
+        except OSError as exc:
+            raise WrongState("NOT_WRITTEN", f"This could not be stored: {exc.strerror}") from exc
 
 
 def _bad(why: str) -> Invalid:

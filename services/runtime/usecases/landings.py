@@ -23,6 +23,7 @@ from services.runtime.domain.lifecycle import UP
 from services.runtime.domain.offers import FEATURES, Answer, Offer, missing
 from services.runtime.domain.snapshots import snapshot_name
 from services.runtime.ports import RootFs
+from services.runtime.usecases.abouts import AboutInstances
 from services.runtime.usecases.arrive import Arrivals, WantedArrival
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.pack import ROOT
@@ -41,8 +42,11 @@ _NO_WAY = (
 
 
 class Landings:
-    def __init__(self, host: Host, arrivals: Arrivals, voyages: Voyages, transit: Transit) -> None:
+    def __init__(
+        self, host: Host, arrivals: Arrivals, voyages: Voyages, transit: Transit, abouts: AboutInstances
+    ) -> None:
         self._host = host
+        self._abouts = abouts
         self._store = host.store
         self._arrivals = arrivals
         self._voyages = voyages
@@ -124,6 +128,8 @@ class Landings:
             self._transit.receiving(root, ROOT, answer.features) as end,
         ):
             await through(wire, end)
+            beside = await asyncio.to_thread(end.beside)
+        await self._abouts.received(plan.project, layers[1], beside)
 
     @asynccontextmanager
     async def _cleared(self, plan: Instance, staged: Staged) -> AsyncIterator[None]:

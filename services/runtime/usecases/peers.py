@@ -78,6 +78,10 @@ class Images(Protocol):
         """Return what came with the root in folder *base_dir* of a base; "" for an image's own root."""
         ...
 
+    async def check_metadata(self, project: str, text: bytes) -> dict[str, Any]:
+        """Return what a metadata.yaml of another server says. Raises: Invalid."""
+        ...
+
     async def render(self, project: str, context: Mapping[str, Any], jobs: list[Rendering]) -> list[bytes]:
         """Return the texts, in order. Raises: Invalid, naming the template that is wrong."""
 

@@ -43,6 +43,10 @@ class End(Protocol):
         """Raises: Unavailable when it did not do all."""
         ...
 
+    def beside(self) -> Mapping[str, bytes]:
+        """Return what came beside a root: metadata.yaml, templates/NAME. Raises: LimitReached. Blocks."""
+        ...
+
 
 class Transit(Protocol):
     """Starts ends of rsync that see nothing but what they are given."""

@@ -145,6 +145,28 @@ async def test_all_that_a_root_holds_arrives(source: Path, target: Path) -> None
     assert await _carried(source, target) < 2000
 
 
+async def test_what_comes_beside_a_root_is_read_and_links_are_not_followed(
+    source: Path, target: Path
+) -> None:
+    """metadata.yaml and the templates are a stranger's too: a link would lead to files of the host."""
+    files = {"metadata.yaml": b"text", "templates/a": b"one", "other": b"no"}
+    transit, roots = RsyncTransit(), {"rootfs": Root(source, None)}
+    async with (
+        transit.sending(files, roots, "", FEATURES) as sends,
+        transit.receiving(target, "rootfs", FEATURES) as receives,
+    ):
+        await asyncio.gather(_pumped(sends, receives), _pumped(receives, sends))
+        await asyncio.gather(sends.wait(), receives.wait())
+        templates = os.open(f"{jail.DATA}/templates", os.O_RDONLY | os.O_DIRECTORY, dir_fd=receives._jail)
+        os.symlink("/etc/passwd", "b", dir_fd=templates)
+        os.mkfifo("c", dir_fd=templates)
+        os.close(templates)
+
+        found = receives.beside()
+
+    assert found == {"metadata.yaml": b"text", "templates/a": b"one"}
+
+
 async def test_a_receiver_that_hears_nonsense_says_so(target: Path) -> None:
     async with RsyncTransit().receiving(target, "", FEATURES) as end:
         await end.write(b"\xff" * 100_000)

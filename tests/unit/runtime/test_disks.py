@@ -35,6 +35,7 @@ ROOT: Options = {"type": "disk", "pool": "default", "path": "/"}
         ({**HOST, "size.state": "1GiB"}, "Only the root disk may have a migration size quota"),
         ({**HOST, "recursive": "true", "readonly": "true"}, "Recursive read-only bind-mounts"),
         ({**HOST, "required": "true", "optional": "true"}, "Cannot use both"),
+        ({**HOST, "raw.mount.options": "uid=5"}, "Mount option 'uid=5' is not one of those that work here"),
         ({**HOST, "propagation": "bogus"}, 'Invalid propagation mode "bogus"'),
         ({**HOST, "limits.read": "bogus"}, "Invalid value: bogus"),
         ({**HOST, "readonly": "maybe"}, 'Invalid value for a boolean "maybe"'),
@@ -75,6 +76,12 @@ def test_a_folder_of_the_host_is_shown_as_it_is_unless_it_is_shifted() -> None:
     assert shifted and shifted.binds == (
         Bind("/srv", "/mnt", shifted=True, recursive=True, propagation="rslave"),
     )
+
+
+def test_options_of_a_mount_are_taken_and_those_of_file_systems_refused() -> None:
+    plan = planned({**HOST, "raw.mount.options": "noexec, ro"}, "/srv")
+    assert plan
+    assert plan.binds == (Bind("/srv", "/mnt", read_only=True, options=("noexec", "ro")),)
 
 
 def test_what_is_not_there_must_not_be_required() -> None:

@@ -14,10 +14,13 @@ from core.errors import PodiumError, Unavailable
 from services.runtime.domain.arrivals import ArrivedEntry
 from services.runtime.domain.offers import Answer, Offer
 from services.runtime.usecases import wire as wires
+from services.runtime.usecases.abouts import AboutInstances
 from services.runtime.usecases.arrive import Arrivals, Spec, WantedArrival
 from services.runtime.usecases.landings import Landings
+from services.runtime.usecases.peers import About
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.voyages import Voyages
+from tests.fakes.runtime_host import FakeBeside
 from tests.unit.runtime.conftest import MEMBER, World
 
 SPEC = Spec("", "x86_64", False, ("default",), {"user.a": "1"}, {})
@@ -29,8 +32,8 @@ OFFER = Offer(features=frozenset({"xattrs"}), snapshots=SNAPSHOTS)
 class FakeEnd:
     """Says one thing, and keeps what it hears until the mark."""
 
-    def __init__(self, fails: bool = False) -> None:
-        self.heard, self.fails = b"", fails
+    def __init__(self, fails: bool = False, files: dict[str, bytes] | None = None) -> None:
+        self.heard, self.fails, self.files = b"", fails, files or {}
         self._to_say, self._ended = [b"hello"], asyncio.Event()
 
     async def read(self) -> bytes:
@@ -44,6 +47,9 @@ class FakeEnd:
 
     def end_input(self) -> None:
         self._ended.set()
+
+    def beside(self) -> dict[str, bytes]:
+        return self.files
 
     async def wait(self) -> None:
         if self.fails:
@@ -80,6 +86,7 @@ class Quay:
 
     world: World
     fails: bool = False
+    files: dict[str, bytes] = field(default_factory=dict)
     landings: Landings = field(init=False)
     received: list[bytes] = field(default_factory=list)
 
@@ -87,11 +94,13 @@ class Quay:
         host, claims = self.world.host, self.world.create._claims
         arrivals = Arrivals(host, Policy(host, MEMBER), claims, self.world.create, MEMBER)
         voyages = Voyages(host, None, arrivals, claims.runner)  # type: ignore[arg-type]
-        self.voyages, self.landings = voyages, Landings(host, arrivals, voyages, self)  # type: ignore[arg-type]
+        self.abouts = AboutInstances(host, FakeBeside())
+        self.voyages = voyages
+        self.landings = Landings(host, arrivals, voyages, self, self.abouts)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def receiving(self, folder: Path, name: str, features: frozenset[str]) -> AsyncIterator[FakeEnd]:
-        end = FakeEnd(self.fails)
+        end = FakeEnd(self.fails, self.files)
         yield end
         self.received.append(end.heard)
         self.world.driver.content[self.world.driver.volume("default", folder.name)] = end.heard.decode()
@@ -122,6 +131,23 @@ async def test_snapshots_come_first_and_each_holds_what_was_then(quay: Quay) -> 
     store = quay.world.host.store
     assert store.instance("default", "came").record.config == {"user.a": "1"}
     assert len(quay.world.driver.made) == 3
+
+
+async def test_metadata_and_templates_come_along(quay: Quay) -> None:
+    """LXD renders them at the next start there, so they must be what they were."""
+    quay.files = {"metadata.yaml": b"m", "templates/hosts.tpl": b"t"}
+
+    assert await quay.receive(WANTED, replace(OFFER, snapshots=()), FakeWire(b"now")) == ""
+
+    about = await quay.abouts.of(quay.world.host.store.instance("default", "came").record)
+    assert about == About({"properties": {"said": "m"}}, {"hosts.tpl": b"t"})
+
+
+async def test_a_template_with_an_impossible_name_is_refused(quay: Quay) -> None:
+    quay.files = {"metadata.yaml": b"m", "templates/a\nb": b"t"}
+
+    assert await quay.receive(WANTED, OFFER, FakeWire(b"one", b"two", b"now")) == "Invalid template filename"
+    assert quay.world.driver.made == set()
 
 
 async def test_a_refresh_asks_for_what_is_missing(quay: Quay) -> None:

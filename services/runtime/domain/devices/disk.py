@@ -21,10 +21,11 @@ def _volume(device: str, options: Options, facts: Facts) -> Bind:
     return Bind(
         found.folder,
         _place(device, options),
-        read_only=disk.is_on(options, "readonly"),
+        read_only=_is_read_only(options),
         shifted=not found.is_unmapped,
         propagation=options.get("propagation", ""),
         is_volume=True,
+        options=disk.mount_options(options),
     )
 
 
@@ -38,12 +39,17 @@ def _path(device: str, options: Options, facts: Facts) -> Bind | None:
     return Bind(
         source,
         _place(device, options),
-        read_only=disk.is_on(options, "readonly"),
+        read_only=_is_read_only(options),
         recursive=disk.is_on(options, "recursive"),
         shifted=disk.is_on(options, "shift"),
         propagation=options.get("propagation", ""),
         beneath=facts.bound(source),
+        options=disk.mount_options(options),
     )
+
+
+def _is_read_only(options: Options) -> bool:
+    return disk.is_on(options, "readonly") or "ro" in disk.mount_options(options)
 
 
 def _place(device: str, options: Options) -> str:

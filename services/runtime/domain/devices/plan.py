@@ -36,6 +36,7 @@ class Bind:
     propagation: as mount(8) calls it, "" for private. recursive: with what is mounted below it.
     beneath: a folder of the host that no link on the way to *source* may lead out of; "" for none.
     is_volume: of a pool, whose own mount takes power from setuid files; inside they are the guest's.
+    options: as mount(8) calls them, of those in disk.MOUNT_OPTIONS.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Bind:
     propagation: str = ""
     beneath: str = ""
     is_volume: bool = False
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
