@@ -25,8 +25,14 @@ def members(call: Call) -> None:
 
 def status(call: Call) -> None:
     def ask(etcd: Any) -> Any:
-        s = etcd.status()
-        return {"version": s.version, "size_bytes": s.db_size, "leader": s.leader.name, "term": s.raft_term}
+        s, revision = etcd.status(), etcd.get_response("podium").header.revision
+        return {
+            "version": s.version,
+            "size_bytes": s.db_size,
+            "leader": s.leader.name,
+            "term": s.raft_term,
+            "revision": revision,
+        }
 
     _ask(ask)
 
@@ -66,14 +72,19 @@ def snapshot(call: Call) -> None:
 
 def _ask(question: Callable[[Any], Any]) -> None:
     """Print the answer. Raises: CliError naming the endpoint."""
+    import grpc
+
     from core.settings import Settings
     from core.state.etcd3_compat import client
 
     endpoint = Settings.from_env().etcd_endpoint
     try:
         print(json.dumps(question(client(endpoint)), indent=2))
+    except grpc.RpcError as exc:
+        # What etcd refuses reaches us as it is; that it is away, etcd3 says by classes of its own.
+        why = str(exc.details()).removeprefix("etcdserver: ")
+        raise CliError(f"etcd at {endpoint} refused", why, "podium admin etcd status") from exc
     except Exception as exc:
-        # etcd3 raises classes of its own and grpc's; a person needs the endpoint and a next step.
         next = "podium up, or set PODIUM_ETCD to the right host:port"
         raise CliError(f"etcd at {endpoint} did not answer", type(exc).__name__, next) from exc
 

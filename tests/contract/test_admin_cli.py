@@ -35,3 +35,15 @@ def test_an_etcd_that_is_away_is_named_in_three_lines(
     monkeypatch.setenv("PODIUM_ETCD", "127.0.0.1:1")
     assert main(["admin", "etcd", "members"]) == 1
     assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_compaction_takes_the_revision_that_status_tells_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """What etcd refuses is told in its words: it did answer."""
+    assert main(["admin", "etcd", "status"]) == 0
+    revision = str(json.loads(capsys.readouterr().out)["revision"])
+    assert main(["admin", "etcd", "compact", revision]) == 0
+
+    assert main(["admin", "etcd", "compact", revision]) == 1
+    assert "has been compacted" in capsys.readouterr().err
+    assert main(["admin", "etcd", "compact", f"{revision}000"]) == 1
+    assert "future revision" in capsys.readouterr().err
