@@ -31,6 +31,7 @@ GROUPS = {
     "remote": "Manage registries and servers that images come from",
     "operation": "List, show and cancel background operations",
     "warning": "Manage warnings",
+    "cluster": "Run Podium on more hosts than one",
     "admin": "Look after Podium itself",
     "admin etcd": "Look after the state store",
 }
@@ -40,7 +41,8 @@ _ALL = Flag("all", "", "", "Apply to all instances")
 _FORCE = Flag("force", "f", "", "Do not wait for a clean shutdown")
 _TIMEOUT = Flag("timeout", "", "SECONDS", "Time to wait for the shutdown (default -1: as long as it takes)")
 _CONSOLE = Flag("console", "", "TYPE", "Attach to the console at once", bare="console")
-_TARGET = Flag("target", "", "MEMBER", "Accepted; there is one member")
+_TARGET = Flag("target", "", "MEMBER", "Member of the cluster to create it on")
+_ADDRESS = Flag("address", "", "HOST[:PORT]", "Where other members reach this one; else PODIUM_RPC")
 _VM = Flag("vm", "", "", "Accepted; images are of containers")
 _RESOURCES = Flag("resources", "", "", "Show the resources that there are")
 _EXPANDED = Flag("expanded", "e", "", "With what profiles add")
@@ -280,6 +282,10 @@ _SERVER = (
     Verb("up", "member:up", "", "Set this machine up and start Podium"),
     Verb("down", "member:down", "", "Stop the services; containers keep running"),
     Verb("purge", "member:purge", "", "Remove every trace of Podium"),
+    Verb("cluster enable", "cluster:enable", "[NAME]", "Let other hosts join this one", (_ADDRESS,)),
+    Verb("cluster add", "cluster:add", "NAME", "Print a token with which one host can join"),
+    Verb("cluster join", "cluster:join", "TOKEN", "Join the cluster that made a token", (_ADDRESS,)),
+    Verb("cluster list", "cluster:listing", "", "List the members", (_FORMAT,), ("ls",)),
     Verb("admin client-cert", "client_cert:write", "NAME [FOLDER]", "Let a program call the services by gRPC"),
     Verb("admin shutdown", "shutdown:shutdown", "", "Stop all instances as before a reboot, then Podium"),
     Verb("admin recover", "recovery:recover", "[POOL [DRIVER [KEY=VALUE...]]]", "Record again what lies in pools", (Flag("dry-run", "", "", "Only say what is found"),)),

@@ -219,6 +219,8 @@ class Network:
     config: Config = field(default_factory=dict)
     status: str = "Created"
     error: str = ""
+    member: str = ""
+    """Who makes or deletes it, while it is Pending or Deleting: whoever finds it so knows whose it is."""
     schema: int = 1
 
 
@@ -347,11 +349,19 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class Member:
-    """One host. Writer: cluster."""
+    """One host. Writer: cluster.
+
+    address: host:port of its REST API. Of members of a cluster: rpc as in PODIUM_RPC; etcd: host:port where
+    its etcd answers others, "" where it runs none; votes: whether that one has a vote.
+    """
 
     name: str = ""
     address: str = ""
     architecture: str = ""
+    rpc: str = ""
+    etcd: str = ""
+    votes: bool = False
+    joined_at: float = 0.0
     schema: int = 1
 
 

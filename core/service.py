@@ -35,6 +35,7 @@ from core.state import keys
 from core.state.cache import Cache
 from core.state.claims import Fenced, Holder, lock_name
 from core.state.etcd import EtcdStore
+from core.state.opening import open_store
 from core.state.store import Store
 from protos.podium.common.v1 import common_pb2_grpc
 
@@ -134,7 +135,7 @@ async def member_service(name: str) -> AsyncIterator[MemberService]:
         lock = take_lock(settings, name)
         stack.callback(os.close, lock)
         await start_metrics(settings.metrics_port(name))
-        etcd = EtcdStore(settings.etcd_endpoint, member=settings.member, service=name)
+        etcd = open_store(settings, name)
         stack.push_async_callback(etcd.close)
         claim = Holder(
             etcd, service=name, member=settings.member, lock=lock_name(lock), on_lost=_end_this_process

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import membership
 from core.errors import Invalid
+from core.membership import Membership
 
 SERVICES = ("gateway", "cluster", "image", "runtime", "network")
 USER = "podium"
@@ -21,6 +23,8 @@ _RPC_BASE = "127.0.0.1:9470"
 @dataclass(frozen=True)
 class Settings:
     """Where things lie. `member` is this host's name.
+
+    cluster: what it is in a cluster (core/membership.py), which settles its name and address.
 
     etcd_endpoint is unix:PATH, below <state>/run unless PODIUM_ETCD says otherwise, or host:port: etcd asks
     nobody who they are, so a TCP port would give the state, and with it root, to every user of the host.
@@ -39,20 +43,23 @@ class Settings:
     rpc_base: str
     log_level: str
     group: str
+    cluster: Membership | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
         state_dir = Path(env.get("PODIUM_DIR", "/var/lib/podium"))
+        cluster = membership.read(state_dir)
         return cls(
             state_dir=state_dir,
             etcd_endpoint=env.get("PODIUM_ETCD", "") or f"unix:{state_dir}/run/{ETCD_SOCKET}",
-            member=env.get("PODIUM_MEMBER", "") or socket.gethostname(),
+            member=cluster.member if cluster else env.get("PODIUM_MEMBER", "") or socket.gethostname(),
             bridge=env.get("PODIUM_BRIDGE", "podiumbr0"),
             https_address=env.get("PODIUM_HTTPS", ":8443"),
             metrics_base=int(env.get("PODIUM_METRICS_PORT", str(_METRICS_BASE))),
-            rpc_base=env.get("PODIUM_RPC", _RPC_BASE),
+            rpc_base=cluster.rpc if cluster else env.get("PODIUM_RPC", _RPC_BASE),
             log_level=env.get("PODIUM_LOG_LEVEL", "info"),
             group=env.get("PODIUM_GROUP", "podium"),
+            cluster=cluster,
         )
 
     @property
@@ -80,6 +87,12 @@ class Settings:
     @property
     def tls_dir(self) -> Path:
         return self.state_dir / "tls"
+
+    @property
+    def url_address(self) -> str:
+        """Return where others reach the REST API of a member of a cluster, as host:port."""
+        host, _, port = self.https_address.rpartition(":")
+        return f"{self.cluster.host}:{port}" if self.cluster and port and not host else self.https_address
 
     def rpc_listen(self, service: str) -> str:
         """Return where *service* listens for other members, as host:port; "" for nowhere."""

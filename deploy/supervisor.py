@@ -22,8 +22,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.settings import ETCD_SOCKET, Settings
+from core.settings import Settings
 from deploy import lxcfs
+from deploy.etcd import etcd_argv
 from deploy.privileges import confined, interpreter, python_environment
 from deploy.rest import RestError, stop_instances
 
@@ -31,10 +32,6 @@ _BACKOFF_S = (0.2, float(os.environ.get("PODIUM_RESTART_PAUSE_S", "5")))
 _STABLE_S = 10.0
 _STOP_S = 10.0
 _LOG_LIMIT = 32 << 20
-
-
-# A killed etcd leaves its sockets behind, and the next one would not start over them.
-_WITHOUT_STALE_SOCKETS = ("sh", "-c", 'rm -f etcd*.sock:*; exec "$0" "$@"')
 
 
 @dataclass(frozen=True)
@@ -49,39 +46,15 @@ class Program:
 def programs(settings: Settings) -> list[Program]:
     """Return the processes of a member in the order they start."""
     network = ("net_admin", "net_bind_service", "net_raw")
+    has_etcd = not settings.cluster or settings.cluster.etcd
     return [
-        Program("etcd", _etcd_argv(settings)),
+        *([Program("etcd", etcd_argv(settings))] if has_etcd else []),
         Program("cluster", ("-m", "services.cluster")),
         Program("image", ("-m", "services.image")),
         Program("network", ("-m", "services.network"), network),
         Program("runtime", ("-m", "services.runtime"), None),
         Program("gateway", ("-m", "gateway")),
     ]
-
-
-def _etcd_argv(settings: Settings) -> tuple[str, ...]:
-    """Return etcd's command. Its sockets are named relative to its folder: it takes no paths in URLs."""
-    client, peer = f"unix://{ETCD_SOCKET}", "unix://etcd-peer.sock:2380"
-    if not settings.etcd_endpoint.startswith("unix:"):
-        host, port = settings.etcd_endpoint.rsplit(":", 1)
-        client, peer = f"http://{host}:{port}", f"http://{host}:{int(port) + 1}"
-    return (
-        *_WITHOUT_STALE_SOCKETS,
-        "etcd",
-        f"--data-dir={settings.state_dir / 'etcd'}",
-        "--max-txn-ops=4096",  # an instance goes with its snapshots, a profile gets a name in all users
-        "--max-request-bytes=8388608",
-        f"--listen-client-urls={client}",
-        f"--advertise-client-urls={client}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=default={peer}",
-        f"--listen-metrics-urls=http://127.0.0.1:{settings.metrics_port('etcd')}",
-        "--auto-compaction-retention=1h",
-        "--quota-backend-bytes=4294967296",
-        "--logger=zap",
-        "--log-level=warn",
-    )
 
 
 class Supervisor:
@@ -98,16 +71,16 @@ class Supervisor:
             loop.add_signal_handler(number, stop.set)
         # Power fails, or whoever runs this shuts the host down: as with LXD, instances stop first.
         loop.add_signal_handler(signal.SIGPWR, lambda: closing.append(loop.create_task(self._close(stop))))
-        tasks = [asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[:1]]
+        first = [p for p in programs(self._settings) if p.name == "etcd"]
+        tasks = [asyncio.create_task(self._keep(p), name=p.name) for p in first]
         try:
             # Before the first guest starts: what reads its memory once, early, should not see the host's.
             await asyncio.gather(self._bootstrap(stop), lxcfs.begin(self._settings))
             keeping = lxcfs.keep(self._settings, pause_s=_BACKOFF_S[0])
             tasks.append(asyncio.create_task(keeping, name="lxcfs"))
             if not stop.is_set():
-                tasks += [
-                    asyncio.create_task(self._keep(p), name=p.name) for p in programs(self._settings)[1:]
-                ]
+                then = [p for p in programs(self._settings) if p.name != "etcd"]
+                tasks += [asyncio.create_task(self._keep(p), name=p.name) for p in then]
             await stop.wait()
         finally:
             self._stopping = True
@@ -128,8 +101,10 @@ class Supervisor:
     async def _bootstrap(self, stop: asyncio.Event) -> None:
         """Wait for etcd, then make certificates and defaults; they are there already but once."""
         url = f"http://127.0.0.1:{self._settings.metrics_port('etcd')}/health"
-        while not stop.is_set() and not await asyncio.to_thread(_is_healthy, url):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        # In a cluster another one's etcd does as well.
+        if not self._settings.cluster:
+            while not stop.is_set() and not await asyncio.to_thread(_is_healthy, url):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         pause_s = _BACKOFF_S[0]
         # Again and again, as with any other process: etcd on a busy disk may be slow to answer at first.
         while not stop.is_set() and await self._bootstrap_once():

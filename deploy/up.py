@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.errors import PodiumError
 from core.settings import Settings
 from deploy import host
 from deploy.command import ensure_command
@@ -161,8 +162,21 @@ def wait_address(rest: Rest) -> None:
     say(f"{FIRST} has no IPv4 address after {_ADDRESS_S:.0f} s; see logs/network.log")
 
 
+def _joined(settings: Settings) -> Settings:
+    """Join the cluster whose token PODIUM_JOIN is, unless this member is in one already."""
+    from deploy import cluster
+
+    token = os.environ.get("PODIUM_JOIN", "")
+    if not token or settings.cluster:
+        return settings
+    try:
+        return cluster.join(settings, token)
+    except PodiumError as exc:
+        raise SystemExit(f"This host did not join the cluster: {exc.message}.") from exc
+
+
 def main() -> int:
-    settings = Settings.from_env()
+    settings = _joined(Settings.from_env())
     rest = start(settings)
     ensure_defaults(rest, settings)
     ensure_image(rest)

@@ -11,7 +11,7 @@ from aiohttp import web
 from core.logs import get_logger
 from core.metrics import start_metrics
 from core.settings import Settings
-from core.state.etcd import EtcdStore
+from core.state.opening import open_store
 from gateway.backend import Backend
 from gateway.guests.server import GuestApi
 from gateway.protocol import HttpsSite, Runner
@@ -24,7 +24,7 @@ log = get_logger(__name__)
 async def main() -> None:
     settings = Settings.from_env()
     await start_metrics(settings.metrics_port("gateway"))
-    store = EtcdStore(settings.etcd_endpoint, member=settings.member, service="gateway")
+    store = open_store(settings, "gateway")
     backend = Backend(settings, store)
     await backend.start()
     runner = Runner(application(backend))

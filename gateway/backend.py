@@ -18,11 +18,14 @@ from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.repository import Entry, entry_of
 from core.state.store import Change, HistoryStore
+from gateway.cluster import Cluster
+from gateway.everywhere import RoutedInstances
 from gateway.facts import FactsFollower
-from gateway.lent import Lender
+from gateway.lent import Lender, NoLender
+from gateway.routing import Routed, RoutedCommands
 from gateway.told import Told
 from protos.podium.cluster.v1 import cluster_pb2_grpc as cluster
-from protos.podium.cluster.v1 import warning_pb2_grpc
+from protos.podium.cluster.v1 import join_pb2_grpc, warning_pb2_grpc
 from protos.podium.common.v1 import common_pb2_grpc as common
 from protos.podium.image.v1 import base_pb2_grpc, download_pb2_grpc, publish_pb2_grpc, share_pb2_grpc
 from protos.podium.image.v1 import image_pb2_grpc as image
@@ -69,6 +72,8 @@ class Backend:
         self.projects: Any = cluster.ProjectServiceStub(lines["cluster"])
         self.trust: Any = cluster.TrustServiceStub(lines["cluster"])
         self.warnings: Any = warning_pb2_grpc.WarningServiceStub(lines["cluster"])
+        self.joins: Any = join_pb2_grpc.JoinServiceStub(lines["cluster"])
+        self.placement: Any = join_pb2_grpc.PlacementServiceStub(lines["cluster"])
         self.images: Any = image.ImageServiceStub(lines["image"])
         self.transfers: Any = transfer_pb2_grpc.TransferServiceStub(lines["runtime"])
         self.bases: Any = base_pb2_grpc.BaseServiceStub(lines["image"])
@@ -108,10 +113,36 @@ class Backend:
         self.lender = Lender(settings.lending_socket, self.told)
         self.image_lender = Lender(settings.image_lending_socket)
         self._waiters: dict[str, set[asyncio.Event]] = {}
+        self.cluster = Cluster(settings, store) if settings.cluster else None
+        if self.cluster:
+            self._route(self.cluster)
+
+    def _route(self, cluster: Cluster) -> None:
+        """Let what is about an instance be asked of its member."""
+
+        async def runs_at(id: str) -> str:
+            return (await self.operation(id)).member or cluster.here
+
+        self.instances = RoutedInstances(cluster, instance_pb2_grpc.InstanceServiceStub, self.instances)
+        self.exec = RoutedCommands(cluster, exec_pb2_grpc.ExecServiceStub, self.exec, runs_at)
+        self.files = Routed(cluster, files_pb2_grpc.FileServiceStub, self.files)
+        self.abouts = Routed(cluster, about_pb2_grpc.InstanceAboutServiceStub, self.abouts)
+        self.sftp = Routed(cluster, sftp_pb2_grpc.SftpServiceStub, self.sftp)
+        self.previous = Routed(cluster, previous_pb2_grpc.PreviousServiceStub, self.previous)
+        self.copies = Routed(cluster, copy_pb2_grpc.CopyServiceStub, self.copies)
+        self.snapshots = Routed(cluster, snapshot_pb2_grpc.SnapshotServiceStub, self.snapshots)
+        self.transfers = Routed(cluster, transfer_pb2_grpc.TransferServiceStub, self.transfers)
+        self.storage = Routed(cluster, storage_pb2_grpc.StorageServiceStub, self.storage)
+        self.volumes = Routed(cluster, volume_pb2_grpc.VolumeServiceStub, self.volumes)
+        kept = volumebackup_pb2_grpc.VolumeBackupServiceStub
+        self.volume_backups = Routed(cluster, kept, self.volume_backups)
+        self.remote_create = Routed(cluster, remote_pb2_grpc.RemoteCreateServiceStub, self.remote_create)
 
     async def start(self) -> None:
         for cache in (self.operations, self.certificates, self.project_cache):
             await cache.start()
+        if self.cluster:
+            await self.cluster.start()
         await self.facts.start()
         self.operations.on_change(self._heard)
         self.told.on_change(lambda operation: self._wake(operation.id))
@@ -119,6 +150,8 @@ class Backend:
     async def stop(self) -> None:
         for cache in (self.operations, self.certificates, self.project_cache):
             await cache.stop()
+        if self.cluster:
+            await self.cluster.stop()
         await self.facts.stop()
         self.lender.close()
         self.image_lender.close()
@@ -194,6 +227,20 @@ class Backend:
             self.told.forget(id)
             # Whoever asks later is answered from the state itself; see operation().
             asyncio.get_running_loop().call_later(_KEEP_FINAL_S, self.operations.forget, key)
+
+    # --- members -----------------------------------------------------------------------------------
+
+    async def lender_for(self, project: str, name: str) -> Lender:
+        """Return who lends pipes of an instance: descriptors go to nobody on another host."""
+        if self.cluster and await self.cluster.member_of(project, name) != self.cluster.here:
+            return NoLender()
+        return self.lender
+
+    def operation_service(self, operation: Operation) -> Any:
+        """Return the stub by which an operation is cancelled. Raises: Unavailable when its member is away."""
+        if self.cluster and operation.member not in ("", self.cluster.here):
+            return common.OperationServiceStub(self.cluster.line(operation.member, operation.service))
+        return self.operation_services[operation.service]
 
     # --- projects --------------------------------------------------------------------------------
 

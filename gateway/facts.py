@@ -34,6 +34,7 @@ class Facts:
     fingerprint: str
     config: Mapping[str, str]
     runtime: pb.GetRuntimeInfoResponse
+    clustered: bool = False
 
     @property
     def metrics_are_public(self) -> bool:
@@ -51,7 +52,8 @@ class FactsFollower:
         pem = (settings.state_dir / "tls" / "server.crt").read_text()
         self.now = Facts(
             member=settings.member,
-            https_address=settings.https_address,
+            https_address=settings.url_address,
+            clustered=settings.cluster is not None,
             certificate=pem,
             fingerprint=hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(),
             config={},

@@ -15,6 +15,7 @@ from core.logs import get_logger, request_id
 from core.metrics import REQUESTS
 from core.projects import DEFAULT
 from core.rpc.identity import set_identity
+from core.state import keys
 from gateway import auth
 from gateway.backend import Backend, Handler
 from gateway.browsers import is_foreign
@@ -140,6 +141,9 @@ def _refuse_unknown(request: web.Request) -> None:
         words = unknown_project(request.method, request.path, project)
         request.app[req.BACKEND].require_project(project, words)
     if target not in ("", _ALONE) and request.path.startswith(_OF_MEMBERS):
+        cluster = request.app[req.BACKEND].cluster
+        if cluster and cluster.members.get(keys.member(target)):
+            return
         raise NotFound("NO_MEMBER", "Cluster member not found", about=target[:64])
 
 

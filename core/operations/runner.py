@@ -72,6 +72,15 @@ class Runner:
     def find(self, id: str) -> Operation | None:
         return self._ledger.find(id)
 
+    def is_own(self, member: str) -> bool:
+        """Return whether what a record says to be on *member* is on this one."""
+        return member in ("", self._member)
+
+    def require_own(self, member: str, what: str) -> None:
+        """Raises: Unavailable for what is another member's, as a caller that knows late may not."""
+        if not self.is_own(member):
+            raise Unavailable("ELSEWHERE", f"{what} is on member {member!r}; try again", about=member)
+
     def find_live(self, id: str) -> Operation | None:
         return self._ledger.live.get(id)
 

@@ -28,6 +28,8 @@ _OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
+# A host that lost its power says nothing; calls to it end soon all the same.
+_FAR = [("grpc.keepalive_time_ms", 5_000), ("grpc.keepalive_timeout_ms", 3_000)]
 
 
 def channel(settings: Settings, service: str) -> grpc.aio.Channel:
@@ -48,7 +50,7 @@ def member_channel(settings: Settings, service: str, *, member: str, address: st
         credentials = channel_credentials(settings.tls_dir)
     except OSError as exc:
         raise Unavailable("NO_CERTIFICATE", f"This member's certificate is not readable: {exc}") from exc
-    options = [*_OPTIONS, ("grpc.ssl_target_name_override", member)]
+    options = [*_OPTIONS, *_FAR, ("grpc.ssl_target_name_override", member)]
     inner = grpc.aio.secure_channel(address, credentials, options)
     return cast(grpc.aio.Channel, _Channel(inner, service))
 

@@ -41,6 +41,8 @@ _FREE = frozenset(
         "GetCertificate",
         "ListCertificates",
         "RedeemTrust",
+        "AcceptMember",
+        "PlaceInstance",
         "GetOperation",
         "CancelOperation",
         "ConnectChannel",

@@ -36,6 +36,8 @@ OPTIONS = [
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
     ("grpc.so_reuseport", 0),
+    # Members ask whether a silent call still has another side; see core/rpc/client.py.
+    ("grpc.http2.min_ping_interval_without_data_ms", 2_000),
 ]
 
 

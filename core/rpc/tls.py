@@ -59,6 +59,17 @@ def channel_credentials(folder: Path) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
+def etcd_credentials(folder: Path) -> grpc.ChannelCredentials:
+    """Return what this member needs to ask another one's etcd. Raises: OSError.
+
+    Its CA is another one, which signs members only: whoever reads the state is root of all of them.
+    """
+    ca, certificate, key = (
+        (folder / name).read_bytes() for name in ("etcd-ca.crt", "etcd.crt", "member.key")
+    )
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
 def _files(folder: Path) -> tuple[bytes, bytes, bytes]:
     ca, certificate, key = ((folder / name).read_bytes() for name in ("ca.crt", "member.crt", "member.key"))
     return ca, certificate, key

@@ -12,8 +12,9 @@ import contextlib
 import itertools
 import math
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import grpc
@@ -46,6 +47,10 @@ _OPTIONS = [
 ]
 # Callers learn within a second that etcd hangs.
 _SLOW_S, _PROBE_S = 0.3, 0.6
+_RANGE, _TXN = attrgetter("kv.Range"), attrgetter("kv.Txn")
+_GRANT, _REVOKE = attrgetter("lease.LeaseGrant"), attrgetter("lease.LeaseRevoke")
+# Whoever says so has not carried it out: it is not there, follows only, or has nobody to agree with.
+_NOT_BEGUN = ("failed to connect", "not supported for learner", "no leader")
 _AWAY = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -79,29 +84,65 @@ class _Attempt:
     is_given_up: bool = False
 
 
-class EtcdStore:
-    """One channel to one or more endpoints ("host:port,host:port"), or to a socket ("unix:PATH")."""
+class _Line:
+    """A channel to an endpoint, and its stubs."""
 
-    def __init__(self, endpoint: str, *, member: str = "", service: str = "", timeout_s: float = 3.0) -> None:
+    def __init__(self, endpoint: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self.endpoint = endpoint
+        if credentials:
+            self.channel = grpc.aio.secure_channel(endpoint, credentials, _OPTIONS)
+        else:
+            target = endpoint if endpoint.startswith("unix:") else f"ipv4:{endpoint}"
+            self.channel = grpc.aio.insecure_channel(target, _OPTIONS)
+        self.kv: Any = rpc.KVStub(self.channel)
+        self.watch: Any = rpc.WatchStub(self.channel)
+        self.lease: Any = rpc.LeaseStub(self.channel)
+        self.cluster: Any = rpc.ClusterStub(self.channel)
+
+
+@dataclass(frozen=True)
+class Others:
+    """The etcds of other members: endpoints tells where (host:port), credentials who we are there."""
+
+    endpoints: Callable[[], Sequence[str]]
+    credentials: Callable[[], grpc.ChannelCredentials]
+
+
+class EtcdStore:
+    """Speaks to one endpoint ("host:port,...", or a socket "unix:PATH"), and to others when that is away.
+
+    Whichever answered last is asked first. A call that cannot have happened, or may happen twice, is made
+    again there at once; others fail as with a single etcd, and the next one is made elsewhere.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        member: str = "",
+        service: str = "",
+        timeout_s: float = 3.0,
+        others: Others | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._member = member
         self._service = service
         self._timeout_s = timeout_s
+        self._others = others
         self._probes: set[asyncio.Task[None]] = set()
         self._answers = asyncio.Event()
-        target = endpoint if endpoint.startswith("unix:") else f"ipv4:{endpoint}"
-        self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
-        self._kv: Any = rpc.KVStub(self._channel)
-        self._watch: Any = rpc.WatchStub(self._channel)
-        self._lease: Any = rpc.LeaseStub(self._channel)
+        self._line = _Line(endpoint)
+        self._lines = {endpoint: self._line}
+        # A watch at an etcd that lost the others must end, not wait for them.
+        self._watching = (("hasleader", "true"),) if others else ()
 
     async def get(self, key: str) -> KV | None:
-        reply = await self._call(self._kv.Range, pb.RangeRequest(key=key.encode()))
+        reply = await self.call(_RANGE, pb.RangeRequest(key=key.encode()))
         return _kv(reply.kvs[0]) if reply.kvs else None
 
     async def list(self, prefix: str) -> Listing:
         start = prefix.encode()
-        reply = await self._call(self._kv.Range, pb.RangeRequest(key=start, range_end=prefix_end(start)))
+        reply = await self.call(_RANGE, pb.RangeRequest(key=start, range_end=prefix_end(start)))
         return Listing(reply.header.revision, [_kv(kv) for kv in reply.kvs])
 
     async def commit(self, txn: Txn) -> int:
@@ -110,7 +151,7 @@ class EtcdStore:
             compare=[_compare(check) for check in txn.checks],
             success=[*_delete_ops(txn.deletes), *_put_ops(puts, txn.leases)],
         )
-        reply = await self._call(self._kv.Txn, request)
+        reply = await self.call(_TXN, request, again=False)
         if not reply.succeeded:
             raise Stale("CONFLICT", "The state changed meanwhile; read it again and retry")
         return int(reply.header.revision)
@@ -127,13 +168,13 @@ class EtcdStore:
 
     async def history(self, prefixes: Sequence[str], since: int | None) -> AsyncGenerator[Commit, None]:
         probe = pb.RangeRequest(key=min(prefixes).encode(), limit=1, keys_only=True)
-        newest = (await self._call(self._kv.Range, probe)).header.revision
+        newest = (await self.call(_RANGE, probe)).header.revision
         since = newest if since is None else since
         if since > newest:
             raise yet_to_come(since, newest)
         probe.revision = min(since + 1, newest)
         try:
-            await self._call(self._kv.Range, probe)
+            await self.call(_RANGE, probe)
         except grpc.aio.AioRpcError as exc:
             if exc.code() == grpc.StatusCode.OUT_OF_RANGE:
                 raise compacted(await self._oldest(probe.key, since + 1)) from exc
@@ -191,77 +232,117 @@ class EtcdStore:
             await asyncio.wait_for(self._answers.wait(), seconds)
 
     async def grant(self, ttl_s: float) -> Lease:
-        reply = await self._call(self._lease.LeaseGrant, pb.LeaseGrantRequest(TTL=math.ceil(ttl_s)))
+        reply = await self.call(_GRANT, pb.LeaseGrantRequest(TTL=math.ceil(ttl_s)))
         return Lease(reply.ID, reply.TTL)
 
     async def renew(self, lease: Lease) -> bool:
         # etcd offers this as a stream only; one question and its answer each time keeps no state to heal.
-        call = self._lease.LeaseKeepAlive(timeout=self._timeout_s)
+        line = self._line
+        call = line.lease.LeaseKeepAlive(timeout=self._timeout_s)
         try:
             await call.write(pb.LeaseKeepAliveRequest(ID=lease.id))
             reply = await call.read()
             if reply is grpc.aio.EOF:
-                raise unavailable(self._endpoint)
+                raise unavailable(line.endpoint)
             return bool(reply.TTL > 0)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as exc:
-            raise unavailable(self._endpoint) from exc
+            self._leave(line)
+            raise unavailable(line.endpoint) from exc
         finally:
             call.cancel()
 
     async def revoke(self, lease: Lease) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):  # NOT_FOUND: it has lapsed by itself
-            await self._call(self._lease.LeaseRevoke, pb.LeaseRevokeRequest(ID=lease.id))
+            await self.call(_REVOKE, pb.LeaseRevokeRequest(ID=lease.id))
 
     async def close(self) -> None:
-        await self._channel.close()
+        for line in self._lines.values():
+            await line.channel.close()
 
     async def _watched(self, start: bytes, end: bytes, revision: int) -> AsyncIterator[Any]:
         create = pb.WatchCreateRequest(
             key=start, range_end=end, start_revision=revision, progress_notify=True
         )
-        call = self._watch.Watch()
+        line = self._line
+        call = line.watch.Watch(metadata=self._watching)
         try:
             await call.write(pb.WatchRequest(create_request=create))
             async for reply in call:
                 yield reply
                 if reply.canceled:
                     return
+        except grpc.aio.AioRpcError as exc:
+            if exc.code() in _AWAY:
+                self._leave(line)
+            raise
         finally:
             call.cancel()
 
-    async def _call(self, method: Any, request: Any) -> Any:
+    async def call(self, method: Callable[[_Line], Any], request: Any, *, again: bool = True) -> Any:
+        """Call *method*; *again* elsewhere when it may be repeated. Raises: Unavailable."""
+        tried = set[str]()
+        while True:
+            line = self._line
+            tried.add(line.endpoint)
+            try:
+                return await self._ask(line, method(line), request)
+            except Unavailable as exc:
+                self._leave(line)
+                if self._line.endpoint in tried or not (again or _is_not_begun(exc)):
+                    raise
+
+    def _leave(self, line: _Line) -> None:
+        """Ask the next endpoint from now on, if there is one, and nobody left *line* before."""
+        if not self._others or line is not self._line:
+            return
+        known = list(dict.fromkeys([self._endpoint, *self._others.endpoints()]))
+        at = known.index(line.endpoint) if line.endpoint in known else -1
+        following = known[(at + 1) % len(known)]
+        with contextlib.suppress(OSError):  # without a certificate there is nobody else to ask
+            if following not in self._lines:
+                self._lines[following] = _Line(following, self._others.credentials())
+            self._line = self._lines[following]
+
+    async def _ask(self, line: _Line, method: Any, request: Any) -> Any:
         attempt = _Attempt(method(request, timeout=self._timeout_s))
-        doubt = asyncio.get_running_loop().call_later(_SLOW_S, self._doubt, attempt)
+        doubt = asyncio.get_running_loop().call_later(_SLOW_S, self._doubt, line, attempt)
         try:
             reply = await attempt.call
             self._answers.set()
             return reply
         except grpc.aio.AioRpcError as exc:
             if exc.code() in _AWAY:
-                raise unavailable(self._endpoint) from exc
+                raise unavailable(line.endpoint) from exc
             raise
         except asyncio.CancelledError:
             if attempt.is_given_up:
-                raise unavailable(self._endpoint) from None
+                raise unavailable(line.endpoint) from None
             raise
         finally:
             doubt.cancel()
 
-    def _doubt(self, attempt: _Attempt) -> None:
+    def _doubt(self, line: _Line, attempt: _Attempt) -> None:
         # Kept here until it is done: a task that nobody holds may be collected.
-        task = asyncio.create_task(self._give_up_unless_alive(attempt), name="etcd probe")
+        task = asyncio.create_task(self._give_up_unless_alive(line, attempt), name="etcd probe")
         self._probes.add(task)
         task.add_done_callback(self._probes.discard)
 
-    async def _give_up_unless_alive(self, attempt: _Attempt) -> None:
+    async def _give_up_unless_alive(self, line: _Line, attempt: _Attempt) -> None:
         """Tell a frozen etcd from one whose disk is slow: that one still answers from memory."""
         probe = pb.RangeRequest(key=b"\0", serializable=True, keys_only=True)
         try:
-            await self._kv.Range(probe, timeout=_PROBE_S)
+            await line.kv.Range(probe, timeout=_PROBE_S)
         except grpc.aio.AioRpcError:
             if not attempt.call.done():
                 attempt.is_given_up = True
                 attempt.call.cancel()
+
+
+def _is_not_begun(exc: Unavailable) -> bool:
+    """Return whether what failed so cannot have happened."""
+    cause = exc.__cause__
+    details = (cause.details() or "") if isinstance(cause, grpc.aio.AioRpcError) else ""
+    return any(words in details for words in _NOT_BEGUN)
 
 
 def _kv(kv: Any) -> KV:

@@ -13,6 +13,7 @@
       image-claims/WHAT                      ImageClaim: who brings it from another server
       aliases/PROJECT/NAME                   Alias (NAME percent-encoded)
       pools/NAME                             Pool
+      pool-copies/MEMBER/NAME                Pool: what another member than its maker made of it
       volumes/POOL/PROJECT/NAME              Volume
       volume-snapshots/VOLUME_ID/NAME        VolumeSnapshot
       instances/PROJECT/NAME                 Instance
@@ -57,6 +58,7 @@ IMAGE_COPIES = f"{ROOT}image-copies/"
 IMAGE_CLAIMS = f"{ROOT}image-claims/"
 ALIASES = f"{ROOT}aliases/"
 POOLS = f"{ROOT}pools/"
+POOL_COPIES = f"{ROOT}pool-copies/"
 VOLUMES = f"{ROOT}volumes/"
 VOLUME_SNAPSHOTS = f"{ROOT}volume-snapshots/"
 INSTANCES = f"{ROOT}instances/"
@@ -149,6 +151,14 @@ def aliases(project: str) -> str:
 
 def pool(name: str) -> str:
     return _join(POOLS, name)
+
+
+def pool_copy(member: str, name: str) -> str:
+    return _join(POOL_COPIES, member, name)
+
+
+def pool_copies(member: str) -> str:
+    return _join(POOL_COPIES, member) + "/"
 
 
 def volume(pool: str, project: str, name: str) -> str:

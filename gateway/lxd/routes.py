@@ -26,6 +26,7 @@ from gateway.lxd.handlers import (
     instances,
     internal,
     listeners,
+    members,
     metadata,
     networkacls,
     networks,
@@ -103,6 +104,7 @@ _BUCKET = ("", "/{bucket}", "/{bucket}/keys", "/{bucket}/keys/{key}")
 _ZONE, _SETS = "/1.0/network-zones/{name}", "/1.0/network-address-sets"
 _FORWARDS, _BALANCERS = "/1.0/networks/{name}/forwards", "/1.0/networks/{name}/load-balancers"
 _READ = ("GET", "HEAD")
+_MEMBERS, _GROUPS = "/1.0/cluster/members", "/1.0/cluster/groups"
 _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("GET", "/", "public", server.versions),
     *((method, f"/{view.INDEX}", "public", simplestreams.get_index) for method in _READ),
@@ -248,17 +250,23 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     *((method, f"{_BUCKETS}{rest}", "project", storage.no_buckets) for rest in _BUCKET for method in _EVERY),
     ("POST", "/internal/recover/validate", "admin", recover.validate),
     ("POST", "/internal/recover/import", "admin", recover.restore),
-    ("GET", "/1.0/cluster", "trusted", server.get_cluster),
-    ("PUT", "/1.0/cluster", "admin", server.put_cluster),
-    ("GET", "/1.0/cluster/members", "trusted", server.not_clustered),
-    ("POST", "/1.0/cluster/members", "admin", server.this_is_not_clustered),
-    *((method, "/1.0/cluster/members/{name}", "admin", server.not_clustered) for method in _EVERY),
-    ("GET", "/1.0/cluster/members/{name}/state", "admin", server.not_clustered),
-    ("POST", "/1.0/cluster/members/{name}/state", "admin", server.not_clustered),
-    ("PUT", "/1.0/cluster/certificate", "admin", server.not_clustered),
-    ("GET", "/1.0/cluster/groups", "trusted", server.not_clustered),
-    ("POST", "/1.0/cluster/groups", "admin", server.this_is_not_clustered),
-    *((method, "/1.0/cluster/groups/{name}", "admin", server.this_is_not_clustered) for method in _EVERY),
+    ("GET", "/1.0/cluster", "trusted", members.get_cluster),
+    ("PUT", "/1.0/cluster", "admin", members.put_cluster),
+    ("GET", _MEMBERS, "trusted", members.list_members),
+    ("POST", _MEMBERS, "admin", members.post_member),
+    ("GET", f"{_MEMBERS}/{{name}}", "admin", members.get_member),
+    *(
+        (method, f"{_MEMBERS}/{{name}}", "admin", members.refuse_change)
+        for method in _EVERY
+        if method != "GET"
+    ),
+    ("GET", f"{_MEMBERS}/{{name}}/state", "admin", members.get_member_state),
+    ("POST", f"{_MEMBERS}/{{name}}/state", "admin", members.refuse_change),
+    ("PUT", "/1.0/cluster/certificate", "admin", members.refuse_certificate),
+    ("GET", _GROUPS, "trusted", members.list_groups),
+    ("POST", _GROUPS, "admin", members.refuse_groups),
+    *((method, f"{_GROUPS}/{{name}}", "admin", members.refuse_groups) for method in _EVERY),
+    ("POST", "/internal/cluster/accept", "public", members.accept),
     ("GET", "/1.0/warnings", "admin", warnings.list_warnings),
     ("GET", "/1.0/warnings/{name}", "admin", warnings.get_warning),
     ("PUT", "/1.0/warnings/{name}", "admin", warnings.put_warning),

@@ -12,14 +12,14 @@ from core.errors import Stale
 from core.records import Profile, Project
 from core.settings import Settings
 from core.state import keys
-from core.state.etcd import EtcdStore
+from core.state.opening import open_store
 from core.state.store import Txn
 from services.cluster.authority import Authority
 
 
 async def ensure_defaults(settings: Settings) -> None:
     """Create project and profile "default" unless they exist."""
-    store = EtcdStore(settings.etcd_endpoint, member=settings.member, service="bootstrap")
+    store = open_store(settings, "bootstrap")
     features = {"features.images": "true", "features.profiles": "true", "features.storage.volumes": "true"}
     features["features.networks"] = "true"
     project = Project("default", "Default LXD project", features)
@@ -34,7 +34,8 @@ async def ensure_defaults(settings: Settings) -> None:
 def main() -> None:
     settings = Settings.from_env()
     host = settings.rpc_address("cluster").rpartition(":")[0]
-    Authority(settings.tls_dir, settings.group).ensure(settings.member, host)
+    authority = Authority(settings.tls_dir, settings.group)
+    authority.ensure(settings.member, host, clustered=settings.cluster is not None)
     asyncio.run(ensure_defaults(settings))
 
 

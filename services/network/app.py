@@ -46,7 +46,7 @@ _RECONCILE_EVERY_S = 15.0
 
 async def main() -> None:
     async with member_service("network") as service:
-        store, runner = NetworkStore(service.etcd), service.runner()
+        store, runner = NetworkStore(service.etcd, service.settings.member), service.runner()
         host, warnings = (
             LinuxHost(service.settings.state_dir / "networks"),
             WarningClient(service.settings, TYPES),
@@ -54,7 +54,7 @@ async def main() -> None:
         service.at_end(host.close)
         service.at_end(warnings.close)
         await service.start(store)
-        networks, nics = Networks(store, host), Nics(store, host)
+        networks, nics = Networks(store, host, service.settings.member), Nics(store, host)
         nft_forwards = NftForwards(service.settings.state_dir / "forwards")
         forwarding, drift = Forwarding(store, nft_forwards), Drift(store, networks, host, nft_forwards)
         watch = RuleWatch(PREFIX)

@@ -19,8 +19,9 @@ from core.state.store import Store
 
 
 class NetworkStore:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, member: str = "") -> None:
         self.store = store
+        self._member = member
         self.networks = Cache(store, Network, keys.NETWORKS)
         self.acls = Cache(store, NetworkAcl, keys.NETWORK_ACLS)
         self.sets = Cache(store, AddressSet, keys.ADDRESS_SETS)
@@ -46,6 +47,11 @@ class NetworkStore:
 
     def _caches(self) -> tuple[Cache[Any], ...]:
         return tuple(cache for cache in vars(self).values() if isinstance(cache, Cache))
+
+    def instances_elsewhere(self) -> set[str]:
+        """Return the ids of other members' instances: what hangs on their hosts is not ours to take away."""
+        records = (entry.record for entry in self.instances.entries())
+        return {r.id for r in records if self._member and r.member not in ("", self._member)}
 
     def nics_of(self, instance_id: str) -> list[NicReservation]:
         return [entry.record for entry in self.nics.below(keys.nics(instance_id))]

@@ -55,6 +55,7 @@ from services.runtime.usecases.health import HealthChecks
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.hotplug import Hotplug
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.poolcopies import PoolCopies
 from services.runtime.usecases.pools import Pools
 from services.runtime.usecases.power import Power
 from services.runtime.usecases.reconcile import Reconcile
@@ -71,11 +72,14 @@ async def main() -> None:
         service.at_end(images.close)
         service.at_end(networks.close)
         events = HostEvents()
-        host = _host(service.settings, RuntimeStore(service.etcd), images, networks, events)
+        host = _host(
+            service.settings, RuntimeStore(service.etcd, service.settings.member), images, networks, events
+        )
         runner = service.runner(host.store)
         rooms = _Rooms(service.settings, host, runner)
         await service.start(host.store)
         await rooms.pools.open_all()
+        await rooms.pool_copies.open()
         await service.start(runner)
         service.at_end(rooms.warnings.close)
         service.at_end(rooms.execs.stop)
@@ -94,7 +98,7 @@ class _Rooms:
         member = settings.member
         self.member, self.host, self.runner = member, host, runner
         self.warnings = WarningClient(settings, UNENFORCED)
-        self.locate = partial(find, host)
+        self.locate = partial(find, host, runner)
         self.watch = Watch(host.store, host.engine)
 
         def processes(id: str) -> int:
@@ -102,7 +106,7 @@ class _Rooms:
 
         self.execs = Execs(self.locate, host.engine, runner, count=processes)
         self.lending = Lending(settings.lending_socket, self.execs)
-        self.pools = Pools(host, runner, member)
+        self.pools, self.pool_copies = Pools(host, runner, member), PoolCopies(host, member)
         self.claims, self.boots = Claims(host.store, runner), BootMarker(settings.state_dir)
         self.inside = Inside.wired(host)
         self.power = Power(host, self.claims, self.watch, self.inside.templates, member)
@@ -130,6 +134,7 @@ class _Rooms:
             self.copying.schedules,
             self.custom.notes,
             Unbounded(self.host, self.warnings, self.member),
+            self.pool_copies,
             *_keepers(self.host, self.power, self.member),
         ]
 
@@ -192,9 +197,10 @@ def _host(
     )
 
 
-def find(host: Host, project: str, name: str) -> Target:
-    """Return an instance as exec and files see it. Raises: NotFound."""
+def find(host: Host, runner: Runner, project: str, name: str) -> Target:
+    """Return an instance as exec and files see it. Raises: NotFound, Unavailable for another member's."""
     instance = host.store.instance(project, name).record
+    runner.require_own(instance.member, f"Instance {name!r}")
     observed = host.store.observed_of(instance).record
     return Target(
         id=instance.id,

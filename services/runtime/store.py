@@ -27,19 +27,20 @@ from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.repository import Entry
 from core.state.store import KV, Change, Listing, Resync, Store, Txn
+from services.runtime.memberpools import MemberPools
 
 
 class RuntimeStore:
     """A store whose own commits are in the caches when commit() returns: we read what we wrote."""
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Store, member: str = "") -> None:
         self._inner = inner
         self.instances = Cache(inner, Instance, keys.INSTANCES)
         self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
         self.snapshots = Cache(inner, Snapshot, keys.SNAPSHOTS)
         self.backups = Cache(inner, Backup, keys.BACKUPS)
         self.idmaps = Cache(inner, IdmapBlock, keys.IDMAPS)
-        self.pools = Cache(inner, Pool, keys.POOLS)
+        self.pools = MemberPools(inner, member)
         self.volumes = Cache(inner, Volume, keys.VOLUMES)
         self.volume_snapshots = Cache(inner, VolumeSnapshot, keys.VOLUME_SNAPSHOTS)
         self.profiles = Cache(inner, Profile, keys.PROFILES)
@@ -54,6 +55,7 @@ class RuntimeStore:
             (keys.BACKUPS, Backup, self.backups),
             (keys.IDMAPS, IdmapBlock, self.idmaps),
             (keys.POOLS, Pool, self.pools),
+            (keys.POOL_COPIES, Pool, self.pools.copies),
             (keys.VOLUMES, Volume, self.volumes),
             (keys.VOLUME_SNAPSHOTS, VolumeSnapshot, self.volume_snapshots),
             (keys.PROJECT_GUARDS, ProjectGuard, self.guards),

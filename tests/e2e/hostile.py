@@ -150,9 +150,15 @@ WITHOUT_JSON: dict[tuple[str, str], dict[str, Any]] = {
         for kind in ("members", "groups")
         for method in ("POST", "PUT", "PATCH")
     },
-    ("PUT", "/1.0/cluster"): {},
+    ("PUT", "/1.0/cluster"): {"server_name": "m1", "enabled": True},
     ("PUT", "/1.0/cluster/certificate"): {},
-    ("POST", "/1.0/cluster/members"): {},
+    ("POST", "/1.0/cluster/members"): {"server_name": "m2"},
+    ("POST", "/internal/cluster/accept"): {
+        "secret": "0" * 64,
+        "name": "m2",
+        "certificate_request": "-----BEGIN",
+        "address": "192.0.2.1:9470",
+    },
     ("POST", "/1.0/cluster/members/{name}/state"): {},
     ("POST", "/1.0/cluster/groups"): {},
     # It stops all instances, whatever it is sent.

@@ -33,6 +33,7 @@ async def post_exec(request: web.Request) -> web.Response:
     if not command or any("\0" in word for word in command):
         raise Invalid("NO_COMMAND", "command must be a non-empty list of strings")
     backend = req.backend(request)
+    lender = await backend.lender_for(req.project(request), req.name(request))
     reply = await backend.exec.StartExec(
         pb.StartExecRequest(
             project=req.project(request),
@@ -47,7 +48,7 @@ async def post_exec(request: web.Request) -> web.Response:
             cwd=req.text(data, "cwd"),
             record_output=req.flag(data, "record-output"),
             wait_for_channels=req.flag(data, "wait-for-websocket"),
-            line=backend.lender.line() if _is_local(request) else "",
+            line=lender.line() if _is_local(request) else "",
         )
     )
     feed.announce(request, "instance-exec", command=command)

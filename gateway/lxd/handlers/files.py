@@ -54,7 +54,8 @@ async def head_file(request: web.Request) -> web.Response:
 
 async def get_file(request: web.Request) -> web.StreamResponse:
     backend = req.backend(request)
-    with backend.lender.ticket() as ticket:
+    lender = await backend.lender_for(req.project(request), req.name(request))
+    with lender.ticket() as ticket:
         asked = pb.ReadFileRequest(file=_ref(request), line=ticket.line, ticket=ticket.id)
         async with aclosing(backend.files.ReadFile(asked)) as stream:
             info = (await anext(stream)).info
@@ -116,10 +117,11 @@ async def _write(request: web.Request, header: pb.WriteHeader) -> None:
     """Write a file; one that may be big goes through a pipe where there is a line to be lent one."""
     backend, size = req.backend(request), request.content_length
     is_big = header.type == pb.FILE_TYPE_FILE and not header.append and (size is None or size >= _WORTHWHILE)
-    if not is_big or not backend.lender.line():
+    lender = await backend.lender_for(header.file.project, header.file.name)
+    if not is_big or not lender.line():
         await backend.files.WriteFile(_writing(request, header))
         return
-    with backend.lender.ticket() as ticket:
+    with lender.ticket() as ticket:
         header.line, header.ticket = ticket.line, ticket.id
         call = asyncio.ensure_future(backend.files.WriteFile(_alone(header)))
         try:

@@ -12,7 +12,7 @@ from core.errors import Invalid, Stale, Unsupported, WrongState
 from core.names import in_project
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
-from gateway.lxd.handlers import backups, copies, downloads, migration, snapshots
+from gateway.lxd.handlers import backups, copies, downloads, members, migration, snapshots
 from gateway.lxd.instancetypes import limits_of
 from gateway.lxd.pages import Fields, Page
 from gateway.lxd.sources import source_of
@@ -132,12 +132,12 @@ async def create_instance(request: web.Request) -> web.Response:
         return await backups.import_instance(request)
     data = await req.body(request)
     _check_type(req.text(data, "type"))
-    if request.query.get("target"):
-        raise Invalid("NOT_CLUSTERED", "Target only allowed when clustered")
-    source = req.object_of(data, "source")
+    source, target = req.object_of(data, "source"), members.target_of(request)
     if source.get("type") == "copy":
+        await members.require_beside(request, source, target)
         return await copies.copy_instance(request, data)
     if source.get("type") == "migration":
+        members.require_here(request, target)
         return await migration.receive_instance(request, data)
     is_remote = req.text(source, "type") == "image" and bool(req.text(source, "server"))
     message = pb.CreateInstanceRequest(
@@ -157,9 +157,11 @@ async def create_instance(request: web.Request) -> web.Response:
     backend = req.backend(request)
     if is_remote:
         elsewhere = remote_pb2.CreateFromRemoteRequest(instance=message, image=downloads.source_of(source))
-        reply = await backend.remote_create.CreateFromRemote(elsewhere)
+        reply = await (await members.placed(backend, backend.remote_create, target)).CreateFromRemote(
+            elsewhere
+        )
     else:
-        reply = await backend.instances.CreateInstance(message)
+        reply = await (await members.placed(backend, backend.instances, target)).CreateInstance(message)
     return envelope.accepted(backend.accepted(reply.operation))
 
 
@@ -219,8 +221,8 @@ async def patch_instance(request: web.Request) -> web.Response:
 
 async def post_instance(request: web.Request) -> web.Response:
     data = await req.body(request)
-    if request.query.get("target"):
-        raise Invalid("NOT_CLUSTERED", "Target only allowed when clustered")
+    if target := members.target_of(request):
+        raise members.no_move(target)
     if req.flag(data, "migration") and copies.is_local_move(data):
         return await copies.move_instance(request, data)
     if req.flag(data, "migration"):

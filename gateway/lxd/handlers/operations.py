@@ -87,7 +87,7 @@ async def _waited(request: web.Request, id: str, timeout_s: float) -> Operation:
 async def delete_operation(request: web.Request) -> web.Response:
     backend, id = req.backend(request), req.name(request)
     operation = await _operation(request)
-    service = backend.operation_services[operation.service]
+    service = backend.operation_service(operation)
     reply = await service.CancelOperation(pb.CancelOperationRequest(id=id))
     backend.accepted(reply.operation)
     return envelope.empty()

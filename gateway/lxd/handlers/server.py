@@ -1,4 +1,4 @@
-"""/, /1.0, cluster (not clustered), resources, metrics."""
+"""/, /1.0, resources, metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from core.configkeys.others import SECRETS
-from core.errors import Invalid, Unsupported
+from core.errors import Unsupported
 from gateway.facts import Facts
 from gateway.hardware import whole
 from gateway.hardware.files import Host
@@ -72,23 +72,6 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
     )
     await backend.facts.caught_up(reply.revision)
     return envelope.empty()
-
-
-async def get_cluster(request: web.Request) -> web.Response:
-    return envelope.sync({"server_name": "", "enabled": False, "member_config": []})
-
-
-async def put_cluster(request: web.Request) -> web.Response:
-    raise Unsupported("NO_CLUSTER", "This server cannot join or found a cluster yet")
-
-
-async def not_clustered(request: web.Request) -> web.Response:
-    raise Invalid("NOT_CLUSTERED", "Server is not clustered")
-
-
-async def this_is_not_clustered(request: web.Request) -> web.Response:
-    """The same, in the words that LXD has at other places."""
-    raise Invalid("NOT_CLUSTERED", "This server is not clustered")
 
 
 async def resources(request: web.Request) -> web.Response:

@@ -39,7 +39,7 @@ def instance_json(i: pb.Instance) -> dict[str, Any]:
         "status": status,
         "status_code": code,
         "last_used_at": stamp_text(i, "last_used_at", EPOCH),
-        "location": "none",
+        "location": i.location or "none",
         "type": "container",
         "project": i.project,
     }

@@ -55,7 +55,7 @@ def environment_json(facts: Facts, project: str) -> dict[str, Any]:
         **_os_release(),
         "project": project,
         "server": "lxd",
-        "server_clustered": False,
+        "server_clustered": facts.clustered,
         "server_event_mode": "full-mesh",
         "server_name": facts.member,
         "server_pid": os.getpid(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.records import Member
 from core.settings import SERVICES
@@ -33,6 +33,9 @@ class Members:
         """Write what *member* says of itself; nothing when that is known."""
         key = keys.member(member.name)
         known = self._store.members.get(key)
+        if known and known.record.etcd:  # whether it votes is written by whoever let it
+            was = known.record
+            member = replace(member, etcd=was.etcd, votes=was.votes, joined_at=was.joined_at)
         if known is None or known.record != member:
             revision = await self._store.store.commit(Txn().put(key, member))
             self._store.members.apply(key, member, revision)

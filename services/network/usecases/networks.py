@@ -47,9 +47,10 @@ def event(action: str, name: str) -> Event:
 
 
 class Networks:
-    def __init__(self, store: NetworkStore, host: Host) -> None:
+    def __init__(self, store: NetworkStore, host: Host, member: str = "") -> None:
         self._store = store
         self._host = host
+        self._member = member
         self._books = Rulebooks(store)
         self._random = random.Random()  # noqa: S311 - addresses are no secret
         # Without it the reconcile loop would take a create in progress for one a crash left behind.
@@ -94,7 +95,8 @@ class Networks:
         links = {link.name for link in await self._host.links()}
         if self.find(wanted.name) or wanted.name in links:
             raise AlreadyExists("EXISTS", "The network already exists", about=wanted.name)
-        network = replace(wanted, status="Pending", config=await self._filled(wanted, {}))
+        filled = await self._filled(wanted, {})
+        network = replace(wanted, status="Pending", config=filled, member=self._member)
         if wanted.type in UPLINKS:
             self._refuse_parent(network, links)
         key = keys.network(network.name)
@@ -107,7 +109,7 @@ class Networks:
         except Exception:
             await self._forget(network.name)
             raise
-        return await self._save(replace(network, status="Created"), "network-created")
+        return await self._save(replace(network, status="Created", member=""), "network-created")
 
     async def update(
         self, name: str, config: dict[str, str], description: str, *, merge: bool, expected_revision: int
@@ -205,7 +207,7 @@ class Networks:
         old = self.loaded(name)
         self._refuse_used(name)
         seen = self._store.nics.revision
-        key, going = keys.network(name), replace(old, status="Deleting")
+        key, going = keys.network(name), replace(old, status="Deleting", member=self._member)
         txn = Txn().exists(key).prefix_unchanged(keys.NICS, seen).put(key, going)
         self._store.networks.apply(key, going, await self._store.store.commit(txn))
         try:
@@ -236,6 +238,8 @@ class Networks:
         for entry in self.entries():
             network = entry.record
             if network.status in PASSING:
+                if network.member not in ("", self._member):
+                    continue  # another member is at it, or finishes it when it is back
                 await self._forget(network.name)
                 continue
             try:

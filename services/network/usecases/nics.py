@@ -148,6 +148,7 @@ class Nics:
         So that who is just being started is not taken for one that ended.
         """
         owners = {e.record.instance_id for e in self._store.nics.entries() if e.record.host_side}
+        owners -= self._store.instances_elsewhere()
         before, self._ended = self._ended, {}
         for id in owners:
             kv = await self._store.store.get(keys.observed(id))

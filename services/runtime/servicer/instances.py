@@ -153,7 +153,8 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         self, request: pb.GetInstanceMetricsRequest, context: Any
     ) -> pb.GetInstanceMetricsResponse:
         entries = self._host.store.instances.entries(keys.instances(request.project))
-        pairs = [(e.record, self._observed(e.record)) for e in entries]
+        own = [e.record for e in entries if self._runner.is_own(e.record.member)]
+        pairs = [(record, self._observed(record)) for record in own]
         running = [(i, o) for i, o in pairs if o.pid]
         found = await asyncio.to_thread(figures.read_metrics, self._host, running)
         spaces = await figures.spaces(self._host, {i.pool for i, _ in running})

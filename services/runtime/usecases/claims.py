@@ -56,6 +56,7 @@ class Claims:
         """
         for _ in range(_ATTEMPTS):
             entry = self.store.instance(project, name)
+            self.runner.require_own(entry.record.member, f"Instance {name!r}")
             observed = self.store.observed_of(entry.record)
             if await self._ends_just_now(observed.record) or await self._ends_soon(observed.record):
                 continue

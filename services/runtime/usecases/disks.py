@@ -88,6 +88,9 @@ def find_volume(store: RuntimeStore, pool: str, project: str, name: str) -> Volu
         volume = store.volume(pool, project, name).record
     except NotFound:
         volume = Volume(status="Deleting")
+    if not store.pools.is_made_here(pool):
+        words = f"Custom volumes of pool {pool} lie on the member that made it; this instance is on another"
+        raise Invalid("ELSEWHERE", words, about=name[:64])
     if volume.status != "Created":
         words = "Failed loading custom volume: Storage volume not found"
         raise NotFound("NO_VOLUME", words, about=name[:64])

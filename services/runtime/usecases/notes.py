@@ -89,10 +89,10 @@ class Notes:
         """Yield name and content of the notes that *pool* should have."""
         yield noted.POOL, lambda: noted.of_pool(pool)
         for entry in self._store.instances.entries():
-            if entry.record.pool == pool.name:
+            if entry.record.pool == pool.name and entry.record.member in ("", self._member):
                 yield entry.record.id, partial(self._of_instance, entry.record)
         for own in self._store.volumes.entries(keys.volumes(pool.name)):
-            if own.record.status == "Created":
+            if own.record.status == "Created" and self._store.pools.is_made_here(pool.name):
                 yield own.record.id, partial(self._of_volume, own.record)
 
     def _of_instance(self, instance: Instance) -> dict[str, Any]:

@@ -77,11 +77,8 @@ class Pools:
     async def open_all(self) -> None:
         """Mount pools again, as after a reboot; take back half-made and finish half-deleted ones."""
         async with self._changing:
-            for entry in self._store.pools.entries():
-                if entry.record.status in PASSING:
-                    await self._take_back(entry.record)
-                else:
-                    await self._open(entry.record)
+            for pool in filter(self._store.pools.is_ours, self._store.pools.recorded()):
+                await (self._take_back if pool.status in PASSING else self._open)(pool)
 
     async def _open(self, pool: Pool) -> None:
         error = ""
@@ -107,6 +104,7 @@ class Pools:
     async def update(
         self, name: str, config: dict[str, str], description: str, *, merge: bool, expected_revision: int
     ) -> Entry[Pool]:
+        self._require_own(name)
         async with self._changing:
             return await self._update(name, config, description, merge, expected_revision)
 
@@ -127,8 +125,15 @@ class Pools:
         return await self._save(replace(old, config=new, description=text), "storage-pool-updated")
 
     async def delete(self, name: str) -> None:
+        self._require_own(name)
         async with self._changing:
             await self._delete(name)
+
+    def _require_own(self, name: str) -> None:
+        """Its maker changes it, and the gateway asks that one. Raises: WrongState."""
+        self._store.pool(name)
+        if not self._store.pools.is_made_here(name):
+            raise WrongState("ELSEWHERE", f"Storage pool {name!r} is changed by its own member", about=name)
 
     async def _delete(self, name: str) -> None:
         """Record that it goes, remove it, forget it: so a crash in between leaves a name to finish by."""

@@ -127,7 +127,8 @@ class Power:
         _check(action)
         names = []
         for entry in self._host.store.instances.entries(keys.instances(project)):
-            if self._host.store.observed_of(entry.record).record.status in _POSSIBLE[action]:
+            is_ours = entry.record.member in ("", self._member)
+            if is_ours and self._host.store.observed_of(entry.record).record.status in _POSSIBLE[action]:
                 names.append(entry.record.name)
         return await self._claims.runner.accept(
             "instance.all",

@@ -33,7 +33,7 @@ class VolumeSchedules:
             await self._prune(volume, now)
 
     def _own(self) -> list[Volume]:
-        pools = {e.record.name for e in self._store.pools.entries() if e.record.member == self._member}
+        pools = {p.name for p in self._store.pools.recorded() if p.member == self._member}
         return [entry.record for entry in self._store.volumes.entries() if entry.record.pool in pools]
 
     async def _take(self, volume: Volume, at: datetime) -> None:

@@ -1,0 +1,95 @@
+"""Three members are one Podium: what each has, all show, and one that dies takes nothing from the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.harness import Cluster, cluster, wait_for
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Cluster]:
+    with cluster("m1", "m2", "m3") as found:
+        for name in found:
+            found.first.lxc("launch", "debian/12", f"on-{name}", "--target", name)
+        yield found
+
+
+def _locations(found: Cluster, asked: str) -> list[str]:
+    return sorted(found[asked].lxc("list", "-f", "csv", "-c", "nsL").split())
+
+
+def test_each_gateway_shows_all_members_and_instances(three: Cluster) -> None:
+    for name in three:
+        listed = three[name].lxc("cluster", "list", "-f", "csv").splitlines()
+        assert [line.split(",")[0] for line in listed] == ["m1", "m2", "m3"]
+        assert all("ONLINE" in line for line in listed)
+        wanted = [f"on-{n},RUNNING,{n}" for n in three]
+        assert _locations(three, name) == wanted
+        assert json.loads(three[name].lxc("query", "/1.0"))["environment"]["server_clustered"] is True
+
+
+def test_three_etcds_have_a_vote(three: Cluster) -> None:
+    wait_for(lambda: three.first.lxc("cluster", "list", "-f", "csv").count(",database,") == 3)
+    assert "roles:\n- database" in three["m2"].lxc("cluster", "show", "m3")
+
+
+def test_commands_and_files_go_to_the_members(three: Cluster) -> None:
+    """With input and output, an exit code, a terminal, and more bytes than one message holds."""
+    asked = three["m2"]
+    said = asked.lxc("exec", "on-m3", "--", "sh", "-c", "cat; hostname", input=b"in ")
+    assert said == "in on-m3\n"
+    assert asked.run("exec", "on-m1", "--", "sh", "-c", "exit 7").returncode == 7
+    assert "on-m1" in asked.lxc("exec", "-t", "on-m1", "--", "hostname")
+    many = bytes(range(256)) * 20_000
+    asked.lxc("file", "push", "-", "on-m1/root/many", input=many)
+    done = three["m3"].run("file", "pull", "on-m1/root/many", "-")
+    assert done.stdout == many
+
+
+def test_an_instance_is_changed_wherever_it_is(three: Cluster) -> None:
+    asked = three["m3"]
+    asked.lxc("config", "set", "on-m1", "user.note=x")
+    assert three["m2"].lxc("config", "get", "on-m1", "user.note") == "x\n"
+    asked.lxc("snapshot", "on-m1", "s1")
+    asked.lxc("stop", "-f", "on-m1")
+    asked.lxc("restore", "on-m1", "s1")
+    asked.lxc("copy", "on-m1", "beside")
+    assert "beside,STOPPED,m1" in _locations(three, "m2")
+    asked.lxc("rename", "beside", "renamed")
+    asked.lxc("delete", "renamed")
+    asked.lxc("start", "on-m1")
+    said = asked.run("move", "on-m1", "--target", "m2")
+    assert said.returncode == 1
+
+
+def test_new_instances_go_where_the_fewest_are(three: Cluster) -> None:
+    three["m1"].lxc("init", "debian/12", "extra", "--target", "m1")
+    three["m1"].lxc("init", "debian/12", "placed")
+    placed = [line for line in _locations(three, "m1") if line.startswith("placed")]
+    assert placed and placed[0].rpartition(",")[2] in ("m2", "m3")
+    three["m2"].lxc("delete", "placed", "extra")
+    said = three["m1"].run("init", "debian/12", "nowhere", "--target", "m9")
+    assert said.returncode == 1 and b"Cluster member not found" in said.stderr
+
+
+@pytest.mark.parametrize("dead", ["m1"])
+def test_a_member_that_dies_harms_no_other(three: Cluster, dead: str) -> None:
+    """Its instances go on and say that nobody tells of them; whoever asks hears which member is away."""
+    alive = next(name for name in ("m2", "m3") if name != dead)
+    three[dead].kill()
+    wait_for(lambda: f"on-{dead},ERROR,{dead}" in _locations(three, alive), 30)
+
+    said = three[alive].run("exec", f"on-{dead}", "--", "true")
+    assert said.returncode == 1 and f"Member '{dead}' does not answer".encode() in said.stderr
+    three[alive].lxc("launch", "debian/12", "meanwhile")
+    assert three[alive].lxc("exec", "meanwhile", "--", "hostname") == "meanwhile\n"
+    three[alive].lxc("delete", "-f", "meanwhile")
+    assert f"{dead}," in three[alive].lxc("cluster", "list", "-f", "csv")
+
+    three[dead].start()
+    wait_for(lambda: _locations(three, alive) == [f"on-{n},RUNNING,{n}" for n in three])
+    assert three[alive].lxc("exec", f"on-{dead}", "--", "hostname") == f"on-{dead}\n"
