@@ -16,6 +16,8 @@ _SYSCALL = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 _ERRNO = re.compile(r"errno [0-9]{1,4}")
 _ACTIONS = frozenset({"kill", "kill_process", "allow", "trap"})
 _MOST = 500
+# What lies within what costs the reader time for each level above it.
+_MOST_LEVELS = 64
 # Names that liblxc takes for lxc.prlimit.*, as setrlimit(2) calls them.
 _RLIMITS = (
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
@@ -64,8 +66,11 @@ def parse_yaml(text: str) -> str:
 
     lines(text)
     try:
-        for _ in yaml.parse(text, Loader=yaml.CSafeLoader):
-            pass
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_LEVELS:
+                raise ValueError(f"yaml: it is nested more than {_MOST_LEVELS} deep")
     except yaml.YAMLError as exc:
         problem = getattr(exc, "problem", "") or "it cannot be read"
         raise ValueError(f"yaml: {problem}") from None

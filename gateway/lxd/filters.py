@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,10 @@ from core.errors import Invalid
 
 _MAX = 4096
 _LONGEST_TEXT = 128
+# Each repetition may try 128 places, each bar within a group another branch; so one match takes 2^21 steps.
+_BITS_OF_REPETITION, _MOST_BITS = 7, 21
+# Nobody else is served meanwhile.
+_MOST_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,15 +34,34 @@ class Clause:
 
 
 def parse(text: str) -> Callable[[dict[str, Any]], bool]:
-    """Return a predicate over JSON objects. Raises: Invalid."""
+    """Return a predicate over JSON objects, for one list: it raises Invalid when it takes too long in all.
+
+    Raises: Invalid.
+    """
     if len(text) > _MAX:
         raise _bad("it is longer than 4096 characters")
     try:
         words = shlex.split(text)
     except ValueError as exc:
         raise _bad(str(exc)) from None
-    clauses = _clauses(words)
-    return lambda item: _evaluate(clauses, item)
+    return _Predicate(_clauses(words))
+
+
+class _Predicate:
+    def __init__(self, clauses: list[Clause]) -> None:
+        self._clauses = clauses
+        self._spent_s = 0.0
+
+    def __call__(self, item: dict[str, Any]) -> bool:
+        result = True
+        began = time.thread_time()
+        for clause in self._clauses:
+            held = clause.holds(item)
+            result = (result and held) if clause.joined_by == "and" else (result or held)
+            if self._spent_s + time.thread_time() - began > _MOST_S:
+                raise _bad("it takes too long to compare; use fewer clauses and plainer expressions")
+        self._spent_s += time.thread_time() - began
+        return result
 
 
 def _bad(why: str) -> Invalid:
@@ -62,14 +86,6 @@ def _clauses(words: list[str]) -> list[Clause]:
     for clause in found:
         _pattern(clause.value)  # refused before anything is compared
     return found
-
-
-def _evaluate(clauses: list[Clause], item: dict[str, Any]) -> bool:
-    result = True
-    for clause in clauses:
-        held = clause.holds(item)
-        result = (result and held) if clause.joined_by == "and" else (result or held)
-    return result
 
 
 def _lookup(item: Any, path: list[str]) -> Any:
@@ -104,16 +120,33 @@ def _pattern(value: str) -> re.Pattern[str] | None:
         return None
     value = re.sub(r"(\.\*)+", ".*", value)  # the stock client appends .* to what it was given
     is_free = "^" in value or "$" in value
-    most = max(_repetitions(branch, is_free=is_free) for branch in value.split("|"))
-    if most > 3 or re.search(r"\)[*+?]", value):
-        raise _bad("an expression may have three repetitions, two without ^, and none of a group")
+    most = max(_bits(branch, is_free=is_free) for branch in _branches(value))
+    if most > _MOST_BITS or re.search(r"\)[*+?]", value):
+        raise _bad(
+            "an expression may have three repetitions, two without ^, few branches, and none of a group"
+        )
     try:
         return re.compile(value if is_free else f"^(?:{value})$", re.IGNORECASE)
     except re.error:
         return None
 
 
-def _repetitions(branch: str, *, is_free: bool) -> int:
-    """Return how many there are; to try every place of the text is one more."""
+def _branches(value: str) -> list[str]:
+    """Return what stands between bars outside of groups; clients put a group around all of it."""
+    inner = value[1:-1] if value.startswith("(") and value.endswith(")") else value
+    parts, depth, lowest = [""], 0, 0
+    for c in inner:
+        depth += (c == "(") - (c == ")")
+        lowest = min(lowest, depth)
+        if c == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return parts if lowest == depth == 0 else [value]
+
+
+def _bits(branch: str, *, is_free: bool) -> int:
+    """Return the logarithm of the steps that a match may take; to try every place of the text is one more."""
     tries_all = is_free and not branch.lstrip("(").startswith("^")
-    return len(re.findall("[*+?]", branch)) + tries_all
+    repetitions = len(re.findall("[*+?]", branch)) + tries_all
+    return repetitions * _BITS_OF_REPETITION + branch.count("|")

@@ -129,8 +129,7 @@ class There:
 
     def check(self) -> None:
         """Raises: Invalid."""
-        parts = urlsplit(self.url)
-        if parts.scheme != "https" or not parts.hostname or not _PATH.fullmatch(parts.path):
+        if not _is_operation(self.url):
             raise Invalid(
                 "BAD_OPERATION", "operation must be the https URL of an operation", about="operation"
             )
@@ -162,6 +161,14 @@ class There:
             finally:
                 for socket in reversed(found):
                     await _close(socket)
+
+
+def _is_operation(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname) and bool(_PATH.fullmatch(parts.path))
+    except ValueError:  # brackets without an address of version 6 in them
+        return False
 
 
 def _outside(found: AddrInfoType) -> socket.socket:

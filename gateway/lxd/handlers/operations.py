@@ -63,7 +63,8 @@ async def wait_operation(request: web.Request) -> web.Response:
     operation = await _operation(request)
     if not request["caller"].trusted:
         given, wanted = request.query.get("secret", ""), str(operation.metadata.get("secret", ""))
-        if not wanted or not hmac.compare_digest(given, wanted):
+        # As bytes: texts beyond ASCII cannot be compared so.
+        if not wanted or not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode()):
             raise Forbidden("NOT_AUTHORIZED", "not authorized")
     try:
         timeout = float(request.query.get("timeout", "-1"))

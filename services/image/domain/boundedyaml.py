@@ -1,7 +1,8 @@
-"""YAML of strangers: no aliases (bombs), bounded depth and number of events. Pure."""
+"""YAML of strangers: no aliases (bombs), no types of its own, bounded depth, numbers and events. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,10 @@ import yaml
 from core.errors import Invalid
 
 _MAX_DEPTH = 32
+# What is said to be a number, flag or time and is none makes the library fail in ways of its own.
+_TAGS = frozenset({None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "map"))})
+# Numbers of base 60 take a time that grows with the square of their length; of base 16 no text is made.
+_LONG_NUMBER = re.compile(r"[-+]?(?:0x[0-9a-fA-F_]{64,}|[0-9_:.]{65,})")
 
 
 def load(text: bytes, loader: Any, *, most_events: int, bad: Callable[[str], Invalid]) -> Any:
@@ -22,6 +27,14 @@ def load(text: bytes, loader: Any, *, most_events: int, bad: Callable[[str], Inv
                 raise bad("aliases are not allowed")
             if count > most_events or depth > _MAX_DEPTH:
                 raise bad("it is too complex")
+            if getattr(event, "tag", None) not in _TAGS:
+                raise bad(f"the tag {event.tag[:40]!r} is not allowed")
+            if (
+                isinstance(event, yaml.ScalarEvent)
+                and event.implicit[0]
+                and _LONG_NUMBER.fullmatch(event.value)
+            ):
+                raise bad("it has a number of more than 64 digits; put text in quotes")
         return yaml.load(text, Loader=loader)  # noqa: S506 - a safe one, see the callers
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as exc:
         raise bad("it is not YAML") from exc

@@ -32,6 +32,7 @@ from services.image.formats.tarheaders import (
 FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, FOLDER, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 INLINE: Segments = ((-1, -1),)
 _LONG_MAX = 64 * 1024
+_PAX_MAX = 1 << 20
 _SEGMENTS_MAX = 1 << 20
 _FILES = b"0\x007S"
 _KNOWN = b"01234567LKxgS\x00"
@@ -117,6 +118,7 @@ class TarScanner:
         self._body_kind = b""
         self._path = self._link = b""
         self._pax: dict[bytes, bytes] = {}
+        self._pax_bytes = 0
         self._pairs: list[bytes] = []
         self._sparse: tuple[Member, list[tuple[int, int]]] | None = None
         self._total = self.passed = self.entries = 0
@@ -213,6 +215,9 @@ class TarScanner:
                 raise bad("it sets names or sizes for all of its entries")
 
     def _pax_header(self, text: bytes) -> None:
+        self._pax_bytes += len(text)
+        if self._pax_bytes > _PAX_MAX:
+            raise bad("it has oversized headers for one entry")
         for key, value in pax_records(text):
             if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
                 self._pairs.append(value)
@@ -229,6 +234,7 @@ class TarScanner:
         member.at, member.sparse = end, None
         _fill(member, block, pax)
         self._path = self._link = b""
+        self._pax_bytes = 0
         if pax:
             self._pax = {}
         if pairs:

@@ -52,9 +52,10 @@ class Folder(Node):
 
 
 class Tree:
-    """Fill with add()."""
+    """Fill with add(). most: how many files and folders, those that no entry made among them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 2_000_000) -> None:
+        self._most = most
         self.root = Folder(1, None)
         self.count = 1
         self._ids: dict[int, int] = {}
@@ -94,7 +95,7 @@ class Tree:
             return node
         if there is not None:
             there.links -= 1
-        self.count += 1
+        self._count_one()
         folder.children[name] = node = Node(self.count)
         _own(node, member, self)
         return node
@@ -135,9 +136,14 @@ class Tree:
     def _made(self, parent: Folder, name: bytes, path: bytes) -> Folder:
         if (there := parent.children.get(name)) is not None and there.kind in (scanner.SYMLINK, scanner.FILE):
             raise bad(f"it has entries below {path[:80].decode('utf-8', 'replace')!r}, which is no folder")
-        self.count += 1
+        self._count_one()
         parent.children[name] = self._folders[path] = folder = Folder(self.count, parent)
         return folder
+
+    def _count_one(self) -> None:
+        self.count += 1
+        if self.count > self._most:
+            raise bad(f"it has more than {self._most} files and folders")
 
     def _remove_empty(self, folder: Folder, path: bytes) -> None:
         if folder.children:

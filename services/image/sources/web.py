@@ -173,7 +173,10 @@ class Web:
         raise failed
 
     def _addresses(self, host: str, port: int) -> list[tuple[str, int]]:
-        found = [str(a[4][0]) for a in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        try:
+            found = [str(a[4][0]) for a in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except UnicodeError:  # an empty or endless part, which is no name of the DNS
+            raise Invalid("BAD_URL", f"{host[:200]!r} is no name of a host", about=host[:200]) from None
         for address in found:
             is_allowed = self.may_reach_inside or host == self.inside_host
             if not is_allowed and not is_outside(address):
@@ -204,6 +207,7 @@ def checked_url(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = valid and f"{parts.path}{parts.query}".isascii()  # else HTTP cannot say it
     except ValueError:
         valid = False
     if not valid or any(ord(c) < 33 or ord(c) == 127 for c in url):

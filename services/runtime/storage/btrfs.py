@@ -303,6 +303,16 @@ def _is_snapshot(source: Path, made: Path) -> bool:
     return True
 
 
+def _destroy_with_all(path: Path) -> None:
+    """Destroy a subvolume, also where others lie so deep in it that no path leads there."""
+    try:
+        ioctl.destroy_subvolume(path)
+    except OSError as exc:
+        if exc.errno != errno.ENOTEMPTY:
+            raise
+        remove_tree(path)  # goes down folder by folder, and removes a subvolume that is empty as a folder
+
+
 def _remove_subvolume(path: Path) -> None:
     if not path.exists():
         return
@@ -314,7 +324,7 @@ def _remove_subvolume(path: Path) -> None:
             raise
         for nested in ioctl.nested_subvolumes(path):
             _remove_subvolume(nested)
-        ioctl.destroy_subvolume(path)
+        _destroy_with_all(path)
     if qgroup:
         subprocess.run(
             ["btrfs", "qgroup", "destroy", f"0/{qgroup}", str(path.parent)], capture_output=True, check=False

@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SUBVOL_CREATE, _SNAP_DESTROY = 0x5000940E, 0x5000940F
@@ -56,10 +56,17 @@ def destroy_subvolume(path: Path) -> None:
 
 
 def nested_subvolumes(path: Path) -> list[Path]:
-    """Return the subvolumes below *path*, the deepest first. Walks all of it; follows no link."""
-    found = list[Path]()
-    for folder, names, _ in os.walk(path):
-        found += [Path(folder, name) for name in names if os.lstat(Path(folder, name)).st_ino == FIRST_INODE]
+    """Return the subvolumes below *path*, each after those within it. Walks all of it; follows no link.
+
+    Guests decide how deep their folders go: what lies too deep for a path is left out.
+    """
+    found, folders = list[Path](), [path]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError), os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            folders += inner
+            found += [below for below in inner if os.lstat(below).st_ino == FIRST_INODE]
     return found[::-1]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from core.configkeys.instance import INSTANCE, PROFILE
@@ -124,3 +126,11 @@ def test_server_keys_are_refused_as_lxd_refuses_them(key: str, value: str, said:
     with pytest.raises(Invalid) as caught:
         SERVER.check({key: value})
     assert str(caught.value) == said.format(key)
+
+
+@pytest.mark.parametrize("text", ["[" * 262_000, "{a: " * 60_000, "- " * 131_000])
+def test_text_for_cloud_init_costs_no_more_than_reading_it(text: str) -> None:
+    """Opened brackets take the parser of YAML a time that grows with their square: a minute for 256 KiB."""
+    began = time.thread_time()
+    assert refusal(INSTANCE, "cloud-init.network-config", text) == "BAD_VALUE"
+    assert time.thread_time() - began < 1

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from core.errors import NotFound, Unavailable
+from core.errors import Invalid, NotFound, Unavailable
 from gateway.migration.channels import Meeting, There
 
 _ID = "/1.0/operations/01234567-0123-0123-0123-0123456789ab"
@@ -96,3 +96,20 @@ async def test_no_secret_opens_nothing() -> None:
         with pytest.raises(NotFound):
             await meeting.take(make_mocked_request("GET", f"{_ID}/websocket{query}"))
     assert not meeting.claimed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "https://[",
+        "https://[x]" + _ID,
+        "https://" + _ID,
+        "http://a" + _ID,
+        "https://a/1.0",
+    ],
+)
+def test_what_is_no_url_of_an_operation_is_refused(url: str) -> None:
+    """A bracket alone once ended in an internal error."""
+    with pytest.raises(Invalid, match="https URL of an operation"):
+        There(url, "", {"control": "a", "fs": "b"}).check()

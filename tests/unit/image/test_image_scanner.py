@@ -10,7 +10,8 @@ import pytest
 
 from core.errors import Invalid
 from services.image.formats import magic
-from services.image.formats.scanner import Limits, TarScanner
+from services.image.formats.scanner import FOLDER, Limits, Member, TarScanner
+from services.image.formats.tree import Tree
 
 SMALL = Limits(tree_bytes=1 << 20, entries=50, ratio=10, ratio_floor_bytes=1 << 20)
 
@@ -145,3 +146,27 @@ def test_kinds_are_told_by_content() -> None:
     assert magic.kind_of(b"MZ") == ""
     assert magic.extension(b"\xfd7zXZ\x00") == ".tar.xz"
     assert magic.extension(b"?") == ""
+
+
+def test_headers_without_an_entry_are_bounded() -> None:
+    """Each may set another attribute of the one entry that follows, and all are kept until then."""
+    flood = b"".join(
+        (info := entry("rootfs/x")).pax_headers.update({f"SCHILY.xattr.user.{n}": "v" * 50_000})
+        or info.create_pax_header(info.get_info(), "utf-8")[:-512]
+        for n in range(30)
+    )
+    roomy = TarScanner(Limits(), lambda: len(flood))
+    with pytest.raises(Invalid, match="oversized headers"):
+        roomy.feed(flood)
+
+
+def test_folders_that_no_entry_made_count_too() -> None:
+    """Names may be 4 KiB long, and each part of one is a folder in memory."""
+    tree = Tree(most=50)
+    with pytest.raises(Invalid, match="more than 50 files and folders"):
+        for n in range(10):
+            member = Member()
+            member.kind, member.path = FOLDER, b"%d/" % n + b"d/" * 20
+            member.mode = member.modified = member.uid = member.gid = member.at = member.size = 0
+            member.stored, member.link, member.rdev, member.sparse, member.xattrs = 0, b"", (0, 0), None, {}
+            tree.add(member)
