@@ -15,6 +15,8 @@ _DEVICE = re.compile(r"[A-Za-z0-9/._:-]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{1,64}")
 _MAX = 255
 _DOTS = (".", "..")
+# What the kernel keeps for itself beside the names of interfaces, in /proc/sys/net and elsewhere.
+NO_INTERFACES = frozenset({"all", "default", "..", "bonding_masters"})
 
 
 def shown(name: str) -> str:
@@ -53,7 +55,7 @@ def network_name(name: str) -> str:
         raise Invalid("BAD_NAME", "Network interface is too short (minimum 2 characters)", about=name)
     if len(name) > 15:
         raise Invalid("BAD_NAME", "Network interface is too long (maximum 15 characters)", about=shown(name))
-    if not _INTERFACE.fullmatch(name) or name == ".." or name.startswith("-"):
+    if not _INTERFACE.fullmatch(name) or name in NO_INTERFACES or name.startswith("-"):
         raise Invalid("BAD_NAME", "Network interface contains invalid characters", about=shown(name))
     return name
 

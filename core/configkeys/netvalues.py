@@ -19,6 +19,8 @@ from ipaddress import (
 )
 from typing import TypeVar
 
+from core.names import NO_INTERFACES
+
 T = TypeVar("T")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _MOST = 64
@@ -52,7 +54,7 @@ def interface(value: str) -> str:
         raise ValueError("Network interface is too short (minimum 2 characters)")
     if len(value) > 15:
         raise ValueError("Network interface is too long (maximum 15 characters)")
-    if not re.fullmatch(r"[-_a-zA-Z0-9.]+", value) or value == "..":
+    if not re.fullmatch(r"[-_a-zA-Z0-9.]+", value) or value in NO_INTERFACES:
         raise ValueError("Network interface contains invalid characters")
     return value
 

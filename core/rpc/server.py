@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from core.errors import Forbidden, PodiumError, from_exception
 from core.logs import get_logger, request_id
 from core.metrics import RPC_SECONDS
-from core.rpc import once
+from core.rpc import once, wellformed
 from core.rpc.confine import HomeOf, check
 from core.rpc.identity import (
     METADATA_KEY,
@@ -115,6 +115,7 @@ class _Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc, unused-ign
 
         def may(request: Any) -> None:
             check(path, request, current_identity(), self._home_of)
+            wellformed.check(request)
 
         return _wrapped(handler, path, may, self._settled)
 

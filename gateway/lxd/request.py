@@ -17,6 +17,8 @@ BACKEND = web.AppKey("backend", Backend)
 MAX_JSON = 16 << 20
 _YEAR_10000 = 253402300800
 BODY_S = STALL_S = 60.0
+# No record holds as many; each is looked at several times on its way to one.
+_MOST_KEYS = 16_384
 BODY = "body"
 
 
@@ -159,6 +161,8 @@ def text_map(data: dict[str, Any], field: str) -> dict[str, str]:
         return {}
     if not isinstance(value, dict):
         raise Invalid("BAD_TYPE", f"{field} must be an object", about=field)
+    if len(value) > _MOST_KEYS:
+        raise Invalid("TOO_LARGE", f"{field} has more than {_MOST_KEYS} keys", about=field)
     for key, item in value.items():
         if item is not None and not isinstance(item, str):
             raise Invalid("BAD_TYPE", f"{field}.{key[:80]} must be a string", about=field)

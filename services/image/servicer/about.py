@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from core.errors import Invalid
+from core.names import fingerprint_prefix
 from protos.podium.image.v1 import about_pb2 as pb
 from protos.podium.image.v1 import about_pb2_grpc as rpc
 from services.image.domain import metadata
@@ -20,6 +22,8 @@ class AboutServicer(rpc.AboutServiceServicer):
         self._templates = templates
 
     async def GetAbout(self, request: pb.GetAboutRequest, context: Any) -> pb.GetAboutResponse:
+        if request.fingerprint:
+            fingerprint_prefix(request.fingerprint)  # it becomes the name of a file
         about = await self._abouts.of(request.fingerprint, request.base_dir)
         told = orjson.dumps(about.metadata).decode() if about.metadata else ""
         return pb.GetAboutResponse(metadata_json=told, templates=about.templates)
@@ -32,5 +36,16 @@ class AboutServicer(rpc.AboutServiceServicer):
         self, request: pb.RenderTemplatesRequest, context: Any
     ) -> pb.RenderTemplatesResponse:
         jobs = [Job(j.path, j.name, j.source, j.trigger, dict(j.properties)) for j in request.jobs]
-        texts = await self._templates.render(orjson.loads(request.context_json or "{}"), jobs)
+        texts = await self._templates.render(_context(request.context_json), jobs)
         return pb.RenderTemplatesResponse(texts=texts)
+
+
+def _context(text: str) -> dict[str, Any]:
+    """Raises: Invalid."""
+    try:
+        found = orjson.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Invalid("BAD_JSON", "context_json must be a JSON object", about="context_json")
+    return found

@@ -71,10 +71,15 @@ def kernel_place(root: int, path: str) -> int:
 
 def _place(root: int, path: str, flags: int) -> int:
     fd = _openat2(root, path, flags)
-    if _filesystem(fd) in _KINDS:
+    if is_store(fd):
         return fd
     os.close(fd)
     raise Invalid("KERNEL_FILE", f"{path[:128]!r} is the kernel's own (proc, sys ...)", about=path[:128])
+
+
+def is_store(fd: int) -> bool:
+    """Say whether what *fd* was opened upon lies in a store of files."""
+    return _filesystem(fd) in _KINDS
 
 
 def _filesystem(fd: int) -> int:

@@ -28,7 +28,7 @@ _ATTR_READ_ONLY, _ATTR_NO_SUID_DEV_EXEC = 0x1, 0xE
 _MNT_DETACH = 2
 _RECURSIVE, _REC = 0x8000, 0x4000
 _MOVE_TO_EMPTY_PATH = 0x40
-_ATTR_RDONLY, _ATTR_NOSUID = 1, 2
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 _STATX_ATTR_MOUNT_ROOT = 0x2000
 _AT_STATX_FORCE_SYNC, _STATX_SIZE = 0x2000, 0x200
 # mount_setattr(2); a time policy replaces the one that is there.
@@ -249,12 +249,19 @@ def _set_text(fs: int, key: str, value: str) -> None:
 
 
 def mount_overlay(
-    lower: Path, data: Path, target: Path, userns: int | None, *, lower_userns: int | None = None
+    lower: Path,
+    data: Path,
+    target: Path,
+    userns: int | None,
+    *,
+    lower_userns: int | None = None,
+    devices: bool = True,
 ) -> None:
     """Mount overlay(lower, data/upper) at *target*, both layers id-mapped; nothing is chowned.
 
     Without *userns* a layer keeps the ids it has on disk: that is for privileged instances.
     *lower_userns* maps the ids of *lower*, where they are others than those of *data*.
+    Without *devices* nobody opens device nodes that lie in it.
 
     Raises: Unsupported on kernels that do not take layers as descriptors (before 6.15).
     """
@@ -275,7 +282,8 @@ def mount_overlay(
             fds.append(fd)
             _set_fd(fs, key, fd)
         _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))
-        mount = _call(_FSMOUNT, ctypes.c_int(fs), ctypes.c_uint(1), ctypes.c_uint(0))
+        attributes = ctypes.c_uint(0 if devices else _ATTR_NODEV)
+        mount = _call(_FSMOUNT, ctypes.c_int(fs), ctypes.c_uint(1), attributes)
         fds.append(mount)
         _call(
             _MOVE_MOUNT,

@@ -86,7 +86,9 @@ class LinuxRootFs:
             is_apart = shift or idmap.is_of_users
             moved = self._namespaces.get(idmap, shift, with_root=False) if is_apart else None
             fds += [fd for fd in (own, moved) if fd is not None]
-            mountapi.mount_overlay(lower, volume, target, own, lower_userns=moved)
+            mountapi.mount_overlay(
+                lower, volume, target, own, lower_userns=moved, devices=not idmap.is_of_users
+            )
         return target
 
 

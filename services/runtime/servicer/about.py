@@ -36,7 +36,10 @@ class InstanceAboutServicer(rpc.InstanceAboutServiceServicer):
     async def SetInstanceMetadata(
         self, request: pb.SetInstanceMetadataRequest, context: Any
     ) -> pb.SetInstanceMetadataResponse:
-        wanted = orjson.loads(request.metadata_json or "{}")
+        try:
+            wanted = orjson.loads(request.metadata_json or "{}")
+        except ValueError:
+            wanted = None
         if not isinstance(wanted, dict):
             raise Invalid("BAD_METADATA", "The metadata must be a map")
         await self._abouts.set_metadata(self._instance(request), wanted, merge=request.merge)

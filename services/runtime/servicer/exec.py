@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -23,6 +24,7 @@ _CHUNK = 1 << 20
 # What LXD's clients ask for by name: the engine's own files, and the recorded output of commands.
 _ENGINE_LOGS = ("lxc.conf", "lxc.log")
 _RECORDED = "exec_"
+_LONGEST_NAME = 255
 Requests = AsyncIterator[pb.ConnectChannelRequest]
 Settle = Callable[[str, str], Awaitable[None]]
 
@@ -123,7 +125,11 @@ class ExecServicer(rpc.ExecServiceServicer):
 
     def _log(self, project: str, name: str, file: str) -> Path:
         target = self._find(project, name)
-        if "/" in file or (not file.startswith(_RECORDED) and file not in _ENGINE_LOGS):
+        if (
+            "/" in file
+            or len(os.fsencode(file)) > _LONGEST_NAME
+            or (not file.startswith(_RECORDED) and file not in _ENGINE_LOGS)
+        ):
             raise Invalid("BAD_LOG", f"log file name {file[:64]} not valid", about=file[:64])
         path = (target.folder if file in _ENGINE_LOGS else target.logs) / file
         if not path.is_file():

@@ -200,6 +200,8 @@ def _page(entries: list[Entry[Instance]], after: str, limit: int) -> tuple[list[
     """Return the entries of a page, and the place where it ends when more follow."""
     if after:
         entries = [e for e in entries if _place(e.record) > after]
+    if limit < 0:
+        raise Invalid("BAD_LIMIT", "limit must not be negative", about="limit")
     if not limit or len(entries) <= limit:
         return entries, ""
     return entries[:limit], _place(entries[limit - 1].record)

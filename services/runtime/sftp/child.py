@@ -27,11 +27,12 @@ def main() -> None:
     _, descriptors, _, _ = socket.recv_fds(line, 1, 1)
     if "mapped" in sys.argv[1:]:
         _map_ids(line)
+    own = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _enter_root(*descriptors)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _serve(line)
+    _serve(line, own)
 
 
 def _map_ids(line: socket.socket) -> None:
@@ -57,9 +58,9 @@ def _enter_root(root: int) -> None:
     os.umask(0o022)
 
 
-def _serve(line: socket.socket) -> None:
+def _serve(line: socket.socket, own: int) -> None:
     """Answer all that has come before answers are sent: clients ask for many pieces of a file at once."""
-    server, waiting = Server(), bytearray()
+    server, waiting = Server(own), bytearray()
     while data := line.recv(_PIECE):
         waiting += data
         try:

@@ -1,4 +1,8 @@
-"""Answer SFTP requests with the files of this process's root. One request at a time, in order."""
+"""Answer SFTP requests with the files of this process's root. One request at a time, in order.
+
+What is named is a place first, and opened only if it is a file in a store of files: images may hold device
+nodes, which no group of control keeps from us as it keeps the guest, and the kernel's own files would obey us.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from services.runtime.kernel.beneath import is_store
 from services.runtime.sftp import wire
 from services.runtime.sftp.wire import Attributes, BadPacket, Fields
 
@@ -39,9 +44,10 @@ class _Folder:
 
 
 class Server:
-    """Answers packets. Relative paths begin at the root."""
+    """Answers packets. Relative paths begin at the root. own: the folder /proc/self/fd of the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: int) -> None:
+        self._own = own
         self._files: dict[bytes, int] = {}
         self._folders: dict[bytes, _Folder] = {}
         self._next = 0
@@ -100,13 +106,29 @@ class Server:
         flags |= os.O_EXCL if asked & _EXCLUSIVE else 0
         self._make_room()
         mode = 0o644 if wanted.mode is None else wanted.mode & 0o7777
-        fd = os.open(path, flags | _ALWAYS, mode)
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EISDIR, "Is a directory")
+        fd = self._opened(path, flags | _ALWAYS, mode)
         handle = self._new_handle()
         self._files[handle] = fd
         return _handle(id, handle)
+
+    def _opened(self, path: bytes, flags: int, mode: int) -> int:
+        try:
+            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+            return os.open(path, flags | os.O_EXCL, mode)
+        try:
+            if flags & os.O_EXCL:
+                raise FileExistsError(errno.EEXIST, "File exists")
+            kind = os.fstat(place).st_mode
+            if stat.S_ISDIR(kind):
+                raise IsADirectoryError(errno.EISDIR, "Is a directory")
+            if not stat.S_ISREG(kind) or not is_store(place):
+                raise OSError(errno.EINVAL, "It is no regular file")
+            return os.open(str(place), flags & ~os.O_CREAT, dir_fd=self._own)
+        finally:
+            os.close(place)
 
     def _make_room(self) -> None:
         if len(self._files) + len(self._folders) >= _MOST_HANDLES:

@@ -35,6 +35,7 @@ log = get_logger(__name__)
 _CREATE, _DELETE, _RENAME = "backup.create", "backup.delete", "backup.rename"
 _MAKING = (_CREATE, _DELETE, "volumebackup.create", "volumebackup.delete")
 _ATTEMPTS = 8
+_AT_ONCE = 4
 _CHUNK = 1 << 20
 _TELL_EVERY_S = 0.5
 _EXPIRE_EVERY_S = 60.0
@@ -66,6 +67,8 @@ class Backups:
         self._policy = policy
         self._store = host.store
         self._archives = archives
+        # Each takes a processor or more, and any client may ask for hundreds.
+        self.places = asyncio.Semaphore(_AT_ONCE)
         self._runner = runner
         self._folder = folder
         self._ids: dict[str, str] = {}
@@ -206,6 +209,10 @@ class Backups:
     # --- steps ---------------------------------------------------------------------------------------
 
     async def _pack(self, ctx: Context) -> None:
+        async with self.places:
+            await self._packed(ctx)
+
+    async def _packed(self, ctx: Context) -> None:
         instance, backup = self._of(ctx)
         partial = self.path(f"{backup.id}.partial")
         file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -279,7 +279,7 @@ class Session:
         if not self._process or not self._process.is_running:
             return
         for pid in _children(self._process.pid) or [self._process.pid]:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
+            with contextlib.suppress(OSError):  # it has ended, or there is no such signal
                 os.kill(pid, number)
 
     def kill(self) -> None:

@@ -138,6 +138,10 @@ class VolumeBackups:
     # --- steps -----------------------------------------------------------------------------------
 
     async def _pack(self, ctx: Context) -> None:
+        async with self._backups.places:
+            await self._packed(ctx)
+
+    async def _packed(self, ctx: Context) -> None:
         volume, backup = self._of(ctx)
         partial = self._backups.path(f"{backup.id}.partial")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

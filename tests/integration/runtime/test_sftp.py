@@ -146,17 +146,49 @@ async def test_files_of_the_host_that_lie_in_the_tree_stay_the_hosts(root: Path)
     assert await served(root, work) == 3
 
 
-async def test_a_pipe_keeps_nobody_waiting(root: Path) -> None:
-    """Opening one for reading gives a file without content, for writing an error."""
-    os.mkfifo(root / "pipe")
-    os.chown(root / "pipe", BASE, BASE)
+@pytest.mark.parametrize("idmap", [None, PRIVILEGED])
+@pytest.mark.parametrize("kind", [0o020000, 0o010000, 0o140000], ids=["device", "pipe", "socket"])
+async def test_what_is_no_file_is_never_opened(root: Path, idmap: IdMap | None, kind: int) -> None:
+    """Images may hold device nodes. The guest cannot open them; through here its client had the host's disks."""
+    os.mknod(root / "special", kind | 0o666, os.makedev(1, 5))
+    os.chmod(root / "special", 0o666)
+    (root / "link").symlink_to("special")
 
-    def work(client: Sftp) -> tuple[int, int]:
+    def work(client: Sftp) -> list[int]:
         client.init()
-        first = client.ask(3, text(b"/pipe"), number(1), NOTHING)
-        return first.kind, client.ask(3, text(b"/pipe"), number(2), NOTHING).code
+        asked = [(path, flags) for path in (b"/special", b"/link") for flags in (1, 2, 3, 10, 26)]
+        return [client.ask(3, text(path), number(flags), NOTHING).code for path, flags in asked]
 
-    assert await served(root, work) in ((HANDLE, FAILURE), (HANDLE, -1))
+    async with asyncio.timeout(10):
+        assert await served(root, work, idmap) == [FAILURE] * 10
+
+
+async def test_the_kernels_own_files_are_not_opened() -> None:
+    """In a privileged instance the session is the host's root, and /proc/sys would take what it writes."""
+
+    def work(client: Sftp) -> list[int]:
+        client.init()
+        paths = (b"/proc/sys/kernel/core_uses_pid", b"/sys/kernel/uevent_seqnum")
+        return [client.ask(3, text(path), number(flags), NOTHING).code for path in paths for flags in (1, 2)]
+
+    assert await served(Path("/"), work, PRIVILEGED) == [FAILURE] * 4
+
+
+async def test_files_are_opened_as_asked(root: Path) -> None:
+    """A new one only, an old one only, emptied, appended to."""
+
+    def work(client: Sftp) -> None:
+        client.init()
+        client.put(b"/f", b"content")
+        assert client.ask(3, text(b"/f"), number(2 | 8 | 32), NOTHING).code == FAILURE
+        assert client.ask(3, text(b"/none"), number(1), NOTHING).code == NO_SUCH_FILE
+        handle = client.ask(3, text(b"/f"), number(2 | 4), NOTHING)
+        assert client.ask(6, text(handle.text), long(0), text(b" more")).code == 0
+        assert client.get(b"/f") == b"content more"
+        assert client.ask(3, text(b"/f"), number(2 | 16), NOTHING).kind == HANDLE
+        assert client.get(b"/f") == b""
+
+    await served(root, work)
 
 
 async def test_handles_have_a_bound(root: Path) -> None:
