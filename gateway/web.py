@@ -129,15 +129,18 @@ async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
     if "\0" in request.path or len(request.path_qs) > 16384:
         raise Invalid("BAD_URL", "The URL is too long or contains NUL")
     if caller.trusted:
-        _refuse_unknown(request)
+        _refuse_unknown(request, is_guest=caller.is_guest_of(req.project(request)))
     answer: web.StreamResponse = await handler(request)
     return answer
 
 
-def _refuse_unknown(request: web.Request) -> None:
-    """Refuse a project or member that is not there, whatever was asked for. Raises: NotFound."""
+def _refuse_unknown(request: web.Request, *, is_guest: bool) -> None:
+    """Refuse a project or member that is not there, whatever was asked for. Raises: NotFound.
+
+    Whose project it is not is refused later, and in the same words as for one that is there.
+    """
     project, target = req.project(request), request.query.get("target", "")
-    if project != DEFAULT:
+    if project != DEFAULT and not is_guest:
         words = unknown_project(request.method, request.path, project)
         request.app[req.BACKEND].require_project(project, words)
     if target not in ("", _ALONE) and request.path.startswith(_OF_MEMBERS):

@@ -23,13 +23,13 @@ _NAMES = {image_pb2.IMAGE_PART_METADATA: "metadata", image_pb2.IMAGE_PART_ROOTFS
 def home(request: web.Request) -> str:
     """Return the project whose images those of the request's project are. Raises: NotFound.
 
-    To strangers a project that is not there is one without public images.
+    To who is a guest in it a project that is not there is one without public images.
     """
     project = req.project(request)
     try:
         return req.backend(request).effective_project(project, "images")
     except NotFound:
-        if request["caller"].trusted:
+        if not request["caller"].is_guest_of(project):
             raise
         return project
 

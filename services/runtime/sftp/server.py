@@ -1,7 +1,7 @@
 """Answer SFTP requests with the files of this process's root. One request at a time, in order.
 
-What is named is a place first, and opened only if it is a file in a store of files: images may hold device
-nodes, which no group of control keeps from us as it keeps the guest, and the kernel's own files would obey us.
+What is named is a place first, and opened only if it is a file in a store of files: images may hold
+device nodes, which no cgroup keeps from us as it keeps the guest, and the kernel's own files would obey us.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import ssl
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from gateway.backend import Backend
+from gateway.lxd.routes import table
 from gateway.protocol import Runner
 from gateway.tls import server_context
 from gateway.web import application
@@ -62,6 +64,17 @@ async def _get(
         return answer.status, await answer.json()
 
 
+async def _cannot_tell_projects_apart(folder: Path, port: int) -> None:
+    """CVE-2025-54290: by whatever route, a project of others looks as one that is not there."""
+    for method, path, _, _ in table():
+        if method == "GET" and path.count("/") < 4 and path != "/1.0/resources":
+            answers = [
+                await _get(folder, port, f"{path}?project={name}", "confined") for name in ("other", "nosuc")
+            ]
+            shown = [json.dumps(answer).replace("nosuc", "other") for answer in answers]
+            assert shown[0] == shown[1], path
+
+
 @pytest.mark.asyncio
 async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "tls"
@@ -69,7 +82,9 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
     _pair(folder, "server")
     fingerprint = _pair(folder, "confined")
     store = MemoryStore()
-    txn = Txn().put(keys.project("web"), Project("web")).put(keys.project("default"), Project("default"))
+    txn = Txn()
+    for name in ("web", "default", "other"):
+        txn.put(keys.project(name), Project(name))
     txn.put(
         keys.certificate(fingerprint),
         Certificate(fingerprint=fingerprint, type="client", restricted=True, projects=("web",)),
@@ -106,6 +121,7 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
         foreign = {"method": "DELETE", "origin": "https://evil.example"}
         code, reply = await _get(folder, port, "/1.0/operations/o-web", "confined", **foreign)
         assert code == 403 and "another site" in reply["error"]
+        await _cannot_tell_projects_apart(folder, port)
         _, stranger = await _get(folder, port, "/1.0")
         assert stranger["metadata"]["auth"] == "untrusted"
         assert "environment" not in stranger["metadata"]

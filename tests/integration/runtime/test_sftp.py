@@ -149,7 +149,7 @@ async def test_files_of_the_host_that_lie_in_the_tree_stay_the_hosts(root: Path)
 @pytest.mark.parametrize("idmap", [None, PRIVILEGED])
 @pytest.mark.parametrize("kind", [0o020000, 0o010000, 0o140000], ids=["device", "pipe", "socket"])
 async def test_what_is_no_file_is_never_opened(root: Path, idmap: IdMap | None, kind: int) -> None:
-    """Images may hold device nodes. The guest cannot open them; through here its client had the host's disks."""
+    """Images may hold device nodes. The guest cannot open them; its client once had the host's disks so."""
     os.mknod(root / "special", kind | 0o666, os.makedev(1, 5))
     os.chmod(root / "special", 0o666)
     (root / "link").symlink_to("special")
