@@ -173,6 +173,17 @@ def test_a_hostile_name_in_the_body_is_refused(watched: Podium, what: str) -> No
     expect(watched, cases(), holds=Reply.is_refusal if what in BAD_NAMES else Reply.is_healthy)
 
 
+def test_the_name_of_a_log_may_be_of_any_length(watched: Podium) -> None:
+    """One that no file system holds begins as those of records do, so that it is looked for."""
+
+    def cases() -> Iterator[tuple[str, bytes]]:
+        for method in ("GET", "DELETE"):
+            for name in ("exec_" + "x" * 300, "exec_" + "\u00e9" * 200, "exec_%00", "exec_.."):
+                yield name[:20], request(method, f"/1.0/instances/victim/logs/{name}")
+
+    expect(watched, cases(), holds=Reply.is_refusal)
+
+
 @pytest.mark.parametrize("query", BAD_QUERIES)
 def test_a_hostile_query_is_answered(watched: Podium, query: str) -> None:
     """A project must exist, a filter must parse; 200 is right where a route has no such parameter."""

@@ -23,18 +23,21 @@ def load(text: bytes, loader: Any, *, most_events: int, bad: Callable[[str], Inv
         depth = 0
         for count, event in enumerate(yaml.parse(text, Loader=loader)):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
-                raise bad("aliases are not allowed")
             if count > most_events or depth > _MAX_DEPTH:
                 raise bad("it is too complex")
-            if getattr(event, "tag", None) not in _TAGS:
-                raise bad(f"the tag {event.tag[:40]!r} is not allowed")
-            if (
-                isinstance(event, yaml.ScalarEvent)
-                and event.implicit[0]
-                and _LONG_NUMBER.fullmatch(event.value)
-            ):
-                raise bad("it has a number of more than 64 digits; put text in quotes")
+            if why := _why_not(event):
+                raise bad(why)
         return yaml.load(text, Loader=loader)  # noqa: S506 - a safe one, see the callers
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError, TypeError) as exc:
         raise bad("it is not YAML") from exc
+
+
+def _why_not(event: Any) -> str:
+    if isinstance(event, yaml.AliasEvent):
+        return "aliases are not allowed"
+    if (tag := getattr(event, "tag", None)) not in _TAGS:
+        return f"the tag {str(tag)[:40]!r} is not allowed"
+    is_plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
+    if is_plain and _LONG_NUMBER.fullmatch(event.value):
+        return "it has a number of more than 64 digits; put text in quotes"
+    return ""

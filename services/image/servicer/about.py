@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from core.errors import Invalid
-from core.names import fingerprint_prefix
+from core.names import is_fingerprint
 from protos.podium.image.v1 import about_pb2 as pb
 from protos.podium.image.v1 import about_pb2_grpc as rpc
 from services.image.domain import metadata
@@ -22,8 +22,8 @@ class AboutServicer(rpc.AboutServiceServicer):
         self._templates = templates
 
     async def GetAbout(self, request: pb.GetAboutRequest, context: Any) -> pb.GetAboutResponse:
-        if request.fingerprint:
-            fingerprint_prefix(request.fingerprint)  # it becomes the name of a file
+        if request.fingerprint and not is_fingerprint(request.fingerprint):  # it becomes the name of a file
+            raise Invalid("BAD_FINGERPRINT", "A fingerprint has hex digits", about=request.fingerprint[:64])
         about = await self._abouts.of(request.fingerprint, request.base_dir)
         told = orjson.dumps(about.metadata).decode() if about.metadata else ""
         return pb.GetAboutResponse(metadata_json=told, templates=about.templates)

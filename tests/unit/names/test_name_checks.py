@@ -23,7 +23,7 @@ def test_bad_instance_names_are_refused(name: str) -> None:
         names.instance_name(name)
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, "-x", "a b", "a" * 16, "x"])
+@pytest.mark.parametrize("name", [*HOSTILE, "-x", "a b", "a" * 16, "x", "all", "default"])
 def test_bad_network_names_are_refused(name: str) -> None:
     with pytest.raises(Invalid):
         names.network_name(name)
