@@ -9,10 +9,12 @@ PY := $(VENV)/bin/python
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "==> Installing the Python packages of requirements.txt into $(VENV)"
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	@echo "==> Installing the Python packages of requirements-dev.txt, for tests"
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	@touch $@
 
@@ -20,7 +22,7 @@ stubs: $(VENV)/.runtime
 	@$(PY) tools/gen_protos.py 2>/dev/null
 
 packages: $(VENV)/.runtime
-	@$(PY) -c 'from deploy.host import ensure_packages; names = ensure_packages(); names and print("==> Installed", *names)'
+	@$(PY) -c 'from deploy.host import ensure_packages; ensure_packages()'
 
 docs: $(VENV)/.runtime
 	@$(PY) -m core.configkeys.render > docs/config-keys.md
@@ -36,7 +38,7 @@ purge: $(VENV)/.runtime
 	@$(PY) -m deploy.purge
 
 test-packages: packages
-	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; names = ensure_packages(wanted("packages-test.txt"), units=["prometheus.service", "docker-registry.service"]); names and print("==> Installed", *names)'
+	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; ensure_packages(wanted("packages-test.txt"), units=["prometheus.service", "docker-registry.service"])'
 
 test: test-packages stubs $(VENV)/.dev
 	@$(PY) -m pytest
@@ -52,7 +54,7 @@ lint: stubs $(VENV)/.dev
 	$(VENV)/bin/buf lint
 
 bench-packages: packages
-	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; names = ensure_packages(wanted("packages-bench.txt"), units=["lxd.service", "lxd.socket"]); names and print("==> Installed", *names)'
+	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; ensure_packages(wanted("packages-bench.txt"), units=["lxd.service", "lxd.socket"])'
 
 bench: bench-packages stubs $(VENV)/.dev
 	@$(PY) -m bench

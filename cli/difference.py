@@ -29,7 +29,8 @@ def _sides(call: Call, found: dict[str, Any], other: str) -> tuple[dict[str, Any
         keys = {key: found.get(key) for key in ("config", "devices")}
         return {key: layer[key] for key in keys}, keys
     if snapshot := call.text("snapshot"):
-        return spec(server.get(url("instances", name, "snapshots", snapshot))), spec(found)
+        was = server.get(url("instances", name, "snapshots", snapshot))
+        return spec({**was, "name": name}), spec(found)  # its own name is no difference
     if call.on("previous"):
         return spec(server.get(url("instances", name, "previous"))), spec(found)
     if other:

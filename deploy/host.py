@@ -52,6 +52,7 @@ def ensure_packages(names: Sequence[str] = (), *, units: Sequence[str] = UNITS) 
     have = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")}
     missing = [name for name in wanted if name not in have]
     if missing:
+        print(f"==> Installing {' '.join(missing)}", flush=True)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         _keep_off(units)
         subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment)

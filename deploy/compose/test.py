@@ -33,7 +33,6 @@ def ensure_docker() -> None:
     missing = [package for program, package in _PROGRAMS.items() if not shutil.which(program)]
     if missing:
         host.ensure_packages(missing, units=_UNITS)
-        print("==> Installed", *missing, flush=True)
 
 
 def run_apart(work: Path) -> int:
