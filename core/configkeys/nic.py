@@ -57,7 +57,7 @@ def vlan_ranges(value: str) -> list[int]:
         if last < first:
             raise ValueError(f"Invalid VLAN range boundary. start:{first} is higher than end:{last}")
         if last > 4094:
-            raise ValueError(f'Out of VLAN ID range (0-4094) "{last}"')
+            raise ValueError(f"Invalid VLAN range input: {item}")
         found += range(first, last + 1)
     return found
 
@@ -242,10 +242,15 @@ def check(options: Options, networks: Mapping[str, str] | None) -> None:
 
 @contextlib.contextmanager
 def _words_of_subnet(key: str, value: str, options: Options, kind: str) -> Iterator[None]:
-    """On a managed bridge LXD only looks whether an address is in the subnet, which no nonsense is."""
+    """On a managed bridge LXD only looks whether an address is in the subnet, which no nonsense is.
+
+    And it is there that it says less of VLANs.
+    """
     try:
         yield
-    except ValueError:
+    except ValueError as exc:
+        if key == "vlan.tagged" and options.get("network"):
+            raise ValueError(str(exc).partition(": ")[2]) from None
         if kind != BRIDGED or not key.endswith(".address") or not options.get("network"):
             raise
         where = f'within network "{options["network"][:64]}" subnet'

@@ -20,7 +20,7 @@ from services.network.domain.render import table_name
 from tests.faults.harness import Victim, wait_for
 
 NAME = "fault-plug"
-_CALLS = int(os.environ.get("PODIUM_PLUGS", "40"))
+_CALLS = int(os.environ.get("PODIUM_PLUGS", "16"))
 _DEVICES = [f"x{number}" for number in range(4)]
 
 
@@ -100,7 +100,7 @@ def killing(victim: Victim, bridge: str) -> Iterator[None]:
     pid_file = victim.state_dir / "networks" / bridge / "dnsmasq.pid"
 
     def kill() -> None:
-        while not enough.wait(dice.uniform(0.2, 1.2)):
+        while not enough.wait(dice.uniform(0.3, 3.0)):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 is_dnsmasq = dice.random() < 0.4
                 pid = int(pid_file.read_text()) if is_dnsmasq else victim.processes()["network"]

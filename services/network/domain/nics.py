@@ -44,6 +44,23 @@ def _filters(options: Mapping[str, str], version: str) -> bool:
     return parse_bool(options.get(f"security.{version}_filtering") or "false")
 
 
+def clash(nic: NicReservation, other: NicReservation) -> tuple[str, str] | None:
+    """Return in LXD's words why both cannot be on their network, and what is taken.
+
+    Two instances, of two projects, may have one name; of those that run on a network only one answers to it.
+    """
+    if (other.instance_id, other.device) == (nic.instance_id, nic.device):
+        return None
+    asked = nic.options.get("hwaddr", "").lower()
+    if asked and other.hwaddr == asked:
+        return f'MAC address "{asked}" already defined on another NIC', asked
+    name = nic.instance_name.lower()
+    is_same = other.instance_id != nic.instance_id and other.instance_name.lower() == name
+    if is_same and not nic.at_rest and nic.nictype == keys.BRIDGED:
+        return f'Instance DNS name "{name}" already used on network', name
+    return None
+
+
 def decide(
     owner: Owner,
     wanted: Wanted,

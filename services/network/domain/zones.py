@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -86,9 +87,8 @@ def checked(zone: NetworkZone) -> NetworkZone:
 def _check_key(key: str, value: str) -> None:
     peer = _PEER.fullmatch(key)
     if peer and value and peer[2] == "address":
-        if "%" in value:
+        if not _is_address(value):
             raise ValueError(f'Not an IP address "{value[:64]}"')
-        ip_address(value)
     elif peer and value:
         try:
             base64.b64decode(value, validate=True)
@@ -102,6 +102,12 @@ def _check_key(key: str, value: str) -> None:
         parse_bool(value or "true")
     elif not peer and not (key.startswith("user.") and len(key) < 256):
         raise Invalid("UNKNOWN_KEY", f'Invalid config option "{key[:64]}"', about=key[:64])
+
+
+def _is_address(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return "%" not in text and bool(ip_address(text))
+    return False
 
 
 def _check_description(text: str) -> None:

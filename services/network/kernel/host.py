@@ -116,7 +116,9 @@ class LinuxHost:
         await self.ensure_loops(nics, book)
 
     async def ensure_loops(self, nics: Iterable[NicReservation], book: Rulebook) -> None:
-        await asyncio.to_thread(loops.ensure, list(nics), book.targets())
+        wrong = await asyncio.to_thread(loops.wrong, list(nics), book.targets())
+        if wrong:
+            await self._netlink(lambda links: links.plugs.set_loops(wrong))
 
     async def logged(self, acl_id: str) -> bytes:
         return await asyncio.to_thread(self._log.read, acl_id)

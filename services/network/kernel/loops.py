@@ -17,12 +17,16 @@ from services.network.kernel import sysctls
 _SYS = Path("/sys/class/net")
 
 
-def ensure(nics: Iterable[NicReservation], targets: set[str]) -> None:
-    """Let just those of *nics* hear themselves that have one of *targets*, the addresses listened for."""
-    is_seen = bool(targets) and sysctls.is_bridged_seen()
+def wrong(nics: Iterable[NicReservation], targets: set[str]) -> dict[str, bool]:
+    """Return the ports that are other than they should be, by name, and how they should be.
+
+    Just those of *nics* hear themselves that have one of *targets*, the addresses listened for.
+    """
+    is_seen, found = bool(targets) and sysctls.is_bridged_seen(), dict[str, bool]()
     for nic in nics:
-        path = _SYS / nic.host_name / "brport" / "hairpin_mode"
-        wanted = "1" if is_seen and targets & {nic.ipv4, nic.ipv6} else "0"
+        wanted = is_seen and not targets.isdisjoint({nic.ipv4, nic.ipv6})
         with contextlib.suppress(OSError):  # it is not plugged in
-            if nic.host_name and path.read_text().strip() != wanted:
-                path.write_text(wanted)
+            path = _SYS / (nic.host_name or "none") / "brport" / "hairpin_mode"
+            if path.read_text().strip() != str(int(wanted)):
+                found[nic.host_name] = wanted
+    return found

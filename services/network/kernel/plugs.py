@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,13 @@ class Plugs:
             self._proxy("replace", address, side.parent)
         if nic.nictype == keys.BRIDGED and (side.isolated or nic.host_side):
             self._ip.brport("set", index=_index(nic.host_name), isolated=int(side.isolated))
+
+    def set_loops(self, ports: Mapping[str, bool]) -> None:
+        """Let what comes in by a port of a bridge go out there too, or no more. Who is gone is left out."""
+        for name, is_on in ports.items():
+            if (index := _index(name)) is not None:
+                with contextlib.suppress(NetlinkError):
+                    self._ip.brport("set", index=index, mode=int(is_on))
 
     def _ensure_vlans(self, side: HostSide, nic: NicReservation) -> None:
         """Let just these VLANs through; 1 is what a port of a bridge is born with."""

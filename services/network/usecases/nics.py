@@ -254,7 +254,7 @@ class Nics:
                 change.made.append((old, nic))
             change.result.append(nic)
         _refuse_twice(change.result)
-        self._refuse_taken_mac(change)
+        self._refuse_taken_words(change)
         return change
 
     def _without_taken_mac(self, owner: Owner, wanted: Wanted) -> Wanted:
@@ -275,17 +275,12 @@ class Nics:
         ipv4, ipv6 = ("" if address in claimed else address for address in (nic.ipv4, nic.ipv6))
         return replace(nic, ipv4=ipv4, ipv6=ipv6)
 
-    def _refuse_taken_mac(self, change: Change) -> None:
-        """Raises: Invalid when another NIC of a network has the MAC that is asked for."""
+    def _refuse_taken_words(self, change: Change) -> None:
+        """Raises: Invalid when another NIC has the MAC that is asked for, or another's owner its DNS name."""
         for old, nic in change.made:
-            asked = nic.options.get("hwaddr", "").lower()
-            if not asked or not nic.network:
-                continue
-            for other in self._store.nics_on(nic.network):
-                is_other = (other.instance_id, other.device) != (nic.instance_id, nic.device)
-                if is_other and other.hwaddr == asked:
-                    why = f'MAC address "{asked}" already defined on another NIC'
-                    raise _taken(old, nic, why, asked)
+            for other in self._store.nics_on(nic.network) if nic.network else ():
+                if said := plan.clash(nic, other):
+                    raise _taken(old, nic, *said)
 
     def _decide(
         self,
@@ -439,7 +434,7 @@ def _refuse_twice(nics: list[NicReservation]) -> None:
     """Raises: Invalid when two NICs of an instance want the same name, inside or on the host."""
     for what in ("name", "host_name"):
         names = [getattr(nic, what) for nic in nics]
-        for nic, name in zip(nics, names, strict=True):
-            if name and names.count(name) > 1:
+        for number, (nic, name) in enumerate(zip(nics, names, strict=True)):
+            if name and name in names[:number]:
                 why = f'Invalid value for device option "{what}": Duplicate NIC name detected "{name}"'
                 raise refused(nic.device, Invalid("TWICE", why, about=name), "expanded devices")
