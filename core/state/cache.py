@@ -131,10 +131,13 @@ class Cache(Generic[T]):
 
     def _decode(self, kv: KV) -> Entry[T] | None:
         try:
-            return entry_of(self._cls, kv)
+            entry = entry_of(self._cls, kv)
         except ValueError as exc:
             log.error("record_unreadable", key=kv.key, error=str(exc))
             return None
+        if entry.extra:
+            self._store.unknown[kv.key] = entry.extra
+        return entry
 
     def _take(self, key: str, entry: Entry[T] | None, revision: int) -> None:
         """Take a change unless a newer one of this key is known already."""
@@ -142,6 +145,7 @@ class Cache(Generic[T]):
         if revision <= max(old.revision if old else 0, self._gone.get(key, 0)):
             return
         if entry is None:
+            self._store.unknown.pop(key, None)
             if self._pop(key) is None:
                 return
             self._remember_gone(key, revision)

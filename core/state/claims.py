@@ -26,7 +26,7 @@ from core.errors import Stale, Unavailable
 from core.logs import get_logger
 from core.records import Claim, Presence
 from core.state import codec, keys
-from core.state.store import KV, Change, Lease, LeaseStore, Listing, Resync, Store, Txn
+from core.state.store import KV, Change, Lease, LeaseStore, Listing, Resync, Store, Txn, Unknown
 from core.tasks import cancelled
 
 log = get_logger(__name__)
@@ -165,6 +165,10 @@ class Fenced:
     def __init__(self, inner: Store, claim: Holder) -> None:
         self._inner = inner
         self._claim = claim
+
+    @property
+    def unknown(self) -> Unknown:
+        return self._inner.unknown
 
     async def get(self, key: str) -> KV | None:
         return await self._inner.get(key)

@@ -32,3 +32,8 @@ def unknown_fields(cls: type[Any], data: bytes) -> dict[str, Any]:
     """Return what *data* holds beyond the fields of *cls*."""
     known = {f.name for f in dataclasses.fields(cls)}
     return {k: v for k, v in orjson.loads(data).items() if k not in known}
+
+
+def with_fields(data: bytes, extra: dict[str, Any]) -> bytes:
+    """Return the record in *data* with the fields of *extra* that it lacks."""
+    return orjson.dumps({**extra, **orjson.loads(data)})

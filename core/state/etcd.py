@@ -29,8 +29,9 @@ from core.state.store import (
     Listing,
     Resync,
     Txn,
+    Unknown,
     compacted,
-    with_outbox,
+    whole_puts,
     yet_to_come,
 )
 from protos.etcd.v3 import etcd_pb2 as pb
@@ -135,6 +136,7 @@ class EtcdStore:
         self._lines = {endpoint: self._line}
         # A watch at an etcd that lost the others must end, not wait for them.
         self._watching = (("hasleader", "true"),) if others else ()
+        self.unknown: Unknown = {}
 
     async def get(self, key: str) -> KV | None:
         reply = await self.call(_RANGE, pb.RangeRequest(key=key.encode()))
@@ -146,7 +148,7 @@ class EtcdStore:
         return Listing(reply.header.revision, [_kv(kv) for kv in reply.kvs])
 
     async def commit(self, txn: Txn) -> int:
-        puts = with_outbox(txn, member=self._member, service=self._service)
+        puts = whole_puts(txn, self.unknown, member=self._member, service=self._service)
         request = pb.TxnRequest(
             compare=[_compare(check) for check in txn.checks],
             success=[*_delete_ops(txn.deletes), *_put_ops(puts, txn.leases)],

@@ -18,8 +18,9 @@ from core.state.store import (
     Listing,
     Resync,
     Txn,
+    Unknown,
     compacted,
-    with_outbox,
+    whole_puts,
     yet_to_come,
 )
 
@@ -39,6 +40,7 @@ class MemoryStore:
         self._lease_ids = itertools.count(1)
         self._ends: dict[int, asyncio.TimerHandle] = {}
         self._bound: dict[str, int] = {}
+        self.unknown: Unknown = {}
 
     async def get(self, key: str) -> KV | None:
         return self._kvs.get(key)
@@ -52,7 +54,8 @@ class MemoryStore:
         self._revision += 1
         for key in txn.deletes:
             self._delete(key)
-        for key, value in with_outbox(txn, member=self._member, service=self._service).items():
+        puts = whole_puts(txn, self.unknown, member=self._member, service=self._service)
+        for key, value in puts.items():
             self._put(key, value, txn.leases.get(key, 0))
         return self._revision
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from core.errors import Gone, Invalid
 from core.events import Event, EventBatch
@@ -142,17 +142,25 @@ class Txn:
         return not (self.puts or self.deletes or self.events)
 
 
-def with_outbox(txn: Txn, *, member: str, service: str) -> dict[str, bytes]:
-    """Return the puts of *txn* with its events as one write to the outbox of this process.
+# Key -> fields of its record that only a newer version knows. Who reads records notes them, who writes keeps
+# them: members and services are not of one version while they are being replaced one by one.
+Unknown = dict[str, dict[str, Any]]
+
+
+def whole_puts(txn: Txn, unknown: Unknown, *, member: str, service: str) -> dict[str, bytes]:
+    """Return the puts of *txn* with *unknown* fields, and its events as one write to our outbox.
 
     Events without a time get that of this commit.
     """
+    puts = txn.puts
+    if unknown:
+        puts = {k: codec.with_fields(v, unknown[k]) if k in unknown else v for k, v in puts.items()}
     if not txn.events:
-        return txn.puts
+        return puts
     now = time.time()
     told = tuple(event if event.time else replace(event, time=now) for event in txn.events)
     batch = EventBatch(member, service, told)
-    return {**txn.puts, keys.events(member, service): codec.encode(batch)}
+    return {**puts, keys.events(member, service): codec.encode(batch)}
 
 
 def compacted(oldest: int) -> Gone:
@@ -170,6 +178,11 @@ def yet_to_come(revision: int, newest: int) -> Invalid:
 
 class Store(Protocol):
     """Asynchronous access to the shared state. All may raise Unavailable."""
+
+    @property
+    def unknown(self) -> Unknown:
+        """The fields that are kept although this version does not know them."""
+        ...
 
     async def get(self, key: str) -> KV | None: ...
 

@@ -26,7 +26,7 @@ from core.records import (
 from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.repository import Entry
-from core.state.store import KV, Change, Listing, Resync, Store, Txn
+from core.state.store import KV, Change, Listing, Resync, Store, Txn, Unknown
 from services.runtime.memberpools import MemberPools
 
 
@@ -71,6 +71,10 @@ class RuntimeStore:
 
     def _caches(self) -> builtins.list[Cache[Any]]:
         return [cache for cache in vars(self).values() if isinstance(cache, Cache)]
+
+    @property
+    def unknown(self) -> Unknown:
+        return self._inner.unknown
 
     async def get(self, key: str) -> KV | None:
         return await self._inner.get(key)
