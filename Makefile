@@ -41,7 +41,7 @@ test-packages: packages
 	@$(PY) -c 'from deploy.host import ensure_packages, wanted_packages as wanted; ensure_packages(wanted("packages-test.txt"), units=["prometheus.service", "docker-registry.service"])'
 
 test: test-packages stubs $(VENV)/.dev
-	@$(PY) -m pytest
+	@$(PY) -m tools.lanes
 
 crowd-test: test-packages stubs $(VENV)/.dev
 	@PODIUM_CROWD=200 PODIUM_PLUGS=200 $(PY) -m pytest -s tests/faults/test_crowd.py tests/faults/test_network_killed.py

@@ -16,7 +16,7 @@ from tests.faults.leaks import Scope, Snapshot, leaked, take
 @pytest.fixture(scope="session")
 def podium() -> Iterator[Podium]:
     """A throw-away Podium with failpoints, whose dead processes are replaced at once."""
-    with running(PODIUM_FAILPOINTS="1", PODIUM_RESTART_PAUSE_S="0.2") as found:
+    with running(PODIUM_FAILPOINTS="1", PODIUM_RESTART_PAUSE_S="0.02") as found:
         yield found
 
 

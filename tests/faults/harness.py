@@ -85,14 +85,15 @@ class Victim:
 
 
 def wait_for(claim: Callable[[], bool], timeout_s: float, what: str) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline, pause_s = time.monotonic() + timeout_s, 0.01
     while True:
         with contextlib.suppress(OSError, ValueError, KeyError):
             if claim():
                 return
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
-        time.sleep(0.1)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.1)
 
 
 @dataclass
