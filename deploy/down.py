@@ -19,7 +19,7 @@ def stop(settings: Settings) -> bool:
         return end_leftovers(settings)
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + _WAIT_S
-    while find_running(settings):
+    while find_running(settings) == pid:  # another may have been started meanwhile
         if time.monotonic() > end:
             raise SystemExit(
                 f"The supervisor (pid {pid}) does not stop; see its log in {settings.state_dir}/logs"

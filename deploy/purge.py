@@ -19,15 +19,40 @@ from core.settings import Settings
 from deploy import lxcfs
 from deploy.command import remove_command
 from deploy.down import stop
+from deploy.supervisor import running
+from deploy.turns import turn
 from services.network.domain.forwards import table_of
 from services.network.domain.render import TABLE_FAMILIES, table_name
+from services.runtime.kernel.cgroups import LinuxCgroups
 
 # What deploy.host.ensure_folders makes; together they tell Podium's folder from any other.
 _LAYOUT = ("run", "etcd", "images", "networks", "logs")
+# What a purge that was cut short has left: whatever is missing by then, the folder is Podium's.
+_BEGUN = "purge.begun"
+_PAUSE_S = 0.1
 
 
 def _run(*argv: str) -> None:
     subprocess.run(argv, capture_output=True, check=False, timeout=60)
+
+
+def kill_children(sessions: set[int]) -> None:
+    """Kill what the services had begun and left behind: each has a session of its own, and its number."""
+    for _ in range(50):
+        found = [pid for pid in _pids() if _session(pid) in sessions]
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_PAUSE_S)
+
+
+def kill_guests(ids: list[str]) -> None:
+    """Kill what still runs in the cgroups of containers: an init outlives a monitor that was killed."""
+    cgroups = LinuxCgroups()
+    for id in ids:
+        cgroups.remove(id)
 
 
 def kill_monitors(state: Path) -> None:
@@ -42,7 +67,14 @@ def kill_monitors(state: Path) -> None:
             for victim in children or [pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
-        time.sleep(0.1)
+        time.sleep(_PAUSE_S)
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 def _pids() -> list[int]:
@@ -65,7 +97,7 @@ def _children(pid: int) -> list[int]:
 
 def unmount_below(state: Path) -> None:
     """Unmount the deepest first; loop devices go with their mounts."""
-    for _ in range(5):
+    for _ in range(50):
         lines = Path("/proc/self/mounts").read_text().splitlines()
         targets = [line.split()[1].encode().decode("unicode_escape") for line in lines]
         ours = sorted((t for t in targets if t.startswith(f"{state}/")), key=len, reverse=True)
@@ -73,6 +105,7 @@ def unmount_below(state: Path) -> None:
             return
         for target in ours:
             _run("umount", target)
+        time.sleep(_PAUSE_S / 10)  # who was killed gives back what it had open a moment later
 
 
 def remove_networks(state: Path) -> None:
@@ -113,6 +146,8 @@ def remove_cgroups(ids: list[str]) -> None:
 
 def check_ours(state: Path) -> None:
     """Refuse a folder that set-up did not make: `/` and `/var` have a `run` as well."""
+    if (state / _BEGUN).is_file():
+        return
     missing = [name for name in _LAYOUT if not (state / name).is_dir()]
     if missing:
         raise SystemExit(
@@ -122,26 +157,57 @@ def check_ours(state: Path) -> None:
 
 
 def purge(settings: Settings) -> None:
+    """Remove every trace, or go on where a purge was cut short. Repeatable."""
     state = settings.state_dir
     if not state.exists() or not any(state.iterdir()):
         return
     check_ours(state)
+    with turn(state) as is_there:
+        if is_there:
+            _end_all(settings)
+            _take_back(state)
+            _delete(state)
+
+
+def _end_all(settings: Settings) -> None:
+    state, services = settings.state_dir, set(running(settings))
     stop(settings)
-    instances = state / "instances"
-    ids = [p.name for p in instances.iterdir()] if instances.exists() else []
+    kill_children(services)
     kill_monitors(state)
+    kill_guests(_ids(state))
     lxcfs.stop(settings)
+
+
+def _take_back(state: Path) -> None:
+    """Give the host back what is not in the folder. Raises: SystemExit."""
     remove_forwards(state)
     remove_networks(state)
     remove_shapers(state)
     unmount_below(state)
-    remove_cgroups(ids)
+    remove_cgroups(_ids(state))
     left = [line for line in Path("/proc/self/mounts").read_text().splitlines() if f" {state}/" in line]
     if left:
         raise SystemExit(
             f"Something is still mounted below {state}; nothing was deleted:\n" + "\n".join(left)
         )
-    shutil.rmtree(state)
+
+
+def _ids(state: Path) -> list[str]:
+    instances = state / "instances"
+    return [path.name for path in instances.iterdir()] if instances.exists() else []
+
+
+def _delete(state: Path) -> None:
+    """Delete the folder; what tells that it was begun goes last."""
+    begun = state / _BEGUN
+    begun.touch(mode=0o600)
+    for path in state.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != begun:
+            path.unlink()
+    begun.unlink()
+    state.rmdir()
 
 
 def main() -> int:

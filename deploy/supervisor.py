@@ -27,8 +27,10 @@ from deploy import lxcfs
 from deploy.etcd import etcd_argv
 from deploy.privileges import confined, interpreter, python_environment
 from deploy.rest import RestError, stop_instances
+from deploy.turns import supervise
 
-_BACKOFF_S = (0.2, float(os.environ.get("PODIUM_RESTART_PAUSE_S", "5")))
+_MOST_PAUSE_S = float(os.environ.get("PODIUM_RESTART_PAUSE_S", "5"))
+_BACKOFF_S = (min(0.2, _MOST_PAUSE_S), _MOST_PAUSE_S)
 _STABLE_S = 10.0
 _STOP_S = 10.0
 _LOG_LIMIT = 32 << 20
@@ -84,6 +86,7 @@ class Supervisor:
             await stop.wait()
         finally:
             self._stopping = True
+            self._tell()
             await self._stop_all()
             for task in tasks:
                 task.cancel()
@@ -165,7 +168,8 @@ class Supervisor:
 
     def _tell(self) -> None:
         path = self._settings.run_dir / "supervisor.json"
-        body = {"supervisor": os.getpid(), "processes": {n: p.pid for n, p in self._running.items()}}
+        processes = {name: process.pid for name, process in self._running.items()}
+        body = {"supervisor": os.getpid(), "processes": processes, "is_stopping": self._stopping}
         new = path.with_suffix(".new")
         new.write_text(json.dumps(body))
         new.rename(path)
@@ -206,17 +210,22 @@ def find_running(settings: Settings) -> int:
     return pid if ours and b"deploy.supervisor" in cmdline else 0
 
 
-def end_leftovers(settings: Settings) -> bool:
-    """End what a killed supervisor left running, since that has the locks and ports; tell whether it did."""
+def running(settings: Settings) -> list[int]:
+    """Return the pids of this member's processes, those that others need last."""
     try:
         noted = json.loads((settings.run_dir / "supervisor.json").read_text())["processes"]
     except (OSError, ValueError, KeyError):
-        return False
-    left = [
+        return []
+    return [
         int(noted[p.name])
         for p in reversed(programs(settings))
         if p.name in noted and _is_ours(int(noted[p.name]), p, settings)
     ]
+
+
+def end_leftovers(settings: Settings) -> bool:
+    """End what a killed supervisor left running, since that has the locks and ports; tell whether it did."""
+    left = running(settings)
     for pid in left:
         _end(pid)
     return bool(left)
@@ -258,7 +267,8 @@ def main() -> int:
     parser.add_argument("--foreground", action="store_true")
     args = parser.parse_args()
     settings = Settings.from_env()
-    if find_running(settings):
+    place = _place(settings)
+    if place is None:
         return 0
     if not args.foreground and os.fork():
         return 0
@@ -275,7 +285,29 @@ def main() -> int:
     _allow_descriptors()
     end_leftovers(settings)
     asyncio.run(Supervisor(settings).run())
+    os.close(place)
     return 0
+
+
+def _place(settings: Settings) -> int | None:
+    """Return the place of this member's supervisor, waiting for one that stops; None while one is at work."""
+    end = time.monotonic() + _STOP_S * len(programs(settings))
+    while (place := supervise(settings.state_dir)) is None:
+        if find_running(settings) and not _is_stopping(settings):
+            return None
+        if time.monotonic() > end:
+            raise SystemExit(f"The supervisor of {settings.state_dir} neither begins nor ends; see its log")
+        time.sleep(0.05)
+    if find_running(settings):  # one of a version that knew no places
+        os.close(place)
+        return None
+    return place
+
+
+def _is_stopping(settings: Settings) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return bool(json.loads((settings.run_dir / "supervisor.json").read_text()).get("is_stopping"))
+    return False
 
 
 def _take_signals() -> None:

@@ -20,6 +20,7 @@ from deploy import host
 from deploy.command import ensure_command
 from deploy.privileges import ROOT
 from deploy.rest import Rest, RestError
+from deploy.turns import turn
 
 IMAGE = "debian/12"
 FIRST = "first"
@@ -176,12 +177,19 @@ def _joined(settings: Settings) -> Settings:
 
 
 def main() -> int:
-    settings = _joined(Settings.from_env())
-    rest = start(settings)
-    ensure_defaults(rest, settings)
-    ensure_image(rest)
-    ensure_first(rest)
-    wait_address(rest)
+    settings = Settings.from_env()
+    if os.geteuid():
+        raise SystemExit("Podium's set-up needs root.\nRun it as root, or with sudo.")
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    with turn(settings.state_dir) as is_there:
+        if not is_there:
+            raise SystemExit(f"{settings.state_dir} was purged meanwhile.\nTry again.")
+        settings = _joined(settings)
+        rest = start(settings)
+        ensure_defaults(rest, settings)
+        ensure_image(rest)
+        ensure_first(rest)
+        wait_address(rest)
     environment = {**os.environ, "LXD_DIR": str(settings.state_dir)}
     subprocess.run(["lxc", "list"], env=environment, check=True, stderr=subprocess.DEVNULL)
     print(
