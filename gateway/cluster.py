@@ -75,7 +75,8 @@ class Cluster:
             raise Unavailable(
                 "MEMBER_AWAY", f"Member {member!r} does not answer ({service}); try again", about=member
             )
-        place = (member, service, entry.record.address)
+        # A process that came back is reached at once by a new channel; an old one waits before it tries.
+        place = (member, service, entry.record.holder)
         if place not in self._lines:
             self._lines[place] = member_channel(
                 self._settings, service, member=member, address=entry.record.address

@@ -171,7 +171,7 @@ LEFT_OUT: Reasons = (
     ("VLANs of the host are not described", "network_state_vlan"),
     ("what cards say of themselves is for root only, which the gateway is not", "resources_pci_vpd"),
     (
-        "one member: there are no others to speak to, to place on or to have roles",
+        "members have no roles, groups or configuration of their own",
         "clustering_server_address clustering_image_replication clustering_roles "
         "clustering_architecture clustering_sizing clustering_description clustering_config "
         "database_leader event_hub cluster_join_token_expiry projects_restricted_cluster_target",
@@ -181,7 +181,7 @@ LEFT_OUT: Reasons = (
 # What they name is refused, but clients have to be told so by the server, in LXD's words.
 ONLY_ANSWERED: Reasons = (
     (
-        "a server that stands alone, like such an LXD: asked for others, it says so",
+        "members join by token and hold instances; asked for more of clusters, it says that there is none",
         "clustering clustering_join cluster_internal_copy clustering_edit_roles "
         "clustering_failure_domains clustering_join_token clustering_update_cert "
         "clustering_evacuation clustering_groups cluster_migration_inconsistent_copy",

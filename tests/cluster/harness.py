@@ -6,9 +6,9 @@
 A member has its own state folder, etcd, ports (the default ones, in its own namespace) and `lan0` with an
 address of a subnet that nobody else here has; the test itself has one on the bridge, so that it reaches
 every member's REST API. The first member founds the cluster, the others join it by token. The image that
-`make up` builds is known as debian/12 to all; with images="copied" its files lie on each of them, with
-images="first" on the first member only, for those who fetch them from there. All is removed at the end,
-and nothing of the host's own network is touched.
+`make up` builds is known as debian/12 to all; its files lie on the first member only, from which others
+fetch them, unless images="copied" puts them on each before it starts. All is removed at the end, and
+nothing of the host's own network is touched.
 
 `Member` is tests.e2e.conftest.Podium with the namespace: `member.inside("ip", "addr")` runs a program there.
 `member.stop()` ends its services (instances go on), `member.kill()` by SIGKILL and at once, `member.start()`
@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from core.settings import Settings
@@ -122,7 +123,7 @@ class Cluster(dict[str, Member]):
 
 
 @contextlib.contextmanager
-def cluster(*names: str, images: str = "copied") -> Iterator[Cluster]:
+def cluster(*names: str, images: str = "first") -> Iterator[Cluster]:
     """Run a cluster of members of these names for the block."""
     folder = Path(tempfile.mkdtemp(prefix="podium-cluster-", dir="/var/tmp"))
     folder.chmod(0o755)
@@ -163,8 +164,8 @@ def _running(members: Cluster, folder: Path, names: tuple[str, ...], images: str
                 with contextlib.suppress(OSError):
                     kept = Path("/var/tmp/podium-last-logs") / member.name
                     shutil.copytree(member.state_dir / "logs", kept, dirs_exist_ok=True)
-        for member in members.values():
-            _remove(member)
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(_remove, members.values()))
         subprocess.run(["ip", "link", "del", bridge], capture_output=True, check=False)
 
 
@@ -174,17 +175,26 @@ def _raise(members: Cluster, images: str) -> None:
     if not others:
         return
     founder.inside(sys.executable, "-m", "deploy.cluster", "enable")
-    for member in others:
-        join(founder, member, images=images)
+    with ThreadPoolExecutor(len(others)) as pool:
+        starting = []
+        for member in others:
+            _admit(founder, member, images)
+            starting.append(pool.submit(member.start))
+        for start in starting:
+            start.result()
 
 
-def join(founder: Member, member: Member, *, images: str = "copied") -> None:
-    """Let *member*, which runs nothing yet, into the cluster of *founder*."""
+def join(founder: Member, member: Member, *, images: str = "first") -> None:
+    """Let *member*, which runs nothing yet, into the cluster of *founder*, and run it."""
+    _admit(founder, member, images)
+    member.start()
+
+
+def _admit(founder: Member, member: Member, images: str) -> None:
     token = founder.lxc("cluster", "add", member.name).split()[-1]
     member.python(_JOIN, token)
     if images == "copied":
         _copy_images(founder, member)
-    member.start()
     wait_for(lambda: f"{member.name}," in founder.lxc("cluster", "list", "-f", "csv"))
 
 

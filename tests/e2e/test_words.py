@@ -27,7 +27,11 @@ def server(podium: Podium) -> Iterator[Podium]:
         ("cluster add x", "This server is not clustered"),
         ("cluster group create x", "This server is not clustered"),
         ("cluster group show x", "This server is not clustered"),
-        ("cluster enable x", "Failed to configure cluster: This server cannot join or found a cluster yet"),
+        (
+            "cluster enable x",
+            "Failed to configure cluster: This is done on the host, as root: podium cluster enable, "
+            "podium cluster join TOKEN",
+        ),
         ("profile unset default nosuch", "Unknown configuration key: nosuch"),
         ("stop t-words/s1", "Invalid instance name"),
         ("exec t-words/s1 -- true", "Invalid instance name"),

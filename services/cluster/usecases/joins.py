@@ -28,7 +28,7 @@ from services.cluster.store import ClusterStore
 log = get_logger(__name__)
 _KIND = "cluster-join-token"
 _LASTS = timedelta(hours=3)
-_PATIENCE_S, _PAUSE_S = 10.0, 0.25
+_PATIENCE_S, _PAUSE_S = 20.0, 0.25
 
 
 @dataclass(frozen=True)
