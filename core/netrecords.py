@@ -139,3 +139,34 @@ class ZoneRecord:
     config: Config = field(default_factory=dict)
     entries: tuple[ZoneEntry, ...] = ()
     schema: int = 1
+
+
+@dataclass(frozen=True)
+class TunnelEnd:
+    """Where a member receives what others send to its guests on overlays. Writer: network, of *member*.
+
+    mtu: of the interface that has the address, in bytes. interface: its name there.
+    """
+
+    member: str = ""
+    address: str = ""
+    mtu: int = 1500
+    interface: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class VniClaim:
+    """A number that tells an overlay network's packets from those of others. Writer: network."""
+
+    network: str = ""
+
+
+@dataclass(frozen=True)
+class NetworkHealth:
+    """How a network is on a member of a cluster; no error, it is up. Writer: network, of *member*."""
+
+    network: str = ""
+    member: str = ""
+    error: str = ""
+    schema: int = 1

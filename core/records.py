@@ -13,6 +13,8 @@ Config = dict[str, str]
 Devices = dict[str, dict[str, str]]
 # Statuses of a pool or network that is being made or deleted; found at a start, it is taken back.
 PASSING = ("Pending", "Deleting")
+# Types of networks that are a bridge on the host, alone or joined to those of other members.
+BRIDGES = ("bridge", "overlay")
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,10 @@ class VolumeSnapshot:
 
 @dataclass(frozen=True)
 class Network:
-    """Writer: network. status: Pending, Created, Errored or Deleting."""
+    """Writer: network, of any member. status: Pending, Created or Deleting; errors are each member's own.
+
+    member: who makes or deletes it, while it is Pending or Deleting.
+    """
 
     name: str = ""
     project: str = "default"
@@ -220,8 +225,12 @@ class Network:
     status: str = "Created"
     error: str = ""
     member: str = ""
-    """Who makes or deletes it, while it is Pending or Deleting: whoever finds it so knows whose it is."""
     schema: int = 1
+
+    @property
+    def has_bridge(self) -> bool:
+        """Whether it is a bridge of ours on each member, with what belongs to one."""
+        return self.type in BRIDGES
 
 
 @dataclass(frozen=True)
@@ -254,12 +263,17 @@ class NicReservation:
     taken: Config = field(default_factory=dict)
     """Of an interface that a running instance was given: index, hwaddr and mtu as they are given back."""
     options: Config = field(default_factory=dict)
+    member: str = ""
+    """Where its instance lives; empty in records of times when there was one member only."""
     schema: int = 1
 
 
 @dataclass(frozen=True)
 class AddressClaim:
-    """An address that is taken on a network. Writer: network. Created only if absent."""
+    """An address that is taken on a network. Writer: network. Created only if absent.
+
+    Without an instance it is that of member *device*, by which the member speaks to guests on others.
+    """
 
     network: str = ""
     address: str = ""

@@ -63,6 +63,11 @@ class Settings:
         )
 
     @property
+    def underlay(self) -> str:
+        """Return the address at which others reach this member, which overlay networks use too."""
+        return self.rpc_base.rpartition(":")[0].strip("[]")
+
+    @property
     def run_dir(self) -> Path:
         return self.state_dir / "run"
 

@@ -22,6 +22,7 @@ from deploy.down import stop
 from deploy.supervisor import running
 from deploy.turns import turn
 from services.network.domain.forwards import table_of
+from services.network.domain.overlay import device_of
 from services.network.domain.render import TABLE_FAMILIES, table_name
 from services.runtime.kernel.cgroups import LinuxCgroups
 
@@ -115,6 +116,7 @@ def remove_networks(state: Path) -> None:
             _run("nft", "delete", "table", "bridge", table_name(path.name))
         if not path.is_dir() or not re.fullmatch(r"[-_A-Za-z0-9.]{2,15}", path.name):
             continue
+        _run("ip", "link", "delete", device_of(path.name))
         _run("ip", "link", "delete", path.name)
         for family in TABLE_FAMILIES:
             _run("nft", "delete", "table", family, table_name(path.name))

@@ -14,13 +14,14 @@ from ipaddress import IPv4Network, IPv6Network
 
 from core.configkeys import netvalues
 from core.configkeys.network import ACL_DEFAULTS, parse_acls
+from core.records import BRIDGES
 from core.units import parse_bits, parse_bool
 
 Options = Mapping[str, str]
 Parser = Callable[[str], object]
 BRIDGED, P2P, MACVLAN, PHYSICAL, SRIOV = "bridged", "p2p", "macvlan", "physical", "sriov"
 ROUTED, IPVLAN = "routed", "ipvlan"
-OF_NETWORK = {"bridge": BRIDGED, "macvlan": MACVLAN, "physical": PHYSICAL, "sriov": SRIOV}
+OF_NETWORK = {**dict.fromkeys(BRIDGES, BRIDGED), "macvlan": MACVLAN, "physical": PHYSICAL, "sriov": SRIOV}
 _UINT = re.compile(r"[0-9]+")
 
 
@@ -283,7 +284,7 @@ def _check_together(options: Options, kind: str, networks: Mapping[str, str]) ->
 
 
 def _check_bridged(options: Options, networks: Mapping[str, str]) -> None:
-    is_managed = bool(options.get("network")) or networks.get(options.get("parent", "")) == "bridge"
+    is_managed = bool(options.get("network")) or networks.get(options.get("parent", "")) in BRIDGES
     if options.get("security.acls"):
         _check_acls(options, is_managed=is_managed)
     for version in ("ipv4", "ipv6"):

@@ -29,6 +29,9 @@
       load-balancers/NETWORK/ADDRESS         NetworkLoadBalancer
       network-zones/NAME                     NetworkZone
       zone-records/ZONE/NAME                 ZoneRecord
+      network-health/NETWORK/MEMBER          NetworkHealth
+      tunnel-ends/MEMBER                     TunnelEnd
+      vnis/NUMBER                            VniClaim
       nics/INSTANCE_ID/DEVICE                NicReservation
       addresses/NETWORK/ADDRESS              AddressClaim
       operations/ID                          Operation
@@ -74,6 +77,9 @@ NETWORK_FORWARDS = f"{ROOT}network-forwards/"
 LOAD_BALANCERS = f"{ROOT}load-balancers/"
 NETWORK_ZONES = f"{ROOT}network-zones/"
 ZONE_RECORDS = f"{ROOT}zone-records/"
+NETWORK_HEALTH = f"{ROOT}network-health/"
+TUNNEL_ENDS = f"{ROOT}tunnel-ends/"
+VNIS = f"{ROOT}vnis/"
 NICS = f"{ROOT}nics/"
 ADDRESSES = f"{ROOT}addresses/"
 OPERATIONS = f"{ROOT}operations/"
@@ -265,6 +271,22 @@ def zone_record(zone: str, name: str) -> str:
 
 def zone_records(zone: str) -> str:
     return _join(ZONE_RECORDS, zone) + "/"
+
+
+def network_health(network: str, member: str) -> str:
+    return _join(NETWORK_HEALTH, network, member)
+
+
+def network_healths(network: str) -> str:
+    return _join(NETWORK_HEALTH, network) + "/"
+
+
+def tunnel_end(member: str) -> str:
+    return _join(TUNNEL_ENDS, member)
+
+
+def vni(number: int) -> str:
+    return _join(VNIS, f"{number:08d}")
 
 
 def nics(instance_id: str) -> str:

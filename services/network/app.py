@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 
+from core.errors import PodiumError
 from core.logs import get_logger
 from core.rpc.warnings import WarningClient
 from core.service import member_service
@@ -28,9 +29,11 @@ from services.network.servicer.zones import ZoneServicer
 from services.network.store import NetworkStore
 from services.network.usecases.acls import Acls
 from services.network.usecases.addresssets import AddressSets
+from services.network.usecases.adoption import adopt
 from services.network.usecases.backends import Backends, connects
 from services.network.usecases.conflicts import Conflicts
 from services.network.usecases.drift import Drift
+from services.network.usecases.following import Following
 from services.network.usecases.forwards import Forwarding
 from services.network.usecases.listeners import Listeners, balancer_kind, forward_kind
 from services.network.usecases.networks import Networks
@@ -54,7 +57,8 @@ async def main() -> None:
         service.at_end(host.close)
         service.at_end(warnings.close)
         await service.start(store)
-        networks, nics = Networks(store, host, service.settings.member), Nics(store, host)
+        networks = Networks(store, host, service.settings.underlay)
+        nics = Nics(store, host, networks.ensure_here)
         nft_forwards = NftForwards(service.settings.state_dir / "forwards")
         forwarding, drift = Forwarding(store, nft_forwards), Drift(store, networks, host, nft_forwards)
         watch = RuleWatch(PREFIX)
@@ -67,8 +71,10 @@ async def main() -> None:
         zone_server = ZoneServer(zones.answer)
         service.at_end(zone_server.close)
         serving = ZoneServing(store, zone_server)
-        strays, conflicts = Strays(store, nics, host), Conflicts(store, host, warnings, serving.troubles)
+        strays, conflicts = Strays(store, nics, host), Conflicts(networks, host, warnings, serving.troubles)
+        following = Following(store, networks)
         await service.start(runner)
+        await adopt(store)
         await networks.reconcile()
 
         def register(server: grpc.aio.Server) -> list[str]:
@@ -86,6 +92,7 @@ async def main() -> None:
             tasks.create_task(_ask_backends(backends))
             tasks.create_task(serving.run())
             watch.open()
+            tasks.create_task(following.run())
             tasks.create_task(_mend(watch, drift))
             await _keep(networks, nics, strays, forwarding, conflicts, drift)
 
@@ -121,16 +128,25 @@ async def _keep(
     """Mend drift for ever: what the kernel does not tell of at once, and a dead dnsmasq within seconds."""
     while True:
         try:
-            await conflicts.look()
+            await _look(conflicts)
             await _until_due(networks)
             await networks.reconcile()
             await nics.refresh()
             await strays.release()
             await forwarding.release_ended()
             await drift.mend_lone()
+            await networks.ends.sweep()
         except Exception as exc:  # etcd away, nft hung: the next round tries again
             log.warning("reconcile_failed", error=str(exc) or repr(exc))
             await asyncio.sleep(1)
+
+
+async def _look(conflicts: Conflicts) -> None:
+    """Report what is in the way; a cluster service that is away must not keep anything from being mended."""
+    try:
+        await conflicts.look()
+    except PodiumError as exc:
+        log.warning("conflicts_not_reported", error=exc.message)
 
 
 async def _until_due(networks: Networks) -> None:

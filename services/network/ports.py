@@ -13,6 +13,7 @@ from typing import Protocol
 from core.records import Network, NicReservation
 from services.network.domain.conflicts import Conflict, Seen
 from services.network.domain.forwards import Forward
+from services.network.domain.overlay import Mesh
 from services.network.domain.rulebook import Rulebook
 
 
@@ -77,8 +78,14 @@ class Host(Protocol):
 
     async def forget_log(self, acl_id: str) -> None: ...
 
-    async def write_nics(self, network: Network, nics: Iterable[NicReservation]) -> None:
-        """Tell DHCP and DNS of NICs."""
+    async def follow(self, network: Network, mesh: Mesh) -> None:
+        """Tell the kernel what changed on other members since ensure_up, which an overlay needs at once."""
+        ...
+
+    async def write_nics(
+        self, network: Network, nics: Iterable[NicReservation], far: Iterable[NicReservation] = ()
+    ) -> None:
+        """Tell DHCP and DNS of NICs, and DNS alone of those *far* away."""
         ...
 
     async def remove_nic(self, network: Network | None, nic: NicReservation) -> None:
@@ -134,8 +141,10 @@ class Host(Protocol):
         """Return the names of the networks that were made here, recorded or not."""
         ...
 
-    async def remove_strays(self, network: str, known: list[NicReservation]) -> list[str]:
-        """Remove what DHCP and DNS were told of NICs that are not among *known*."""
+    async def remove_strays(
+        self, network: str, known: list[NicReservation], far: Iterable[NicReservation] = ()
+    ) -> list[str]:
+        """Remove what DHCP and DNS were told of NICs that are not among *known* and *far*."""
         ...
 
     async def seen(self) -> Seen:

@@ -156,6 +156,16 @@ def free_ipv6(bridge: IPv6Interface, taken: set[str], random: Random, ranges: li
     raise _full(bridge)
 
 
+Bridge = IPv4Interface | IPv6Interface
+
+
+def free(bridge: Bridge, taken: set[str], random: Random) -> str:
+    """Return a free address anywhere in a subnet. Raises: LimitReached."""
+    if isinstance(bridge, IPv4Interface):
+        return free_ipv4(bridge, taken, set(), random)
+    return free_ipv6(bridge, taken, random, whole(bridge.network))
+
+
 def _full(bridge: IPv4Interface | IPv6Interface) -> LimitReached:
     return LimitReached(
         "NO_ADDRESSES_LEFT",

@@ -247,7 +247,7 @@ def _prefix(network: Network) -> Iterator[Conflict]:
 
 def _mtu(network: Network, seen: Seen) -> Iterator[Conflict]:
     """Only one that somebody chose: with the usual one, path MTU discovery does what is needed."""
-    if network.type != "bridge" or not network.config.get("bridge.mtu"):
+    if not network.has_bridge or not network.config.get("bridge.mtu"):
         return
     mtu = int(NETWORK.get(network.config, "bridge.mtu"))
     for name, limit in seen.uplinks:

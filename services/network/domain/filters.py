@@ -35,7 +35,7 @@ def rules_of(nic: NicReservation) -> list[str]:
         rules += _ipv6(nic)
     if is_on(nic, _IPV4) and is_on(nic, _IPV6):
         rules.append("ether type != { arp, ip, ip6 } drop")
-    return [*_own(nic), *(f'iifname "{nic.host_name}" {rule}' for rule in rules)]
+    return [*_own(nic, nic.host_name), *(f'iifname "{nic.host_name}" {rule}' for rule in rules)]
 
 
 def is_on(nic: NicReservation, key: str) -> bool:
@@ -43,7 +43,12 @@ def is_on(nic: NicReservation, key: str) -> bool:
     return bool(nic.options.get("security.acls")) or parse_bool(nic.options.get(key) or "false")
 
 
-def _own(nic: NicReservation) -> list[str]:
+def far_rules(nic: NicReservation, device: str) -> list[str]:
+    """Return the rules of a NIC on another member: nobody here may pass for it; *device* leads there."""
+    return _own(nic, device)
+
+
+def _own(nic: NicReservation, port: str) -> list[str]:
     """What nobody else may send: another guest would pass for this one, and its ACLs may allow more."""
     if not nic.options.get("security.acls"):
         return []
@@ -52,7 +57,7 @@ def _own(nic: NicReservation) -> list[str]:
         rules += [f"ether type arp arp saddr ip {nic.ipv4} drop", f"ether type ip ip saddr {nic.ipv4} drop"]
     if nic.ipv6:
         rules.append(f"ether type ip6 ip6 saddr {nic.ipv6} drop")
-    return [f'iifname != "{nic.host_name}" {rule}' for rule in rules]
+    return [f'iifname != "{port}" {rule}' for rule in rules]
 
 
 def _mac(nic: NicReservation) -> list[str]:

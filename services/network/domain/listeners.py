@@ -175,7 +175,7 @@ def is_taken(listen: str, own: Network, networks: Iterable[Network], nics: Itera
     address = ip_address(listen)
     for network in networks:
         bridge = getattr(subnets_of(network.config), f"ipv{address.version}", None)
-        if network.name != own.name and network.type == "bridge" and bridge and address in bridge.network:
+        if network.name != own.name and network.has_bridge and bridge and address in bridge.network:
             return True
     return any(listen in (nic.ipv4, nic.ipv6) or _routes_to(nic, address) for nic in nics)
 

@@ -131,7 +131,7 @@ def _mtu(options: Mapping[str, str], place: Place) -> int:
     """Return 0 where it is that of the parent, which is looked at when the NIC is made."""
     if mtu := options.get("mtu"):
         return int(mtu)
-    if place.network and place.network.type != "bridge":
+    if place.network and not place.network.has_bridge:
         return int(place.network.config.get("mtu") or 0)
     if place.bridge:
         return int(NETWORK.get(place.bridge.config, "bridge.mtu"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.configkeys import nic as keys
 from core.errors import Invalid
-from core.records import Network
+from core.records import Network, NicReservation
 
 _ASKED = "Device validation failed for"
 
@@ -36,15 +36,25 @@ def place_of(device: str, options: Mapping[str, str], networks: Mapping[str, Net
     except ValueError as exc:
         raise refused(device, Invalid("BAD_NIC", str(exc))) from None
     if network := networks.get(options.get("network", "")):
-        parent = network.name if network.type == "bridge" else network.config.get("parent", "")
+        parent = network.name if network.has_bridge else network.config.get("parent", "")
         return Place(kind, network, parent, int(network.config.get("vlan") or 0))
     parent = options.get("parent", "")
     if kind == keys.BRIDGED:
         found = networks.get(parent)
-        return Place(kind, found if found and found.type == "bridge" else None, parent)
+        return Place(kind, found if found and found.has_bridge else None, parent)
     return Place(kind, None, parent, int(options.get("vlan") or 0))
 
 
 def refused(device: str, why: Invalid, what: str = "devices") -> Invalid:
     """Return *why* as LXD words a device that is not as it should be."""
     return Invalid(why.reason, f'Invalid {what}: {_ASKED} "{device}": {why.message}', about=why.about)
+
+
+def refuse_twice(nics: list[NicReservation]) -> None:
+    """Raises: Invalid when two NICs of an instance want the same name, inside or on the host."""
+    for what in ("name", "host_name"):
+        names = [getattr(nic, what) for nic in nics]
+        for number, (nic, name) in enumerate(zip(nics, names, strict=True)):
+            if name and name in names[:number]:
+                why = f'Invalid value for device option "{what}": Duplicate NIC name detected "{name}"'
+                raise refused(nic.device, Invalid("TWICE", why, about=name), "expanded devices")

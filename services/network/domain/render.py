@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from core.configkeys.network import NETWORK
 from core.records import Network, NicReservation
 from core.units import parse_bool
-from services.network.domain import aclrules, balancers, filters, listeners
+from services.network.domain import aclrules, balancers, fences, filters, listeners
 from services.network.domain.addresses import subnets_of
 from services.network.domain.rulebook import EMPTY, Rulebook
 
@@ -44,7 +44,10 @@ def nft_rules(network: Network, nics: Iterable[NicReservation] = (), book: Ruleb
     """
     name, nics = table_name(network.name), list(nics)
     parts = [_replaced("inet", name, _chains(network, nics, book), _OPTIONAL)]
-    if rules := [rule for nic in nics for rule in filters.rules_of(nic)]:
+    rules = [rule for nic in nics for rule in filters.rules_of(nic)]
+    if book.mesh:
+        rules += [rule for nic in book.far for rule in filters.far_rules(nic, book.mesh.device)]
+    if rules:
         parts.append(_replaced("bridge", name, [Chain("pre", _PRE, rules)], ()))
     else:
         parts.append(_removed("bridge", name))
@@ -77,15 +80,16 @@ def _chains(network: Network, nics: list[NicReservation], book: Rulebook) -> lis
         found.append(Chain("loc", _FILTER.format("output"), bounds(bridge, "ingress")))
         forwarded = aclrules.forward_rules(network)
     forward = _forward(bridge, closed, "drop") + forwarded
+    fence, own = fences.rules(book.mesh), fences.sources(network, book)
     if to:
         found.append(Chain("pre", "type nat hook prerouting priority dstnat; policy accept;", to))
         # What the host itself sends.
         found.append(Chain("own", "type nat hook output priority -100; policy accept;", to))
     return [
         *found,
-        Chain("in", _FILTER.format("input"), bounds(bridge, "egress") + _input(bridge, accept)),
-        Chain("out", _FILTER.format("forward"), forward + _forward(bridge, accept, "accept")),
-        Chain("pst", "type nat hook postrouting priority srcnat; policy accept;", nat),
+        Chain("in", _FILTER.format("input"), fence.input + bounds(bridge, "egress") + _input(bridge, accept)),
+        Chain("out", _FILTER.format("forward"), fence.forward + forward + _forward(bridge, accept, "accept")),
+        Chain("pst", "type nat hook postrouting priority srcnat; policy accept;", own + nat),
     ]
 
 

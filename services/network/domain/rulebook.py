@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from core.netrecords import NetworkAcl, NetworkForward, NetworkLoadBalancer
+from core.records import NicReservation
+from services.network.domain.overlay import Mesh
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Rulebook:
 
     sets: addresses by the name that rules have for them, with the dollar.
     balancers: with the backends that answer, and no others. log_group: where the kernel sends what
-    rules log; 0 for nowhere.
+    rules log; 0 for nowhere. far: the NICs of other members that have an ACL. mesh: of an overlay.
     """
 
     acls: Mapping[str, NetworkAcl] = field(default_factory=dict)
@@ -23,6 +25,8 @@ class Rulebook:
     forwards: tuple[NetworkForward, ...] = ()
     balancers: tuple[NetworkLoadBalancer, ...] = ()
     log_group: int = 0
+    far: tuple[NicReservation, ...] = ()
+    mesh: Mesh | None = None
 
     def targets(self) -> set[str]:
         """Return the addresses that listen addresses lead to."""

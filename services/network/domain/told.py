@@ -21,7 +21,7 @@ class Told:
 def told(network: Network) -> Told | None:
     """Return None where there is no DHCP for IPv4."""
     subnets = subnets_of(network.config)
-    if network.type != "bridge" or not subnets.ipv4 or not is_on(network, "ipv4.dhcp"):
+    if not network.has_bridge or not subnets.ipv4 or not is_on(network, "ipv4.dhcp"):
         return None
     router = NETWORK.get(network.config, "ipv4.dhcp.gateway") or str(subnets.ipv4.ip)
     has_names = NETWORK.get(network.config, "dns.mode") != "none"

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.configkeys.network import RAW
@@ -104,11 +105,16 @@ class Dnsmasq:
         rows = [line.split() for line in lines]
         return {row[2]: row[1].lower() for row in rows if len(row) >= 4 and "." in row[2]}
 
-    def write_nics(self, network: Network, nics: list[NicReservation]) -> None:
-        """Tell the server of NICs. Blocks shortly."""
+    def write_nics(
+        self, network: Network, nics: list[NicReservation], far: Sequence[NicReservation] = ()
+    ) -> None:
+        """Tell the server of NICs; of those *far* away the names alone. Blocks shortly."""
         folder, done = self._folder / network.name, set[str]()
         for nic in nics:
             done.add(_write_if_changed(folder / "dhcp", _file(nic), render.dhcp_entry(network, nic)))
+            done.add(_write_if_changed(folder / "hosts", _file(nic), render.hosts_entry(network, nic)))
+        for nic in far:
+            done.add(_write_if_changed(folder / "dhcp", _file(nic), ""))
             done.add(_write_if_changed(folder / "hosts", _file(nic), render.hosts_entry(network, nic)))
         if "changed" in done:
             self.reread(network.name)
@@ -122,10 +128,13 @@ class Dnsmasq:
             self._give_back(network, nic)
         self.reread(nic.network)
 
-    def remove_strays(self, network: str, known: list[NicReservation]) -> list[str]:
+    def remove_strays(
+        self, network: str, known: list[NicReservation], far: Sequence[NicReservation] = ()
+    ) -> list[str]:
         """Remove the files of NICs that are not among *known*, and return their names."""
-        wanted, found = {_file(nic) for nic in known}, set()
-        for part in _PARTS:
+        near, found = {_file(nic) for nic in known}, set()
+        names = {"dhcp": near, "hosts": near | {_file(nic) for nic in far}}
+        for part, wanted in names.items():
             for path in (self._folder / network / part).glob("*"):
                 if path.name.removesuffix("~") not in wanted:
                     path.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from services.network.domain.acls import named_in
 from services.network.domain.bridge import plan_bridge
 from services.network.domain.conflicts import Rules, Seen
 from services.network.domain.filters import has_filters
+from services.network.domain.overlay import Mesh, device_of
 from services.network.domain.rulebook import Rulebook
 from services.network.kernel import loops, probe, sockets, sysctls
 from services.network.kernel.acllog import AclLog
@@ -87,6 +88,8 @@ class LinuxHost:
         await asyncio.to_thread(_write_lines, folder / "ports", plan.external)
         nics = list(nics)
         await self._rejoin(folder / "index", index, {nic.host_name for nic in nics})
+        if mesh := book.mesh:
+            await self._netlink(lambda links: links.overlays.ensure(mesh, index))
         await asyncio.to_thread(sysctls.ensure_forwarding, network)
         await asyncio.to_thread(sysctls.ensure_neighbours)
         await self.ensure_rules(network, nics, book)
@@ -101,8 +104,12 @@ class LinuxHost:
     async def ensure_down(self, name: str) -> None:
         await self._dnsmasq.stop(name)
         await asyncio.to_thread(self._nft.run, render.nft_remove(name))
+        await self._netlink(lambda links: links.overlays.remove(device_of(name)))
         await self._netlink(lambda links: links.delete_bridge(name))
         await asyncio.to_thread(self._dnsmasq.remove_folder, name)
+
+    async def follow(self, network: Network, mesh: Mesh) -> None:
+        await self._netlink(lambda links: links.follow(network.name, mesh))
 
     async def ensure_rules(self, network: Network, nics: Iterable[NicReservation], book: Rulebook) -> None:
         nics, book = list(nics), replace(book, log_group=self._log.group)
@@ -151,14 +158,18 @@ class LinuxHost:
 
     # --- NICs ------------------------------------------------------------------------------------
 
-    async def write_nics(self, network: Network, nics: Iterable[NicReservation]) -> None:
-        await asyncio.to_thread(self._dnsmasq.write_nics, network, list(nics))
+    async def write_nics(
+        self, network: Network, nics: Iterable[NicReservation], far: Iterable[NicReservation] = ()
+    ) -> None:
+        await asyncio.to_thread(self._dnsmasq.write_nics, network, list(nics), list(far))
 
     async def remove_nic(self, network: Network | None, nic: NicReservation) -> None:
         await asyncio.to_thread(self._dnsmasq.remove_nic, network, nic)
 
-    async def remove_strays(self, network: str, known: list[NicReservation]) -> list[str]:
-        return await asyncio.to_thread(self._dnsmasq.remove_strays, network, known)
+    async def remove_strays(
+        self, network: str, known: list[NicReservation], far: Iterable[NicReservation] = ()
+    ) -> list[str]:
+        return await asyncio.to_thread(self._dnsmasq.remove_strays, network, known, list(far))
 
     async def leased(self, network: str) -> dict[str, str]:
         return await asyncio.to_thread(self._dnsmasq.leased, network)

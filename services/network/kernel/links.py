@@ -11,8 +11,10 @@ from typing import Any
 from core.errors import Invalid, WrongState
 from services.network.domain.addresses import Subnets
 from services.network.domain.bridge import BridgePlan
+from services.network.domain.overlay import Mesh
 from services.network.kernel.netlink import IPRoute, NetlinkError
 from services.network.kernel.plugs import IFF_UP, Plugs
+from services.network.kernel.vxlan import Overlays
 from services.network.ports import Link, LinkAddress
 
 # Source: include/uapi/linux/rtnetlink.h, RT_TABLE_MAIN and RTPROT_STATIC.
@@ -36,6 +38,7 @@ class Links:
     def __init__(self, owner: str = "") -> None:
         self._ip: Any = IPRoute()
         self.plugs = Plugs(self._ip, owner)
+        self.overlays = Overlays(self._ip)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -72,6 +75,12 @@ class Links:
             for link in list(self._ip.get_links(kind="veth")):
                 if link.get_attr("IFLA_IFNAME") in names and not link.get_attr("IFLA_MASTER"):
                     self._ip.link("set", index=link["index"], master=bridge)
+
+    def follow(self, bridge: str, mesh: Mesh) -> None:
+        """Tell the kernel what changed on other members, if the overlay is up here."""
+        with self._lock:
+            if (index := _index(bridge)) is not None:
+                self.overlays.follow(mesh, index)
 
     def delete_bridge(self, name: str) -> None:
         with self._lock:

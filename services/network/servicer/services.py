@@ -37,7 +37,7 @@ class NetworkServicer(rpc.NetworkServiceServicer):
         self._host = host
 
     def _shown(self, entry: Entry[Network]) -> pb.Network:
-        r = entry.record
+        r = self._networks.shown(entry.record)
         return pb.Network(
             name=r.name,
             project=r.project,
@@ -105,14 +105,14 @@ class NetworkServicer(rpc.NetworkServiceServicer):
         balancers = store.balancers.below(keys.load_balancers(network.name))
         return allocations.of_network(
             network,
-            store.nics_on(network.name) if network.type == "bridge" else (),
+            store.nics_on(network.name) if network.has_bridge else (),
             [e.record.listen_address for e in forwards],
             [e.record.listen_address for e in balancers],
         )
 
     async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
         network = self._networks.loaded(request.name)
-        if network.type != "bridge":
+        if not network.has_bridge:
             raise Unsupported("NO_LEASES", "Not implemented", about=network.name)
         subnets = subnets_of(network.config)
         own = [str(i.ip) for i in (subnets.ipv4, subnets.ipv6) if i]

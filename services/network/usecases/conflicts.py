@@ -8,7 +8,7 @@ from core.logs import get_logger
 from services.network.domain import conflicts
 from services.network.domain.conflicts import Conflict
 from services.network.ports import Host, Warnings
-from services.network.store import NetworkStore
+from services.network.usecases.networks import Networks
 
 log = get_logger(__name__)
 Name = tuple[str, str]
@@ -18,11 +18,11 @@ class Conflicts:
     """Each trouble is raised when it begins or changes and resolved when it ends, across restarts too."""
 
     def __init__(
-        self, store: NetworkStore, host: Host, warnings: Warnings, more: Callable[[], list[Conflict]] = list
+        self, networks: Networks, host: Host, warnings: Warnings, more: Callable[[], list[Conflict]] = list
     ) -> None:
         """*more*: what else there is to report, found by others."""
         self._more = more
-        self._store = store
+        self._networks = networks
         self._host = host
         self._warnings = warnings
         self._raised: dict[Name, str] | None = None
@@ -30,7 +30,7 @@ class Conflicts:
 
     async def look(self) -> list[Conflict]:
         """Compare what is with what was reported, and report the difference. Raises: Unavailable."""
-        networks = [entry.record for entry in self._store.networks.entries()]
+        networks = [self._networks.here(entry.record) for entry in self._networks.entries()]
         found = [*conflicts.find(networks, await self._host.seen()), *self._more()]
         if self._raised is None:
             self._raised = await self._warnings.active()

@@ -42,4 +42,5 @@ class Drift:
     def _filtered(self) -> list[NicReservation]:
         """Return the NICs that have a table of their own while they are plugged in."""
         nics = (entry.record for entry in self._store.nics.entries())
-        return [nic for nic in nics if not nic.network and has_filters(nic)]
+        mine = (nic for nic in nics if self._store.is_local(nic))
+        return [nic for nic in mine if not nic.network and has_filters(nic)]

@@ -104,7 +104,7 @@ class Listeners(Generic[T]):
 
     def _network(self, name: str) -> Network:
         network = self._networks.get(name).record
-        if network.type != "bridge":
+        if not network.has_bridge:
             said = f'Network driver "{network.type}" does not support {self._kind.noun}s'
             raise Unsupported("NO_LISTENERS", said, about=name)
         return network
@@ -139,7 +139,7 @@ class Listeners(Generic[T]):
         return Entry(subject, revision)
 
     async def _apply(self, network: Network, changes: dict[str, T | None]) -> None:
-        nics = self._store.nics_on(network.name)
+        nics = self._store.local_on(network.name)
         await self._host.ensure_rules(network, nics, self._books.of(network, changes))
 
     def _event(self, verb: str, network: str, address: str) -> Event:

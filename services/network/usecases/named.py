@@ -149,7 +149,7 @@ class NamedRules(ABC, Generic[T]):
         """Put *record* in force wherever it matters."""
         for network in self._concerned(record):
             book = self._books.of(network, {self._key(record): record})
-            await self._host.ensure_rules(network, self._store.nics_on(network.name), book)
+            await self._host.ensure_rules(network, self._store.local_on(network.name), book)
 
     async def _commit(self, txn: Txn, record: T, verb: str) -> Entry[T]:
         key = self._key(record)

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network
-from typing import Any
 
-from core.configkeys import uplink
-from core.configkeys.network import ALLOWS_RAW, NETWORK, RAW
-from core.configkeys.schema import without_empty
 from core.configkeys.uplink import UPLINKS
-from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Unsupported
+from core.errors import AlreadyExists, Busy, Invalid, NotFound, PodiumError, Stale
 from core.events import Event
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
 from core.names import in_project, network_name
-from core.netrecords import NetworkForward, NetworkLoadBalancer
-from core.records import PASSING, Network
+from core.netrecords import NetworkHealth, VniClaim
+from core.records import PASSING, Network, NicReservation
 from core.rpc.identity import current_identity
 from core.state import keys
-from core.state.cache import Cache
 from core.state.repository import Entry
 from core.state.store import Txn
-from core.units import parse_bool
-from services.network.domain import addresses, balancers, listeners
+from services.network.domain import addresses
 from services.network.domain.acls import named_in
-from services.network.domain.bridge import check_together
 from services.network.ports import Host
 from services.network.store import NetworkStore
-from services.network.usecases.rulebooks import HOME, Rulebooks
+from services.network.usecases.belongings import key_of, owned, vni_of
+from services.network.usecases.configs import Configs, refuse_type
+from services.network.usecases.ends import Ends
+from services.network.usecases.rulebooks import Rulebooks
 
 log = get_logger(__name__)
-_FAMILIES = ("ipv4", "ipv6")
+_ATTEMPTS = 5
 _POINTS = (
     *("network.create.recorded", "network.create.up", "network.update.up"),
     *("network.rename.down", "network.rename.recorded"),
@@ -47,12 +41,16 @@ def event(action: str, name: str) -> Event:
 
 
 class Networks:
-    def __init__(self, store: NetworkStore, host: Host, member: str = "") -> None:
+    def __init__(self, store: NetworkStore, host: Host, underlay: str = "") -> None:
+        """*underlay*: address of this host where other members reach it; empty for none."""
         self._store = store
         self._host = host
-        self._member = member
         self._books = Rulebooks(store)
-        self._random = random.Random()  # noqa: S311 - addresses are no secret
+        self._configs = Configs(store, host)
+        self.ends = Ends(store, host, underlay)
+        # What is wrong with networks here, and which revisions of them are in force here.
+        self.errors: dict[str, str] = {}
+        self._in_force: dict[str, int] = {}
         # Without it the reconcile loop would take a create in progress for one a crash left behind.
         self.changing = asyncio.Lock()
         declare(*_POINTS)
@@ -74,6 +72,20 @@ class Networks:
     def entries(self) -> list[Entry[Network]]:
         return self._store.networks.entries()
 
+    def shown(self, network: Network) -> Network:
+        """Return a network as clients see it: with what is wrong here, or else on another member."""
+        error = self.errors.get(network.name, "")
+        for entry in self._store.health.below(keys.network_healths(network.name)):
+            other = entry.record
+            if not error and other.error and other.member != self._store.member:
+                error = f"{other.member}: {other.error}"
+        is_bad = error and network.status not in PASSING
+        return replace(network, error=error, status="Errored" if is_bad else network.status)
+
+    def here(self, network: Network) -> Network:
+        """Return a network with what is wrong on this member alone."""
+        return replace(network, error=self.errors.get(network.name, ""))
+
     def users(self, name: str) -> list[str]:
         nics = {(n.project, n.instance_name) for n in self._store.nics_on(name)}
         used = [("instances", project, instance) for project, instance in sorted(nics)]
@@ -91,17 +103,12 @@ class Networks:
     async def _create(self, wanted: Network) -> Entry[Network]:
         network_name(wanted.name)
         wanted = replace(wanted, type=wanted.type or "bridge")
-        _refuse_type(wanted.type)
+        refuse_type(wanted.type)
         links = {link.name for link in await self._host.links()}
         if self.find(wanted.name) or wanted.name in links:
             raise AlreadyExists("EXISTS", "The network already exists", about=wanted.name)
-        filled = await self._filled(wanted, {})
-        network = replace(wanted, status="Pending", config=filled, member=self._member)
-        if wanted.type in UPLINKS:
-            self._refuse_parent(network, links)
-        key = keys.network(network.name)
-        revision = await self._store.store.commit(Txn().absent(key).put(key, network))
-        self._store.networks.apply(key, network, revision)
+        pending = await self._record(wanted, links)
+        network = pending.record
         try:
             failpoint("network.create.recorded")
             await self._bring_up(network)
@@ -109,7 +116,37 @@ class Networks:
         except Exception:
             await self._forget(network.name)
             raise
-        return await self._save(replace(network, status="Created", member=""), "network-created")
+        created = replace(network, status="Created", member="")
+        return await self._save(created, "network-created", pending.revision)
+
+    async def _record(self, wanted: Network, links: set[str]) -> Entry[Network]:
+        """Record it as Pending, with what is chosen for it: another member may choose the same meanwhile."""
+        key = keys.network(wanted.name)
+        for _ in range(_ATTEMPTS):
+            seen, config = self._store.networks.revision, await self._configs.filled(wanted, {})
+            network = replace(wanted, status="Pending", config=config, member=self._store.member)
+            if wanted.type in UPLINKS:
+                self._configs.refuse_parent(network, links)
+            txn = Txn().absent(key).prefix_unchanged(keys.NETWORKS, seen).put(key, network)
+            vni = vni_of(network)
+            if vni and self._store.vnis.get(keys.vni(vni)):
+                raise AlreadyExists(
+                    "VNI_TAKEN", f"overlay.id {vni} is that of another network", about="overlay.id"
+                )
+            if vni:
+                txn.absent(keys.vni(vni)).put(keys.vni(vni), VniClaim(network.name))
+            try:
+                revision = await self._store.store.commit(txn)
+            except Stale:
+                if self.find(wanted.name):
+                    raise AlreadyExists("EXISTS", "The network already exists", about=wanted.name) from None
+                await asyncio.sleep(0.02)
+                continue
+            self._store.networks.apply(key, network, revision)
+            if vni:
+                self._store.vnis.apply(keys.vni(vni), VniClaim(network.name), revision)
+            return Entry(network, revision)
+        raise Busy("BUSY", "Other networks are being changed; try again", about=wanted.name)
 
     async def update(
         self, name: str, config: dict[str, str], description: str, *, merge: bool, expected_revision: int
@@ -126,7 +163,7 @@ class Networks:
         old = entry.record
         asked = {**old.config, **config} if merge else config
         text = (description or old.description) if merge else description
-        filled = await self._filled(replace(old, config=asked), old.config)
+        filled = await self._configs.filled(replace(old, config=asked), old.config)
         new = replace(old, config=filled, description=text)
         try:
             await self._bring_up(new)
@@ -135,7 +172,9 @@ class Networks:
             with contextlib.suppress(PodiumError):
                 await self._bring_up(old)
             raise
-        entry = await self._save(replace(new, status="Created", error=""), "network-updated")
+        self.errors.pop(name, None)
+        recorded = replace(new, status="Created", error="")
+        entry = await self._save(recorded, "network-updated", entry.revision)
         if named_in(old.config) != named_in(new.config):
             await self._tell_others(name)
         return entry
@@ -143,23 +182,24 @@ class Networks:
     async def ensure_rules(self, name: str) -> None:
         """Write the rules of a network anew where they differ."""
         async with self.changing:
-            if (entry := self.find(name)) and entry.record.type == "bridge":
-                nics = self._store.nics_on(name)
+            if (entry := self.find(name)) and entry.record.has_bridge:
+                nics = self._store.local_on(name)
                 await self._host.ensure_rules(entry.record, nics, self._books.of(entry.record))
 
     async def _tell_others(self, changed: str) -> None:
         """ACLs may name who has other ACLs, so one network's choice matters to the rules of the others."""
         for network in self._books.bounded():
             if network.name != changed:
-                nics = self._store.nics_on(network.name)
+                nics = self._store.local_on(network.name)
                 await self._host.ensure_rules(network, nics, self._books.of(network))
 
     async def _bring_up(self, network: Network) -> None:
-        if network.type != "bridge":
+        if not network.has_bridge:
             return
-        nics = self._store.nics_on(network.name)
+        await self.ends.claim(network)
+        nics = self._store.local_on(network.name)
         await self._host.ensure_up(network, nics, self._books.of(network))
-        await self._host.write_nics(network, nics)
+        await self._host.write_nics(network, nics, self._store.far_on(network))
 
     async def rename(self, name: str, new_name: str) -> Entry[Network]:
         async with self.changing:
@@ -178,9 +218,12 @@ class Networks:
             raise AlreadyExists("EXISTS", f'Network interface "{new_name}" already exists', about=new_name)
         new = replace(old, name=new_name)
         txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
-        moved = [(cache, old_key, replace(r, network=new_name)) for cache, old_key, r in self._owned(name)]
+        moved = [(c, old_key, replace(r, network=new_name)) for c, old_key, r in owned(self._store, old)]
+        renamed = {old_key: key_of(record, vni_of(new)) for _, old_key, record in moved}
         for _, old_key, record in moved:
-            txn.delete(old_key).put(_key_of(record), record)
+            if renamed[old_key] != old_key:
+                txn.delete(old_key)
+            txn.put(renamed[old_key], record)
         try:
             await self._down(name)
             failpoint("network.rename.down")
@@ -192,10 +235,12 @@ class Networks:
         self._store.networks.apply(keys.network(name), None, revision)
         self._store.networks.apply(keys.network(new_name), new, revision)
         for cache, old_key, record in moved:
-            cache.apply(old_key, None, revision)
-            cache.apply(_key_of(record), record, revision)
+            if renamed[old_key] != old_key:
+                cache.apply(old_key, None, revision)
+            cache.apply(renamed[old_key], record, revision)
         failpoint("network.rename.recorded")
         await self._bring_up(new)
+        self._in_force[new_name] = revision
         return Entry(new, revision)
 
     async def delete(self, name: str) -> None:
@@ -207,16 +252,17 @@ class Networks:
         old = self.loaded(name)
         self._refuse_used(name)
         seen = self._store.nics.revision
-        key, going = keys.network(name), replace(old, status="Deleting", member=self._member)
+        key, going = keys.network(name), replace(old, status="Deleting", member=self._store.member)
         txn = Txn().exists(key).prefix_unchanged(keys.NICS, seen).put(key, going)
-        self._store.networks.apply(key, going, await self._store.store.commit(txn))
+        revision = await self._store.store.commit(txn)
+        self._store.networks.apply(key, going, revision)
         try:
             failpoint("network.delete.recorded")
             await self._down(name)
             failpoint("network.delete.down")
         except Exception:
             await self._bring_up(old)
-            await self._save(old, "")
+            await self._save(old, "", revision)
             raise
         await self._forget(name, "network-deleted")
 
@@ -234,110 +280,107 @@ class Networks:
                     log.warning("stray_network_removed", network=name)
                     await self._host.ensure_down(name)
 
-    async def _reconcile(self) -> None:
-        for entry in self.entries():
+    async def follow(self, name: str) -> None:
+        """Do here what another member did to a network; nothing where it was this one."""
+        async with self.changing:
+            entry = self.find(name)
+            if entry is None and name in await self._host.made():
+                await self._host.ensure_down(name)
+            elif entry and entry.revision != self._in_force.get(name):
+                await self._reconcile_one(entry)
+
+    async def ensure_here(self, name: str) -> None:
+        """Return when a network is up on this member, which another may just have made."""
+        if name in self._in_force:
+            return
+        async with self.changing:
+            if (entry := self.find(name)) and name not in self._in_force:
+                await self._reconcile_one(entry)
+
+    def outdated(self, name: str) -> None:
+        """What is in force here rests on what changed meanwhile."""
+        self._in_force.pop(name, None)
+
+    async def follow_far(self, name: str, changed: list[NicReservation]) -> None:
+        """Tell kernel and DNS what became of NICs of other members; *changed* are those there still are."""
+        async with self.changing:
+            entry = self.find(name)
+            if entry is None or entry.record.type != "overlay" or name not in self._in_force:
+                return
             network = entry.record
-            if network.status in PASSING:
-                if network.member not in ("", self._member):
-                    continue  # another member is at it, or finishes it when it is back
-                await self._forget(network.name)
-                continue
-            try:
-                await self._bring_up(network)
-                if network.type == "bridge":
-                    await self._host.remove_strays(network.name, self._store.nics_on(network.name))
-                error = ""
-            except Exception as exc:  # the kernel's errors too: one bad network must not stop the others
-                error = exc.message if isinstance(exc, PodiumError) else str(exc) or repr(exc)
-                log.error("network_not_up", network=network.name, error=error)
-            if error != network.error:
-                await self._save(replace(network, status="Errored" if error else "Created", error=error), "")
+            if mesh := self._books.of(network).mesh:
+                await self._host.follow(network, mesh)
+            far = [nic for nic in changed if nic.network == name]
+            await self._host.write_nics(network, [], far)
+            if len(far) < len(changed):
+                near = self._store.local_on(name)
+                await self._host.remove_strays(name, near, self._store.far_on(network))
 
-    def _refuse_parent(self, network: Network, links: set[str]) -> None:
-        parent = network.config["parent"]
-        if parent not in links:
-            raise NotFound("NO_PARENT", f'Parent interface "{parent}" not found', about=parent)
+    async def _reconcile(self) -> None:
+        await self.ends.publish()
         for entry in self.entries():
-            is_shared = network.type != "physical" and entry.record.type != "physical"
-            if entry.record.config.get("parent") == parent and not is_shared:
-                raise Invalid(
-                    "PARENT_IN_USE", f'Parent interface "{parent}" in use by another network', about=parent
-                )
+            await self._reconcile_one(entry)
+        for name in self.errors.keys() - {entry.record.name for entry in self.entries()}:
+            self.errors.pop(name)
 
-    async def _filled(self, wanted: Network, old: dict[str, str]) -> dict[str, str]:
-        """Return the config of *wanted* checked, with automatic addresses chosen. Raises: Invalid."""
-        filled = without_empty(wanted.config)
-        if wanted.type in UPLINKS:
-            uplink.check(wanted.name, wanted.type, filled)
-            return filled
-        NETWORK.check(filled, of=wanted.name)
-        check_together(filled)
-        self._refuse_raw(filled, old)
-        self._refuse_unknown_acls(filled)
-        self._refuse_unknown_zones(wanted.name, filled)
-        self._check_listeners(replace(wanted, config=filled))
-        taken = await self._host.taken_subnets()
-        for family in _FAMILIES:
-            key = f"{family}.address"
-            if filled.get(key, "none" if old else "auto") != "auto":
-                continue
-            if family == "ipv4":
-                filled[key] = addresses.free_ipv4_subnet(taken[0], self._random)
-            else:
-                filled[key] = addresses.free_ipv6_subnet(taken[1], self._random)
-            filled.setdefault(f"{family}.nat", "true")
-        _refuse_overlap(filled, addresses.without(taken, addresses.subnets_of(old)))
-        return filled
+    async def _reconcile_one(self, entry: Entry[Network]) -> None:
+        network = entry.record
+        if network.status in PASSING:
+            await self._end_passing(network)
+            return
+        try:
+            await self._bring_up(network)
+            if network.has_bridge:
+                near, far = self._store.local_on(network.name), self._store.far_on(network)
+                await self._host.remove_strays(network.name, near, far)
+            error = ""
+        except Exception as exc:  # the kernel's errors too: one bad network must not stop the others
+            error = exc.message if isinstance(exc, PodiumError) else str(exc) or repr(exc)
+            log.error("network_not_up", network=network.name, error=error)
+        self._in_force[network.name] = entry.revision
+        if network.error:  # written when there was one member only, for whom it was
+            await self._save(replace(network, status="Created", error=""), "", entry.revision)
+        await self._tell_health(network.name, error)
 
-    def _refuse_raw(self, config: dict[str, str], old: dict[str, str]) -> None:
-        """What there is stays when it is no longer allowed: it may be what a network lives on."""
-        entry = self._store.server.get(keys.server_config())
-        is_allowed = parse_bool((entry.record.config if entry else {}).get(ALLOWS_RAW) or "false")
-        if config.get(RAW, "") not in ("", old.get(RAW)) and not is_allowed:
-            why = f"whoever sets it is root of this host; lxc config set {ALLOWS_RAW}=true allows it"
-            raise Invalid("KEY_REFUSED", f"{RAW} is not supported unless it is allowed: {why}", about=RAW)
+    async def _end_passing(self, network: Network) -> None:
+        """Finish what a crash of ours left, or of a member that is no more; else its maker is at it."""
+        if network.member in ("", self._store.member) or network.member not in self._store.others():
+            await self._forget(network.name)
+        elif network.status == "Deleting":
+            await self._host.ensure_down(network.name)
 
-    def _refuse_unknown_acls(self, config: dict[str, str]) -> None:
-        for name in named_in(config):
-            if self._store.acls.get(keys.network_acl(HOME, name)) is None:
-                raise Invalid("NO_ACL", f'Network ACL "{name[:64]}" does not exist', about=name)
+    async def _tell_health(self, name: str, error: str) -> None:
+        """Keep in mind what is wrong here, and tell the other members."""
+        if error:
+            self.errors[name] = error
+        else:
+            self.errors.pop(name, None)
+        key, mine = (
+            keys.network_health(name, self._store.member),
+            NetworkHealth(name, self._store.member, error),
+        )
+        known = self._store.health.get(key)
+        if not self._store.others() or (known and known.record == mine):
+            return
+        with contextlib.suppress(Stale):  # deleted meanwhile
+            txn = Txn().exists(keys.network(name)).put(key, mine)
+            self._store.health.apply(key, mine, await self._store.store.commit(txn))
 
-    def _refuse_unknown_zones(self, network: str, config: dict[str, str]) -> None:
-        for key in ("dns.zone.forward", "dns.zone.reverse.ipv4", "dns.zone.reverse.ipv6"):
-            name = config.get(key)
-            entry = self._store.zones.get(keys.network_zone(name)) if name else None
-            if name and (entry is None or entry.record.project != HOME):
-                why = f'Network zone "{name[:64]}" doesn\'t exist'
-                raise Invalid(
-                    "NO_ZONE", f'Invalid value for network "{network}" option "{key}": {why}', about=key
-                )
-
-    def _check_listeners(self, network: Network) -> None:
-        """Raises: Invalid when what listens for it would lead out of its subnet."""
-        for _, _, record in self._owned(network.name):
-            try:
-                if isinstance(record, NetworkForward):
-                    listeners.checked(record, network)
-                else:
-                    balancers.checked(record, network)
-            except Invalid as exc:
-                where = f'for listen address "{record.listen_address}"'
-                said = f"Failed validating firewall address forward {where}: {exc.message}"
-                raise Invalid("HAS_LISTENERS", said, about=record.listen_address) from None
-
-    async def _save(self, network: Network, action: str) -> Entry[Network]:
+    async def _save(self, network: Network, action: str, before: int) -> Entry[Network]:
+        """Record a change of what had revision *before*. Raises: Stale when another member was quicker."""
         key = keys.network(network.name)
-        txn = Txn().exists(key).put(key, network)
+        txn = Txn().unchanged(key, before).put(key, network)
         if action:
             txn.emit(event(action, network.name))
         revision = await self._store.store.commit(txn)
+        self._in_force[network.name] = revision
         self._store.networks.apply(key, network, revision)
         return Entry(network, revision)
 
     async def _down(self, name: str) -> None:
         """Take a bridge down; the interfaces that other networks name are not ours."""
         entry = self.find(name)
-        if entry is None or entry.record.type == "bridge":
+        if entry is None or entry.record.has_bridge:
             await self._host.ensure_down(name)
 
     async def _forget(self, name: str, action: str = "") -> None:
@@ -345,23 +388,14 @@ class Networks:
         key, txn = keys.network(name), Txn()
         if action:
             txn.emit(event(action, name))
-        owned = self._owned(name)
-        for _, old, _ in owned:
+        entry = self.find(name)
+        going = owned(self._store, entry.record) if entry else []
+        for _, old, _ in going:
             txn.delete(old)
         revision = await self._store.store.commit(txn.delete(key))
         self._store.networks.apply(key, None, revision)
-        for cache, old, _ in owned:
+        for cache, old, _ in going:
             cache.apply(old, None, revision)
-
-    def _owned(self, name: str) -> list[tuple[Cache[Any], str, Any]]:
-        """Return what is a network's own besides its record: caches, keys and records of its listeners."""
-        own = ((self._store.forwards, keys.network_forward), (self._store.balancers, keys.load_balancer))
-        return [
-            (cache, key(name, entry.record.listen_address), entry.record)
-            for cache, key in own
-            for entry in cache.entries()
-            if entry.record.network == name
-        ]
 
     def _refuse_used(self, name: str) -> None:
         if users := self.users(name):
@@ -369,32 +403,8 @@ class Networks:
             raise Invalid("NETWORK_IN_USE", "The network is currently in use", about=name)
 
 
-def _refuse_type(type: str) -> None:
-    if type == "ovn":
-        raise Unsupported("NO_DRIVER", "OVN networks are not available in this version")
-    if type not in ("bridge", *UPLINKS):
-        raise Invalid("NO_DRIVER", "Unknown driver", about=type)
-
-
-def _key_of(record: NetworkForward | NetworkLoadBalancer) -> str:
-    key = keys.network_forward if isinstance(record, NetworkForward) else keys.load_balancer
-    return key(record.network, record.listen_address)
-
-
 def _has_address(network: Network) -> bool:
-    if network.type != "bridge":
+    if not network.has_bridge:
         return False
     subnets = addresses.subnets_of(network.config)
     return bool(subnets.ipv4 or subnets.ipv6)
-
-
-def _refuse_overlap(config: dict[str, str], taken: tuple[list[IPv4Network], list[IPv6Network]]) -> None:
-    subnets = addresses.subnets_of(config)
-    for own, others in ((subnets.ipv4, taken[0]), (subnets.ipv6, taken[1])):
-        for other in others:
-            if own and own.network.overlaps(other):
-                raise Invalid(
-                    "SUBNET_TAKEN",
-                    f"{own.network} overlaps {other}, which this host uses already; choose another",
-                    about=str(own.network),
-                )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from core.configkeys.nic import PHYSICAL
@@ -24,7 +24,7 @@ from services.network.domain import hostside, parents
 from services.network.domain import nics as plan
 from services.network.domain.acls import named_in
 from services.network.domain.nics import Owner, Wanted
-from services.network.domain.places import Place, place_of, refused
+from services.network.domain.places import Place, place_of, refuse_twice, refused
 from services.network.ports import Host, Link
 from services.network.store import NetworkStore
 from services.network.usecases.rulebooks import HOME, Rulebooks
@@ -35,6 +35,7 @@ _ATTEMPTS = 8
 _AT_ONCE = 16
 _LOOKS = 2
 _POINTS = ("nics.plug.recorded", "nics.plug.made")
+Ready = Callable[[str], Awaitable[None]]
 
 
 @dataclass
@@ -54,9 +55,11 @@ class Change:
 
 
 class Nics:
-    def __init__(self, store: NetworkStore, host: Host) -> None:
+    def __init__(self, store: NetworkStore, host: Host, until_up: Ready | None = None) -> None:
+        """*until_up* returns when a network is up on this member, which another may just have made."""
         self._store = store
         self._host = host
+        self._until_up = until_up
         self._books = Rulebooks(store)
         self._random = random.Random()  # noqa: S311 - addresses are no secret
         # Chosen here and not yet recorded: parallel launches must not choose the same and lose a round.
@@ -94,6 +97,9 @@ class Nics:
                 "BUSY", f"No address could be reserved for {owner.name} now; try again", about=owner.name
             )
         failpoint("nics.plug.recorded")
+        if self._until_up:
+            for name in {nic.network for _, nic in change.made if nic.network}:
+                await self._until_up(name)
         await self._settle(change)
         return await self._prepared(owner, change)
 
@@ -134,7 +140,7 @@ class Nics:
         """Take back what the NICs of an instance that ended left on the host. Repeatable."""
         for entry in self._store.nics.below(keys.nics(instance_id)):
             nic = entry.record
-            if not nic.host_side:
+            if not nic.host_side or not self._store.is_local(nic):
                 continue
             await self._host.unplug(nic)
             if nic.taken:
@@ -147,8 +153,8 @@ class Nics:
 
         So that who is just being started is not taken for one that ended.
         """
-        owners = {e.record.instance_id for e in self._store.nics.entries() if e.record.host_side}
-        owners -= self._store.instances_elsewhere()
+        nics = (e.record for e in self._store.nics.entries() if e.record.host_side)
+        owners = {nic.instance_id for nic in nics if self._store.is_local(nic)}
         before, self._ended = self._ended, {}
         for id in owners:
             kv = await self._store.store.get(keys.observed(id))
@@ -164,7 +170,7 @@ class Nics:
 
     async def refresh(self) -> None:
         """Decide again for NICs whose network has another subnet by now. What is refused is logged."""
-        nics = [entry.record for entry in self._store.nics.entries()]
+        nics = [e.record for e in self._store.nics.entries() if self._store.is_local(e.record)]
         stale = {nic.instance_id: nic for nic in nics if not self._is_current(nic)}
         for id, nic in stale.items():
             wanted = [Wanted(n.device, n.options, n.hwaddr) for n in self._store.nics_of(id)]
@@ -238,13 +244,17 @@ class Nics:
         have = {e.record.device: e for e in self._store.nics.below(keys.nics(owner.instance_id))}
         asked = {w.device for w in wanted}
         change = Change(gone=[e.record for e in have.values() if e.record.device not in asked])
-        names = {w.options.get("name") or _name_of(have.get(w.device)) for w in wanted} - {""}
+        names = {
+            w.options.get("name") or (o.record.name if (o := have.get(w.device)) else "") for w in wanted
+        }
+        names -= {""}
         for w in wanted:
             w, old = self._without_taken_mac(owner, w), have.get(w.device)
             if old and self._fits(old.record, owner, w):
                 nic = old.record
             else:
                 nic = self._decide(owner, w, old.record if old else None, change, leased, names)
+                nic = replace(nic, member=self._store.member)
                 if owner.at_rest and not have:
                     nic = self._without_taken_address(nic)
             names.add(nic.name)
@@ -253,7 +263,7 @@ class Nics:
             if old is None or nic != old.record:
                 change.made.append((old, nic))
             change.result.append(nic)
-        _refuse_twice(change.result)
+        refuse_twice(change.result)
         self._refuse_taken_words(change)
         return change
 
@@ -315,11 +325,14 @@ class Nics:
                 raise refused(wanted.device, why)
 
     def _fits(self, have: NicReservation, owner: Owner, wanted: Wanted) -> bool:
-        return plan.still_fits(have, owner, wanted, self._place(wanted)) and self._is_current(have)
+        is_here = have.member == self._store.member
+        return (
+            is_here and plan.still_fits(have, owner, wanted, self._place(wanted)) and self._is_current(have)
+        )
 
     def _is_current(self, nic: NicReservation) -> bool:
         network = self._find(nic.network)
-        return network is None or network.type != "bridge" or plan.is_current(nic, network)
+        return network is None or not network.has_bridge or plan.is_current(nic, network)
 
     def _find(self, name: str) -> Network | None:
         entry = self._store.networks.get(keys.network(name))
@@ -397,12 +410,12 @@ class Nics:
                 await self._host.unplug_side(old.record)
             if old and old.record.network != nic.network:
                 await self._forget(old.record)
-            if network := self._bridge(nic.network):
+            if (network := self._bridge(nic.network)) and self._store.is_local(nic):
                 await self._host.write_nics(network, [nic])
         touched = [*change.gone, *(n for old, nic in change.made for n in (old and old.record, nic) if n)]
         for name in self._books.touched(touched):
             if network := self._bridge(name):
-                nics = self._store.nics_on(name)
+                nics = self._store.local_on(name)
                 await self._host.ensure_rules(network, nics, self._books.of(network))
 
     async def _forget(self, nic: NicReservation) -> None:
@@ -411,7 +424,7 @@ class Nics:
 
     def _bridge(self, name: str) -> Network | None:
         found = self._find(name)
-        return found if found and found.type == "bridge" else None
+        return found if found and found.has_bridge else None
 
 
 def _taken(old: Entry[NicReservation] | None, nic: NicReservation, why: str, about: str) -> Invalid:
@@ -422,19 +435,5 @@ def _taken(old: Entry[NicReservation] | None, nic: NicReservation, why: str, abo
     return Invalid("TAKEN", f'Failed {verb} validation for device "{nic.device}": {why}', about=about)
 
 
-def _name_of(entry: Entry[NicReservation] | None) -> str:
-    return entry.record.name if entry else ""
-
-
 def _claims(nics: Iterable[NicReservation]) -> dict[str, AddressClaim]:
     return {keys.address(c.network, c.address): c for nic in nics for c in plan.claims_of(nic)}
-
-
-def _refuse_twice(nics: list[NicReservation]) -> None:
-    """Raises: Invalid when two NICs of an instance want the same name, inside or on the host."""
-    for what in ("name", "host_name"):
-        names = [getattr(nic, what) for nic in nics]
-        for number, (nic, name) in enumerate(zip(nics, names, strict=True)):
-            if name and name in names[:number]:
-                why = f'Invalid value for device option "{what}": Duplicate NIC name detected "{name}"'
-                raise refused(nic.device, Invalid("TWICE", why, about=name), "expanded devices")

@@ -14,6 +14,7 @@ from services.network.domain import acls as domain
 from services.network.domain.aclrules import has_acls
 from services.network.domain.addresses import link_local
 from services.network.domain.filters import has_filters
+from services.network.domain.overlay import Mesh, mesh_of
 from services.network.domain.rulebook import EMPTY, Rulebook
 from services.network.store import NetworkStore
 
@@ -31,12 +32,15 @@ class Rulebooks:
 
     def of(self, network: Network, changes: Changes = NONE) -> Rulebook:
         """Return it as it is, or as it will be with *changes*. Cheap for a network without any of it."""
-        if network.type != "bridge":
+        if not network.has_bridge:
             return EMPTY
         forwards = _below(self._store.forwards, keys.network_forwards(network.name), changes)
         balancers = _below(self._store.balancers, keys.load_balancers(network.name), changes)
         book = Rulebook(forwards=tuple(forwards), balancers=tuple(self._living(b) for b in balancers))
-        if not has_acls(network, self._store.nics_on(network.name)):
+        if network.type == "overlay":
+            far = self._store.far_on(network)
+            book = replace(book, mesh=self._mesh(network, far), far=tuple(n for n in far if _names_acls(n)))
+        if not has_acls(network, self._store.local_on(network.name)):
             return book
         acls = {acl.name: acl for acl in _below(self._store.acls, keys.network_acls(HOME), changes)}
         named = {name for acl in acls.values() for name in domain.names_in(acl)} & set(acls)
@@ -52,6 +56,15 @@ class Rulebooks:
         forwards = (e.record for e in self._store.forwards.entries() if e.record.network == network)
         balancers = (e.record for e in self._store.balancers.entries() if e.record.network == network)
         return Rulebook(forwards=tuple(forwards), balancers=tuple(balancers)).targets()
+
+    def _mesh(self, network: Network, far: Iterable[NicReservation]) -> Mesh:
+        ends = {entry.record.member: entry.record for entry in self._store.ends.entries()}
+        own: dict[str, tuple[str, ...]] = {}
+        for entry in self._store.addresses.below(keys.addresses(network.name)):
+            claim = entry.record
+            if not claim.instance_id:
+                own[claim.device] = (*own.get(claim.device, ()), claim.address)
+        return mesh_of(network, self._store.member, ends, far, own)
 
     def _living(self, balancer: NetworkLoadBalancer) -> NetworkLoadBalancer:
         """Leave out the backends that are known not to answer."""
@@ -77,7 +90,7 @@ class Rulebooks:
     def bounded(self) -> list[Network]:
         """Return the networks whose rules hold ACLs."""
         networks = (entry.record for entry in self._store.networks.entries())
-        return [n for n in networks if n.type == "bridge" and has_acls(n, self._store.nics_on(n.name))]
+        return [n for n in networks if n.has_bridge and has_acls(n, self._store.nics_on(n.name))]
 
     def touched(self, nics: Iterable[NicReservation]) -> set[str]:
         """Return the networks whose rules may be others after a change of *nics*."""
@@ -85,6 +98,10 @@ class Rulebooks:
         if any(domain.names_in(entry.record) for entry in self._store.acls.entries()):
             found |= {network.name for network in self.bounded()}
         return found - {""}
+
+
+def _names_acls(nic: NicReservation) -> bool:
+    return bool(domain.named_in(nic.options))
 
 
 def _below(cache: Cache[T], folder: str, changes: Changes) -> list[T]:

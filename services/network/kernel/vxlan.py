@@ -1,0 +1,190 @@
+"""The VXLAN port of an overlay, and what the kernel is told of guests on other members. Blocking.
+
+The port learns nothing and floods nothing: what has no entry is dropped. Entries are sticky, so that a guest
+that sends with the MAC of one elsewhere moves nothing. Source: bridge(8), ip-link(8).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from typing import Any
+
+from core.errors import WrongState
+from services.network.domain.overlay import Mesh, Tables, tables
+from services.network.kernel.netlink import NetlinkError
+
+# Source: include/uapi/linux/neighbour.h.
+_SELF, _MASTER, _STICKY = 0x02, 0x04, 0x40
+_NOARP, _PERMANENT = 0x40, 0x80
+_QUIET = {
+    "learning": 0,
+    "unicast_flood": 0,
+    "mcast_flood": 0,
+    "bcast_flood": 0,
+    "neigh_suppress": 1,
+}
+
+
+class Overlays:
+    """Shares the netlink socket of Links, and its thread."""
+
+    def __init__(self, ip: Any) -> None:
+        self._ip = ip
+        self._told: dict[str, Tables] = {}
+
+    def ensure(self, mesh: Mesh, bridge: int) -> None:
+        """Make port and entries as *mesh* says, whatever they were. Raises: WrongState."""
+        if not mesh.local:
+            self.remove(mesh.device)
+            return
+        index = _index(mesh.device)
+        if index is not None and not self._is_same(index, mesh):
+            self._ip.link("del", index=index)
+            index = None
+        if index is None:
+            index = self._make(mesh, bridge)
+        self._set(index, mesh, bridge)
+        self._tell(mesh, Tables(self._forwarding(index), self._neighbours(bridge)), index, bridge)
+
+    def follow(self, mesh: Mesh, bridge: int) -> None:
+        """Tell what changed since the last time, without a look at what is there."""
+        index = _index(mesh.device)
+        if index is not None and (before := self._told.get(mesh.device)):
+            self._tell(mesh, before, index, bridge)
+
+    def remove(self, device: str) -> None:
+        self._told.pop(device, None)
+        index = _index(device)
+        if index is not None and self._data(index) is not None:
+            self._ip.link("del", index=index)
+
+    # --- the port --------------------------------------------------------------------------------
+
+    def _make(self, mesh: Mesh, bridge: int) -> int:
+        more = {"vxlan_local6" if ":" in mesh.local else "vxlan_local": mesh.local}
+        try:
+            self._ip.link(
+                "add", ifname=mesh.device, kind="vxlan", vxlan_id=mesh.vni, vxlan_port=mesh.port,
+                vxlan_learning=0, address=mesh.hwaddr, mtu=mesh.mtu, master=bridge, state="up", **more,
+            )  # fmt: skip
+        except NetlinkError as exc:
+            raise _not_made(mesh, exc) from exc
+        found = _index(mesh.device)
+        if found is None:
+            raise WrongState("NO_VXLAN", f"{mesh.device} was deleted while it was made; try again")
+        return found
+
+    def _data(self, index: int) -> Any:
+        """Return what is special to a VXLAN device; None when it is another kind."""
+        links = self._ip.get_links(index)
+        info = links[0].get_attr("IFLA_LINKINFO") if links else None
+        if info is None or info.get_attr("IFLA_INFO_KIND") != "vxlan":
+            return None
+        return info.get_attr("IFLA_INFO_DATA")
+
+    def _is_same(self, index: int, mesh: Mesh) -> bool:
+        data = self._data(index)
+        if data is None:
+            text = f"this host has an interface {mesh.device!r} already, which is no VXLAN port"
+            raise WrongState("NO_VXLAN", text, about=mesh.device)
+        local = data.get_attr("IFLA_VXLAN_LOCAL") or data.get_attr("IFLA_VXLAN_LOCAL6")
+        have = data.get_attr("IFLA_VXLAN_ID"), data.get_attr("IFLA_VXLAN_PORT"), local
+        return have == (mesh.vni, mesh.port, mesh.local) and not data.get_attr("IFLA_VXLAN_LEARNING")
+
+    def _set(self, index: int, mesh: Mesh, bridge: int) -> None:
+        """Change only what differs, which is nothing as a rule."""
+        link = self._ip.get_links(index)[0]
+        wanted: dict[str, Any] = {}
+        if link.get_attr("IFLA_ADDRESS") != mesh.hwaddr:
+            wanted["address"] = mesh.hwaddr
+        if link.get_attr("IFLA_MTU") != mesh.mtu:
+            wanted["mtu"] = mesh.mtu
+        if link.get_attr("IFLA_MASTER") != bridge:
+            wanted["master"] = bridge
+        if not link["flags"] & 1:
+            wanted["state"] = "up"
+        if wanted:
+            self._ip.link("set", index=index, **wanted)
+        if "master" in wanted or not _is_quiet(link):
+            self._ip.brport("set", index=index, **_QUIET)
+
+    # --- the entries -----------------------------------------------------------------------------
+
+    def _forwarding(self, index: int) -> dict[str, str]:
+        """Return the MACs that are told in full: by the bridge to the port, and by the port to a member."""
+        port, bridge = dict[str, str](), set[str]()
+        for entry in self._ip.fdb("dump", ifindex=index):
+            hwaddr, via = entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_DST")
+            if entry["flags"] & _SELF and via:
+                # One that the bridge does not know as well is half of one: to be told anew.
+                port[hwaddr] = via
+            elif entry["state"] & _NOARP and entry["flags"] & _STICKY:
+                bridge.add(hwaddr)
+        halves = dict.fromkeys(bridge - port.keys(), "")
+        return {hwaddr: via if hwaddr in bridge else "" for hwaddr, via in port.items()} | halves
+
+    def _neighbours(self, bridge: int) -> dict[str, str]:
+        found = self._ip.get_neighbours(ifindex=bridge)
+        return {
+            entry.get_attr("NDA_DST"): entry.get_attr("NDA_LLADDR") or ""
+            for entry in found
+            if entry["state"] & _PERMANENT
+        }
+
+    def _tell(self, mesh: Mesh, have: Tables, port: int, bridge: int) -> None:
+        """Turn *have* into what *mesh* says: first what is new, then what is gone."""
+        wanted = tables(mesh)
+        for hwaddr, via in wanted.forwarding.items():
+            if have.forwarding.get(hwaddr) != via:
+                self._ip.fdb(
+                    "replace",
+                    ifindex=port,
+                    lladdr=hwaddr,
+                    dst=via,
+                    flags=_SELF,
+                    state=_NOARP | _PERMANENT,
+                )
+                self._ip.fdb("replace", ifindex=port, lladdr=hwaddr, flags=_MASTER | _STICKY, state=_NOARP)
+        for address, hwaddr in wanted.neighbours.items():
+            if have.neighbours.get(address) != hwaddr:
+                self._neighbour("replace", address, bridge, lladdr=hwaddr, state=_PERMANENT)
+        for address in have.neighbours.keys() - wanted.neighbours.keys():
+            self._neighbour("del", address, bridge)
+        for hwaddr in have.forwarding.keys() - wanted.forwarding.keys():
+            for flags in (_SELF, _MASTER):
+                with contextlib.suppress(NetlinkError):  # gone already
+                    self._ip.fdb("del", ifindex=port, lladdr=hwaddr, flags=flags, state=_NOARP)
+        self._told[mesh.device] = wanted
+
+    def _neighbour(self, verb: str, address: str, bridge: int, **more: Any) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with contextlib.suppress(NetlinkError):  # gone already, or a family that the bridge has not
+            self._ip.neigh(verb, dst=address, ifindex=bridge, family=family, **more)
+
+
+def _is_quiet(link: Any) -> bool:
+    port = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_SLAVE_DATA")
+    return port is not None and all(
+        port.get_attr(f"IFLA_BRPORT_{name.upper()}") == value for name, value in _QUIET.items()
+    )
+
+
+def _not_made(mesh: Mesh, exc: NetlinkError) -> WrongState:
+    why = os.strerror(exc.code)
+    if exc.code == errno.EOPNOTSUPP:
+        why = "this kernel has no VXLAN (CONFIG_VXLAN)"
+    elif exc.code == errno.EEXIST:
+        why = f"another interface of this host has overlay.id {mesh.vni}; choose another one"
+    elif exc.code == errno.EADDRINUSE:
+        why = f"something else has UDP port {mesh.port}; stop it or choose another overlay.port"
+    return WrongState("NO_VXLAN", f"The VXLAN port {mesh.device} could not be made: {why}", about=mesh.device)
+
+
+def _index(name: str) -> int | None:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None

@@ -1,0 +1,260 @@
+"""Overlay networks and bridges over three members: who lives where, who is told, and what a crash leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from core.errors import Invalid, PodiumError
+from core.netrecords import TunnelEnd
+from core.records import Network
+from core.state import codec, keys
+from core.state.store import Txn
+from protos.podium.network.v1 import network_pb2 as pb
+from services.network.domain.overlay import device_of
+from tests.integration.network.forge import TAG, ipv4
+from tests.integration.network.guests import Namespace
+from tests.integration.network.overlays import Cluster, Guest, until
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+DEVICE = device_of("ov")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"), 3)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def cluster(running: Cluster) -> AsyncIterator[Cluster]:
+    """Three members without networks; starting them takes seconds, so they serve all tests."""
+    yield running
+    await running.clear()
+
+
+async def _three_guests(cluster: Cluster) -> list[Guest]:
+    guests = [await cluster.plug(n, f"c{n}", "ov") for n in range(3)]
+    for guest in guests:
+        guest.namespace.serve(80)
+    return guests
+
+
+def _reaches(guest: Guest, other: Guest) -> bool:
+    return guest.namespace.ask(other.ipv4, 80, udp=True) == guest.ipv4
+
+
+class Pings(threading.Thread):
+    """One datagram each hundredth of a second, and how many came back, until it is stopped."""
+
+    def __init__(self, guest: Guest, other: Guest) -> None:
+        super().__init__(daemon=True)
+        self._asking = guest.namespace.socket(socket.SOCK_DGRAM)
+        self._asking.connect((other.ipv4, 80))
+        self._asking.settimeout(0.5)
+        self._stopped = threading.Event()
+        self.sent = self.lost = 0
+
+    def run(self) -> None:
+        while not self._stopped.wait(0.01):
+            self.sent += 1
+            try:
+                self._asking.send(b"?")
+                self._asking.recv(100)
+            except OSError:
+                self.lost += 1
+
+    def end(self) -> None:
+        self._stopped.set()
+        self.join()
+        self._asking.close()
+
+
+async def test_guests_on_three_members_reach_each_other_by_name(cluster: Cluster) -> None:
+    await cluster.members[0].create("ov", "overlay", ipv6_address="fd42:77::1/64")
+    guests = await _three_guests(cluster)
+    pairs = [(a, b) for a in guests for b in guests]
+    await until(lambda: all(a.resolve(b.name) == b.ipv4 for a, b in pairs))
+
+    for a, b in pairs:
+        assert a.namespace.ask(b.ipv4, 80) == a.ipv4
+        assert _reaches(a, b)
+    assert {guest.plan.mtu for guest in guests} == {1450}
+    assert {guest.plan.told.router for guest in guests} == {guests[0].plan.told.router}
+    # The way out is that of the member where a guest lives.
+    cluster.wire.serve(80)
+    for member, guest in zip(cluster.members, guests, strict=True):
+        assert guest.namespace.ask("10.99.0.254", 80) == member.address
+    # Another network cannot be given the same number or subnet, from whatever member.
+    record = await cluster.record("ov")
+    assert record
+    for config in (
+        {"overlay_id": record.config["overlay.id"]},
+        {"ipv4_address": record.config["ipv4.address"]},
+    ):
+        with pytest.raises(PodiumError):
+            await cluster.members[1].create("ov2", "overlay", **config)
+    with pytest.raises(Invalid, match="at most 1450"):
+        await cluster.members[1].create("ov2", "overlay", bridge_mtu="1500")
+
+
+async def test_two_members_never_give_the_same_address(cluster: Cluster) -> None:
+    """A small subnet, used up by both at once: 30 addresses less the gateway and those of the members."""
+    await cluster.members[0].create("ov", "overlay", ipv4_address="10.78.1.1/27", ipv6_address="none")
+    asked = [cluster.members[n % 2].reserve(f"c{n}", "ov") for n in range(24)]
+    plans = await asyncio.gather(*asked)
+
+    addresses = [plan.addresses[0].address for plan in plans]
+    assert len(set(addresses)) == 24
+
+
+async def test_a_killed_service_and_lost_entries_come_back_and_others_never_notice(cluster: Cluster) -> None:
+    await cluster.members[0].create("ov", "overlay", ipv6_address="none")
+    guests = await _three_guests(cluster)
+    first, second, third = guests
+    await until(lambda: _reaches(first, third) and _reaches(first, second))
+    hurt = cluster.members[1]
+    pings = Pings(first, third)
+    pings.start()
+    hurt.kill()
+    # With nobody there, what the kernel has goes on.
+    assert _reaches(second, third)
+    assert _reaches(third, second)
+    hurt.show("bridge", "fdb", "del", _mac(third), "dev", DEVICE, "self")
+    assert not _reaches(second, third)
+    newcomer = await cluster.plug(2, "c3", "ov")
+    newcomer.namespace.serve(80)
+    await hurt.restart()
+    await until(lambda: _reaches(second, third) and _reaches(second, newcomer))
+    hurt.kill()
+    hurt.show("ip", "link", "del", DEVICE)
+    await hurt.restart()
+    await until(lambda: _reaches(second, third) and _reaches(third, second))
+    pings.end()
+
+    assert pings.lost == 0
+    assert pings.sent > 50
+
+
+async def test_nobody_else_sends_into_it_and_nothing_of_it_stays(cluster: Cluster) -> None:
+    await cluster.members[0].create("ov", "overlay", ipv4_address="10.78.1.1/24", ipv6_address="none")
+    first, second, third = await _three_guests(cluster)
+    await until(lambda: _reaches(first, second))
+    ear = Ear(first)
+    # A stranger on the wire, and a guest whose packets come from its host's address when they leave it.
+    for sender in (cluster.wire, second.namespace):
+        _inject(sender, cluster.members[0].address, await _vni(cluster))
+    assert not ear.hears()
+    _inject(cluster.members[2].namespace, cluster.members[0].address, await _vni(cluster))
+    assert ear.hears(), "the control: from a member it comes through"
+    ear.close()
+    # A guest that speaks as another one elsewhere draws nothing to itself.
+    _spoof(second, mac=_mac(third))
+    assert _reaches(first, third)
+    assert _reaches(second, third)
+
+    for n in range(3):
+        await cluster.members[n].nics.ReleaseNics(pb.ReleaseNicsRequest(instance_id=f"id-c{n}"))
+    await cluster.members[1].networks.RenameNetwork(pb.RenameNetworkRequest(name="ov", new_name="ow"))
+    await until(lambda: all("ow:" in m.show("ip", "link") for m in cluster.members))
+    assert not any(DEVICE in m.show("ip", "link") for m in cluster.members)
+    await cluster.members[2].networks.DeleteNetwork(pb.DeleteNetworkRequest(name="ow"))
+    await until(lambda: not any("ow:" in m.show("ip", "link") for m in cluster.members))
+    for member in cluster.members:
+        await until(lambda m=member: "podium" not in m.show("nft", "list", "tables"))  # type: ignore[misc]
+        assert "vx" not in member.show("ip", "link")
+        assert list((member.folder / "networks").glob("o*")) == []
+    for prefix in (keys.NETWORKS, keys.VNIS, keys.ADDRESSES, keys.NETWORK_HEALTH, keys.NICS):
+        assert (await cluster.store.list(prefix)).kvs == []
+
+
+async def test_a_bridge_is_on_every_member_and_each_tends_its_own_guests(cluster: Cluster) -> None:
+    first, second, third = cluster.members
+    await first.create("br", "bridge", ipv4_address="10.78.2.1/24", ipv6_address="none")
+    here, there = await cluster.plug(0, "c0", "br"), await cluster.plug(1, "c1", "br")
+    assert here.resolve("c0") == here.ipv4
+    assert here.resolve("c1") == ""
+    assert here.ipv4 != there.ipv4
+    assert [p.name for p in (second.folder / "networks/br/dhcp").iterdir()] == ["id-c1.eth0"]
+    # What another member is making or deleting is its own to finish, or to take back.
+    third.kill()
+    pending = Network("new", config={"ipv4.address": "10.78.3.1/24"}, status="Pending", member="m3")
+    await cluster.store.commit(Txn().put(keys.network("new"), pending))
+    await second.networks.UpdateNetwork(
+        pb.UpdateNetworkRequest(name="br", config={"dns.domain": "lab"}, merge=True)
+    )
+    await until(lambda: "--domain=lab" in (first.folder / "networks/br/dnsmasq.argv").read_text())
+    second.kill()
+    await second.restart()
+    assert await cluster.record("new") == pending
+    await third.restart()
+    assert await cluster.record("new") is None
+
+
+async def test_members_say_where_they_are_reached(cluster: Cluster) -> None:
+    kvs = (await cluster.store.list(keys.TUNNEL_ENDS)).kvs
+    assert [codec.decode(TunnelEnd, kv.value) for kv in kvs] == [
+        TunnelEnd(m.name, m.address, 1500, "eth0") for m in cluster.members
+    ]
+
+
+def _mac(guest: Guest) -> str:
+    return guest.plan.hwaddr
+
+
+async def _vni(cluster: Cluster) -> int:
+    record = await cluster.record("ov")
+    assert record
+    return int(record.config["overlay.id"])
+
+
+class Ear:
+    """Hears forged frames that reach a guest."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._socket = guest.namespace.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
+        self._socket.bind(("eth0", 0x0800))
+        self._socket.settimeout(0.3)
+
+    def hears(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                if TAG in self._socket.recv(2000):
+                    return True
+        return False
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _inject(sender: Namespace, member: str, vni: int) -> None:
+    """Send a frame to all guests of a member, wrapped as members do it. Source: RFC 7348, section 5."""
+    frame = ipv4("02:00:00:00:00:99", "10.78.1.77")
+    with sender.socket(socket.SOCK_DGRAM) as raw:
+        raw.sendto(struct.pack("!II", 0x08000000, vni << 8) + frame, (member, 4789))
+
+
+def _spoof(guest: Guest, *, mac: str) -> None:
+    """Send as somebody else, so that a bridge that learns would look for them here."""
+
+    def send() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("eth0", 0))
+            raw.send(ipv4(mac, "10.78.1.77"))
+
+    guest.namespace.call(send)
