@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from protos.podium.migration.v1 import migration_pb2 as pb
 from tests.e2e.conftest import Podium, running, unharmed
+from tests.fakes.image_server import METADATA, tar
 from tests.relay import Carried, Place, Twist, as_lxd, relay
 
 
@@ -20,6 +22,9 @@ def other(podium: Podium) -> Iterator[Podium]:
     with running() as found:
         token = found.lxc("config", "trust", "add", "--name", "first").split()[-1]
         podium.lxc("remote", "add", "other", token)
+        # Nobody can push to a unix socket.
+        token = podium.lxc("config", "trust", "add", "--name", "home").split()[-1]
+        podium.lxc("remote", "add", "home", token)
         yield found
 
 
@@ -273,3 +278,26 @@ def test_only_the_certificate_that_was_named_is_believed(podium: Podium, other: 
             done = podium.run("query", "-X", "POST", "--wait", "-d", body, "/1.0/instances")
             assert said in (done.stderr + done.stdout).decode(), change
     assert podium.lxc("list", "-f", "csv", "-c", "n", "^x$") == ""
+
+
+@pytest.mark.parametrize("mode", ["pull", "push", "relay"])
+@pytest.mark.parametrize("access", ["private", "public"])
+def test_an_image_goes_and_comes_back_the_same(podium: Podium, other: Podium, access: str, mode: str) -> None:
+    content = tar({"metadata.yaml": METADATA, "rootfs/etc/os-release": f"{access} {mode}".encode()})
+    fingerprint, path = hashlib.sha256(content).hexdigest(), podium.conf / "image"
+    path.write_bytes(content)
+    more = ("--public",) if access == "public" else ()
+    podium.lxc("image", "import", str(path), "--alias", "goes", *more)
+    # The client takes an alias of a public image for its fingerprint in these modes.
+    wanted = fingerprint if access == "public" and mode != "pull" else "goes"
+
+    podium.lxc("image", "copy", wanted, "other:", "--mode", mode, "--copy-aliases", "-q")
+    podium.lxc("image", "delete", "goes")
+    podium.lxc("image", "copy", f"other:{fingerprint}", "home:", "--mode", mode, "--alias", "came", "-q")
+
+    for side, alias in ((other, "goes"), (podium, "came")):
+        found = side.rest.call("GET", f"/1.0/images/{fingerprint}")
+        assert [a["name"] for a in found["aliases"]] == [alias]
+        side.lxc("image", "export", fingerprint, str(path))
+        assert hashlib.sha256(path.with_name("image.tar.gz").read_bytes()).hexdigest() == fingerprint
+        side.lxc("image", "delete", fingerprint)

@@ -27,6 +27,8 @@ class ImageServer:
         self.breaks_at: dict[str, int] = {}
         self.delays_s: dict[str, float] = {}
         """By the beginning of a path: how long its answer takes."""
+        self.most_at_once = self.now = 0
+        """How many such answers were on their way at the same time."""
         self.guard: Callable[[str, str], tuple[int, dict[str, str]] | None] = lambda path, shown: None
         """Answers a request (path, header Authorization) in place of the file, where it returns something."""
         self.port = 0
@@ -34,6 +36,14 @@ class ImageServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def wait(self, path: str) -> None:
+        delay_s = next((s for start, s in self.delays_s.items() if path.startswith(start)), 0.0)
+        if delay_s:
+            self.now += 1
+            self.most_at_once = max(self.now, self.most_at_once)
+            time.sleep(delay_s)
+            self.now -= 1
 
     def instead(self, path: str, shown: str) -> tuple[int, dict[str, str]] | None:
         """Return status and headers that a request gets in place of a file."""
@@ -77,8 +87,18 @@ class ImageServer:
 
     def offer_unified(self, alias: str, content: bytes) -> None:
         """Offer an image of one file besides what offer() offers."""
+        self.files[f"/{alias}"] = content
+        self._add(alias, {"u": _item("lxd_combined.tar.gz", alias, content)})
+
+    def offer_split(self, alias: str, metadata: bytes, root: bytes) -> None:
+        """Offer an image of two files besides what offer() offers."""
+        self.files |= {f"/m{alias}": metadata, f"/r{alias}": root}
+        fingerprint = hashlib.sha256(metadata + root).hexdigest()
+        about = {**_item("lxd.tar.xz", f"m{alias}", metadata), "combined_rootxz_sha256": fingerprint}
+        self._add(alias, {"a": about, "b": _item("root.tar.xz", f"r{alias}", root)})
+
+    def _add(self, alias: str, items: dict[str, Any]) -> None:
         products = json.loads(self.files["/streams/v1/images.json"])
-        items = {"u": _item("lxd_combined.tar.gz", alias, content)}
         product = {
             "aliases": alias,
             "arch": "amd64",
@@ -86,7 +106,7 @@ class ImageServer:
             "versions": {"20260101": {"items": items}},
         }
         products["products"][alias] = product
-        self.files |= {f"/{alias}": content, "/streams/v1/images.json": json.dumps(products).encode()}
+        self.files["/streams/v1/images.json"] = json.dumps(products).encode()
 
 
 def _item(kind: str, path: str, content: bytes) -> dict[str, Any]:
@@ -125,7 +145,7 @@ def serving() -> Iterator[ImageServer]:
 
         def do_GET(self) -> None:
             images.asked.append(self.path)
-            time.sleep(next((s for p, s in images.delays_s.items() if self.path.startswith(p)), 0.0))
+            images.wait(self.path)
             self._answer(with_body=True)
 
         def _answer(self, *, with_body: bool) -> None:

@@ -21,7 +21,6 @@ from services.image.formats.scanner import Limits
 _ROOT = Path(__file__).resolve().parents[3]
 _SAID_MAX = 1 << 16
 _MAX_BYTES = 64 << 30
-_MAX_MEMORY = 8 << 30
 _MAX_CPU_S = 900
 
 
@@ -74,7 +73,7 @@ class Pipeline:
         limits = self._limits
         numbers = (limits.tree_bytes, limits.entries, limits.ratio, limits.ratio_floor_bytes)
         return await asyncio.create_subprocess_exec(
-            *("prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", f"--as={_MAX_MEMORY}", "--"),
+            *("prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", f"--as={limits.memory_bytes}", "--"),
             *(sys.executable, "-S", "-B", "-m", "services.image.formats.layerchild"),
             *(str(received), str(target), ",".join(map(str, numbers)), *reader),
             stdin=source,

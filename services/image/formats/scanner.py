@@ -44,12 +44,15 @@ class Limits:
     """tree_bytes and entries: after unpacking; ratio: of that to what was received.
 
     Below ratio_floor_bytes nothing is refused for its ratio: an empty tarball is all zeros.
+    memory_bytes and seconds: what reading it may take.
     """
 
     tree_bytes: int = 64 << 30
     entries: int = 2_000_000
     ratio: int = 250
     ratio_floor_bytes: int = 256 << 20
+    memory_bytes: int = 8 << 30
+    seconds: float = 900.0
 
     def allowed_bytes(self, received: int) -> int:
         """Return how far a file of *received* bytes may grow."""

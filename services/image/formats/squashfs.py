@@ -21,7 +21,6 @@ from services.image.formats.pipeline import Pipeline, bad
 from services.image.formats.scanner import Limits
 from services.image.ports import Tell
 
-_MAX_WALL_S = 900.0
 _WORKERS = 2
 _TELL_EVERY_S = 0.5
 
@@ -62,7 +61,7 @@ class SquashfsConverter:
                 await pipeline.open(reader, source, target, file.fileno())
                 how_far = partial(_progress, file, size, target)
                 async with _telling(tell, how_far, self._tell_every_s):
-                    await pipeline.run(_MAX_WALL_S)
+                    await pipeline.run(self._limits.seconds)
 
     async def read(self, squashfs: Path, name: str, limit: int) -> bytes:
         process = await asyncio.create_subprocess_exec(

@@ -92,7 +92,12 @@ class _Xattrs:
 
 
 def _kinds(name: bytes) -> Iterable[tuple[int, bytes]]:
-    """Yield kind and rest of a name that a squashfs can hold; ACLs it cannot."""
+    """Yield kind and rest of a name that a squashfs can hold; ACLs it cannot.
+
+    What overlays write for themselves is left out: it would redirect what is looked up in the image.
+    """
+    if name.startswith(b"trusted.overlay."):
+        return
     for prefix, kind in _PREFIXES:
         if name.startswith(prefix) and len(name) > len(prefix):
             yield kind, name[len(prefix) :]

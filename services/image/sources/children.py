@@ -37,6 +37,8 @@ async def talk(module: str, asked: Mapping[str, Any]) -> AsyncGenerator[tuple[by
         stderr=DEVNULL,
         start_new_session=True,
         limit=_MOST_FRAME,
+        # Each arena of malloc reserves 64 MiB of the memory that a child may have.
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},
     )
     assert child.stdin and child.stdout
     try:

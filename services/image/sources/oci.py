@@ -10,8 +10,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from subprocess import DEVNULL, PIPE
@@ -34,6 +35,8 @@ _CHUNK = 1 << 20
 _LIMIT_S = 7200.0
 _PATIENCE_S = 1.0
 _BEAT_EVERY = 4096
+_AT_ONCE = 3
+_STACK = 1 << 20
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What the engine mounts upon, or writes for each instance.
 _NEEDED = ("dev", "proc", "sys", "etc", "run")
@@ -44,18 +47,33 @@ Tell = Callable[..., None]
 
 @dataclass
 class Meter:
-    """How much came, of all that should; nothing may take for ever."""
+    """How much came, of all that should; nothing may take for ever. For whichever thread.
+
+    got: bytes as they came; unpacked: what became of them.
+    """
 
     emit: Emit
+    limits: Limits
     got: int = 0
+    unpacked: int = 0
     ends_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, size: int) -> None:
         """Raises: TooLate."""
         if time.monotonic() > self.ends_at:
             raise TooLate("SLOW", f"The registry took longer than {_LIMIT_S / 3600:g} hours")
-        self.got += size
-        self.emit(b"p", b"%d" % self.got)
+        with self._lock:
+            self.got += size
+            self.emit(b"p", b"%d" % self.got)
+
+    def add_unpacked(self, size: int) -> None:
+        """Raises: Invalid, where all layers together grow beyond what their bytes allow."""
+        with self._lock:
+            self.unpacked += size
+            most = self.limits.allowed_bytes(self.got)
+            if self.unpacked > most:
+                raise oci.bad(f"it unpacks to more than {most} bytes")
 
     def beating(self, items: Iterable[T]) -> Iterator[T]:
         """Yield *items*, with a sign of life now and then: whoever waits does not wait for ever."""
@@ -101,14 +119,11 @@ def bring(
     if asked["only_look"]:
         return
     pause()
-    meter = Meter(emit, ends_at=time.monotonic() + _LIMIT_S)
+    meter = Meter(emit, limits, ends_at=time.monotonic() + _LIMIT_S)
     meter.add(0)
     tree = Tree(most=min(limits.entries, Tree.most))
     with LayerFiles(asked["scratch"]) as files:
-        total = 0
-        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
-            file = files.new()
-            total += _unpack(registry.blob(layer), file, diff_id, meter, limits, total)
+        for file in _layers(registry, manifest, config, meter, files):
             tree.lay(meter.beating(entries(files.archive(file))))
         _complete(tree, config)
         emit(b"m", _metadata(config, tree, digest))
@@ -142,29 +157,42 @@ def _manifest(registry: Registry, data: bytes, architecture: str) -> tuple[oci.M
     raise oci.bad(f"its indexes lie deeper than {oci.MOST_DEPTH}")
 
 
-def _unpack(
-    chunks: Iterator[bytes], file: BinaryIO, diff_id: str, meter: Meter, limits: Limits, before: int
-) -> int:
-    """Write a layer to *file*, decompressed and looked through; return its size. Raises: PodiumError."""
+def _layers(
+    registry: Registry, manifest: oci.Manifest, config: oci.Config, meter: Meter, files: LayerFiles
+) -> Iterator[BinaryIO]:
+    """Yield files of the layers in their order, while the next ones come. Raises: PodiumError."""
+    threading.stack_size(_STACK)
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
+        coming = []
+        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
+            file = files.new()
+            coming.append((file, pool.submit(_unpack, registry.blob(layer), file, diff_id, meter)))
+        for file, arrived in coming:
+            arrived.result()
+            yield file
+    finally:
+        # What is on its way may wait for a server; this process is ended before that does.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _unpack(chunks: Iterator[bytes], file: BinaryIO, diff_id: str, meter: Meter) -> None:
+    """Write a layer to *file*, decompressed and looked through. Raises: PodiumError."""
     first = next(chunks, b"")
     kind = magic.kind_of(first)
     if kind not in ("gz", "zst", "tar", ""):
         raise oci.bad(f"a layer is compressed as {kind}, which registries do not have")
-    digest, scanner = oci.hasher(diff_id), TarScanner(limits, lambda: meter.got)
-    size = 0
+    digest, scanner = oci.hasher(diff_id), TarScanner(meter.limits, lambda: meter.got)
     with closing(_decompressed(kind, meter.of(chain((first,), chunks)))) as pieces:
         for data in pieces:
             scanner.feed(data)
             digest.update(data)
-            size += len(data)
-            if before + size > limits.allowed_bytes(meter.got):
-                raise oci.bad(f"it unpacks to more than {limits.allowed_bytes(meter.got)} bytes")
+            meter.add_unpacked(len(data))
             file.write(data)
     if scanner.entries or not scanner.ended:
         scanner.finish()
     if digest.hexdigest() != diff_id.partition(":")[2]:
         raise Invalid("BAD_HASH", f"A layer holds something else than {diff_id[:19]}… says; nothing was kept")
-    return size
 
 
 def _decompressed(kind: str, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:

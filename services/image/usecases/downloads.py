@@ -94,10 +94,12 @@ class Downloads:
         for name in wanted.aliases:
             alias_name(name)
         architecture = self._choices.architecture(wanted.project) if source.by_alias else ""
+        # A secret is not kept, so what came by one cannot be followed; each launch by it asks anew.
+        is_followed = self._choices.updates_cached(wanted.project) and not source.secret
         wanted = replace(
             wanted,
             source=replace(source, architecture=architecture),
-            auto_update=self._choices.updates_cached(wanted.project) if wanted.cached else wanted.auto_update,
+            auto_update=is_followed if wanted.cached else wanted.auto_update,
         )
         return await self._runner.accept(
             KIND, project=wanted.asked_in or wanted.project, input=asdict(wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import lzma
 import os
 import subprocess
 import tarfile
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import Invalid
+from core.errors import Invalid, TooLate
 from services.image.formats.layer import copied, write
 from services.image.formats.scanner import Limits, TarScanner
+from services.image.formats.squashfs import SquashfsConverter
 from services.image.formats.squashwriter import DATA_AT
+from tests.integration.image.test_hostile_archives import bomb
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 Facts = dict[str, tuple[object, ...]]
@@ -133,6 +136,19 @@ def test_what_tar_packs_is_what_the_kernel_reads(tmp_path: Path, options: tuple[
     subprocess.run(["rdsquashfs", "-d", made], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_what_overlays_write_for_themselves_is_left_out(tmp_path: Path) -> None:
+    """It would lead whoever looks something up in the image elsewhere, or hide it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("d")
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        names = ("trusted.overlay.redirect", "trusted.overlay.opaque", "user.kept")
+        info.pax_headers = {f"SCHILY.xattr.{name}": "x" for name in names}
+        tar.addfile(info)
+    with mounted(layer(out.getvalue(), tmp_path / "made")) as there:
+        assert os.listxattr(there / "d") == ["user.kept"]
+
+
 def test_large_folders_are_found_in(tmp_path: Path) -> None:
     """Listings of many blocks have an index, and runs of names end where those of inodes do."""
     out = io.BytesIO()
@@ -207,3 +223,30 @@ def sparse(offset: int, length: int, real: int) -> Callable[[], bytes]:
 def test_what_no_file_system_could_hold_is_refused(tmp_path: Path, make_it: Callable[[], bytes]) -> None:
     with pytest.raises(Invalid, match="refused"):
         layer(make_it(), tmp_path / "made")
+
+
+async def test_fifty_thousand_entries_cost_no_more_than_their_tables(tmp_path: Path) -> None:
+    """A million take 0.5 GiB and half a minute of a quiet machine; a twentieth of that has to do here."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for number in range(50_000):
+            info = tarfile.TarInfo(f"rootfs/d{number // 1000}/a file with some name {number}")
+            info.size, info.uid = 1, number % 7
+            tar.addfile(info, io.BytesIO(b"x"))
+            tar.members.clear()  # type: ignore[attr-defined, unused-ignore]
+    source, made = tmp_path / "source", tmp_path / "made"
+    source.write_bytes(out.getvalue())
+
+    await SquashfsConverter(Limits(memory_bytes=160 << 20)).convert(source, made)
+
+    with mounted(made) as there:
+        assert len(os.listdir(there / "rootfs/d49")) == 1000
+
+
+async def test_what_takes_too_long_is_refused(tmp_path: Path) -> None:
+    """However well it is within all other bounds."""
+    source = tmp_path / "source"
+    source.write_bytes(bomb(lzma.compress(bytes(1 << 26)), 8))
+
+    with pytest.raises(TooLate, match="took too long"):
+        await SquashfsConverter(Limits(ratio=1 << 20, seconds=0.2)).convert(source, tmp_path / "made")

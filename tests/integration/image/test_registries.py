@@ -112,6 +112,20 @@ async def test_owners_modes_times_and_capabilities_are_kept(server: FakeRegistry
     assert files["pipe"].isfifo()
 
 
+async def test_layers_come_at_the_same_time(server: FakeRegistry, tmp_path: Path) -> None:
+    """And are laid upon each other in their order, whichever came first."""
+    server.push(*(layer(("a", b"%d" % n), (f"own{n}", b"x" * n)) for n in range(6)))
+    server.server.delays_s = {"/v2/app/blobs/": 0.2}
+
+    _, _, root = await _bring(_source(server), tmp_path)
+
+    assert server.server.most_at_once == 3
+    with _opened(root) as found:
+        top = found.extractfile("a")
+        assert top and top.read() == b"5"
+        assert {f"own{n}" for n in range(6)} <= set(found.getnames())
+
+
 async def test_the_same_manifest_gives_the_same_bytes(server: FakeRegistry, tmp_path: Path) -> None:
     """So it has one fingerprint, under whatever tag it is asked for."""
     content = layer(("a", b"x" * 3_000_000), ("b", b"y"))
