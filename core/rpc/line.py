@@ -76,12 +76,22 @@ def dial(path: Path, heard: Heard, lost: Callable[[], None]) -> Line:
 
 
 class Exchange:
-    """Where lines are answered: *answer* makes the Line of a socket that was accepted."""
+    """Where lines are answered at *path*. Callers say "hello NAME"; `named` holds those that did.
 
-    def __init__(self, path: Path, answer: Callable[[socket.socket], Line]) -> None:
+    *heard* is told what else they say, *lost* of a line that ended. Descriptors are not taken from callers.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        heard: Callable[[Line, list[str]], None] = lambda line, words: None,
+        lost: Callable[[Line], None] = lambda line: None,
+    ) -> None:
         self._path = path
-        self._answer = answer
+        self._heard = heard
+        self._lost = lost
         self._lines: list[Line] = []
+        self.named: dict[str, Line] = {}
         self._door: socket.socket | None = None
 
     async def start(self) -> None:
@@ -108,4 +118,19 @@ class Exchange:
         assert self._door
         with contextlib.suppress(OSError):
             end, _ = self._door.accept()
-            self._lines = [*(line for line in self._lines if line.is_open), self._answer(end)]
+            line = Line(end, lambda words, fds: self._hear(line, words, fds), lambda: self._lose(line))
+            self._lines = [*(other for other in self._lines if other.is_open), line]
+
+    def _hear(self, line: Line, words: list[str], fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        match words:
+            case ["hello", name]:
+                self.named[name] = line
+            case _:
+                self._heard(line, words)
+
+    def _lose(self, line: Line) -> None:
+        for name in [name for name, other in self.named.items() if other is line]:
+            del self.named[name]
+        self._lost(line)

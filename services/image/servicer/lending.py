@@ -7,20 +7,18 @@ It is told:      file TICKET (with a pipe to fill, or the file to send)
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 from core.descriptors import big_pipe
 from core.errors import Unavailable
-from core.rpc.line import Exchange, Line
+from core.rpc.line import Exchange
 
 
 class Lending:
     """Answers lines at *path*."""
 
     def __init__(self, path: Path) -> None:
-        self._lines: dict[str, Line] = {}
-        self._exchange = Exchange(path, self._answer)
+        self._exchange = Exchange(path)
 
     async def start(self) -> None:
         await self._exchange.start()
@@ -29,7 +27,7 @@ class Lending:
         await self._exchange.stop()
 
     def has(self, name: str) -> bool:
-        return name in self._lines
+        return name in self._exchange.named
 
     def pipe(self, name: str, ticket: str) -> int:
         """Return what the gateway fills, not blocking and the caller's to close. Raises: Unavailable."""
@@ -53,20 +51,6 @@ class Lending:
             os.close(file)
 
     def _tell(self, name: str, ticket: str, fd: int) -> None:
-        line = self._lines.get(name)
+        line = self._exchange.named.get(name)
         if line is None or not line.tell("file", ticket, fds=[fd]):
             raise Unavailable("NO_LINE", "The gateway cannot be reached; try again")
-
-    def _answer(self, end: socket.socket) -> Line:
-        line = Line(end, lambda words, fds: self._hear(line, words, fds), lambda: self._lose(line))
-        return line
-
-    def _hear(self, line: Line, words: list[str], fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)  # nobody has to send us any
-        if len(words) == 2 and words[0] == "hello":
-            self._lines[words[1]] = line
-
-    def _lose(self, line: Line) -> None:
-        for name in [name for name, other in self._lines.items() if other is line]:
-            del self._lines[name]

@@ -9,8 +9,6 @@ A line that ends takes the commands of its clients along.
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 from core.errors import NotFound
@@ -20,12 +18,16 @@ from services.runtime.usecases.session import Session
 
 
 class Lending:
-    """Answers lines at *path*; `lines` holds those that said their name."""
+    """Answers lines at *path*."""
 
     def __init__(self, path: Path, execs: Execs) -> None:
         self._execs = execs
-        self.lines: dict[str, Line] = {}
-        self._exchange = Exchange(path, self._answer)
+        self._exchange = Exchange(path, self._hear, execs.give_up)
+
+    @property
+    def lines(self) -> dict[str, Line]:
+        """The lines of the gateways that said their name."""
+        return self._exchange.named
 
     async def start(self) -> None:
         await self._exchange.start()
@@ -33,16 +35,8 @@ class Lending:
     async def stop(self) -> None:
         await self._exchange.stop()
 
-    def _answer(self, end: socket.socket) -> Line:
-        line = Line(end, lambda words, fds: self._hear(line, words, fds), lambda: self._lose(line))
-        return line
-
-    def _hear(self, line: Line, words: list[str], fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)  # nobody has to send us any
+    def _hear(self, line: Line, words: list[str]) -> None:
         match words:
-            case ["hello", name]:
-                self.lines[name] = line
             case ["connect", operation, *secrets]:
                 self._connect(line, operation, secrets)
             case ["flushed", operation] if session := self._session(operation):
@@ -63,8 +57,3 @@ class Lending:
             return self._execs.session(operation)
         except NotFound:
             return None
-
-    def _lose(self, line: Line) -> None:
-        for name in [name for name, other in self.lines.items() if other is line]:
-            del self.lines[name]
-        self._execs.give_up(line)
