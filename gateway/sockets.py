@@ -20,10 +20,18 @@ _TCP = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPC
 def opened(request: web.Request, *, max_frame: int) -> web.WebSocketResponse:
     """Return a websocket to prepare. Raises: Invalid when the request asks for none."""
     made = web.WebSocketResponse(max_msg_size=max_frame, autoping=True, compress=False)
-    if not made.can_prepare(request).ok:
+    if not asks_for(made, request):
         raise Invalid("NO_WEBSOCKET", "Bad Request: this path speaks websocket only")
     _keep_alive(request)
     return made
+
+
+def asks_for(made: web.WebSocketResponse, request: web.BaseRequest) -> bool:
+    """Say whether *request* is the handshake of a websocket."""
+    try:
+        return bool(made.can_prepare(request).ok)
+    except ValueError:  # a key that is no text
+        return False
 
 
 class _Pings:

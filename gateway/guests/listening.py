@@ -13,7 +13,7 @@ from aiohttp import web
 from core.errors import PodiumError
 from gateway.backend import Backend
 from gateway.lxd.codes import stamp_text
-from gateway.sockets import pinged
+from gateway.sockets import asks_for, pinged
 from protos.podium.runtime.v1 import guest_pb2 as pb
 
 # What LXD's listeners know; "hook" is told to those that ask for it.
@@ -29,7 +29,7 @@ async def events(request: web.BaseRequest, backend: Backend, id: str) -> web.Str
         await anext(stream)  # it listens: what changes from now on is told
         made = web.WebSocketResponse(max_msg_size=_MOST_FRAME, compress=False)
         async with aclosing(_lines(stream, wanted)) as lines:
-            if made.can_prepare(request).ok:
+            if asks_for(made, request):
                 return await _to_socket(request, made, lines)
             return await _to_body(request, lines)
 

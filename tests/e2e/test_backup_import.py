@@ -137,6 +137,12 @@ ODD: dict[str, tuple[bytes, str]] = {
         "raw.lxc",
     ),
     "a device that is none": (archive(index(devices={"x": {"type": "none of these"}})), "device"),
+    "an unknown architecture": (archive(index(architecture="../../x")), "Architecture isn't supported"),
+    "folders without end": (
+        archive(index(), **{f"backup/container/rootfs/{n}/{'d/' * 1900}f": b"" for n in range(8)}),
+        "more folders in them",
+    ),
+    "a number of base 60": (archive(b"a: !!int ''"), "not allowed"),
     "an unknown profile": (archive(index(profiles=["nope"])), "nope"),
     "a name that climbs": (archive(index("../../etc/x")), "name|reserved"),
     "no name": (archive(index("")), "name"),

@@ -197,8 +197,12 @@ def test_a_wrong_secret_and_a_plain_request_are_refused(podium: Podium, guest: s
     path = podium.settings.socket_path
     wrong = raw_http.send(path, "GET", f"{command.url}/websocket?secret=no", b"", _UPGRADE)
     plain = raw_http.send(path, "GET", "/1.0/events")
+    odd = [
+        raw_http.send(path, "GET", "/1.0/events", b"", _UPGRADE | {"Sec-WebSocket-Key": k})
+        for k in ("\udcff", "")
+    ]
     command.vanish()
-    assert wrong.is_refusal() and plain.is_refusal()
+    assert all(reply.is_refusal() for reply in (wrong, plain, *odd))
     wait_for(command.is_over, 10)
 
 

@@ -64,6 +64,18 @@ def test_big_files_pass_whole_with_owner_and_mode(guest: Podium, tmp_path: Path,
     guest.lxc("file", "delete", f"{NAME}/root/new/big", f"{NAME}/root/new")
 
 
+def test_a_file_system_of_the_guests_takes_files_too(guest: Podium, tmp_path: Path) -> None:
+    """In a tmpfs that systemd mounted inside, as /run, the host's root has no name to make files by."""
+    if not guest.lxc("list", "-f", "csv", "-c", "s", NAME).startswith("RUNNING"):
+        guest.lxc("start", NAME)
+    guest.lxc("exec", NAME, "--", "mount", "-t", "tmpfs", "t", "/mnt")
+    (tmp_path / "f").write_text("content")
+    guest.lxc("file", "push", str(tmp_path / "f"), f"{NAME}/mnt/new/f", "-p", "--uid", "5", "--mode", "0640")
+    assert guest.lxc("exec", NAME, "--", "stat", "-c", "%u %g %a", "/mnt/new/f") == "5 0 640\n"
+    assert guest.lxc("file", "pull", f"{NAME}/mnt/new/f", "-") == "content"
+    guest.lxc("exec", NAME, "--", "umount", "/mnt")
+
+
 def test_what_cannot_be_is_said_in_lxds_words(guest: Podium, tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(2 << 20))
     for arguments, said in (

@@ -33,18 +33,16 @@ def run(source: str, numbers: str, target: int, reader: int) -> int:
     scanner = TarScanner(limits, lambda: os.stat(source).st_size)
     try:
         with closing(_unpacked(reader, target) if reader else copied(0, target)) as pieces:
-            write(scanner, pieces, target, most=limits.entries)
+            write(scanner, pieces, target)
     except Invalid as exc:
         print(exc.message.replace("\n", " "), file=sys.stderr)
         return REFUSED
     return 0
 
 
-def write(
-    scanner: TarScanner, pieces: Iterable[memoryview], target: int, *, most: int = Limits.entries
-) -> None:
+def write(scanner: TarScanner, pieces: Iterable[memoryview], target: int) -> None:
     """Write the tables of the tarball whose *pieces* lie in *target* as they come. Raises: Invalid."""
-    tree = Tree(most)
+    tree = Tree()
     sparse: list[Node] = []
 
     def found(member: Member) -> None:

@@ -14,6 +14,8 @@ from services.image.formats.tarheaders import Segments, bad
 
 _U32 = 0xFFFFFFFF
 _MOST_IDS = 0xFFFF
+# Folders that no entry made: a name may be 4 KiB long, and each part of it is a folder in memory.
+_SPARE_FOLDERS, _FOLDERS_EACH = 10_000, 4
 
 
 class Node:
@@ -52,10 +54,10 @@ class Folder(Node):
 
 
 class Tree:
-    """Fill with add(). most: how many files and folders, those that no entry made among them."""
+    """Fill with add()."""
 
-    def __init__(self, most: int = 2_000_000) -> None:
-        self._most = most
+    def __init__(self) -> None:
+        self._added = self._made_folders = 0
         self.root = Folder(1, None)
         self.count = 1
         self._ids: dict[int, int] = {}
@@ -79,6 +81,7 @@ class Tree:
     def add(self, member: Member) -> Node:
         """Return what the entry names. Raises: Invalid."""
         path = _clean(member.path)
+        self._added += 1
         if member.kind == scanner.FOLDER:
             folder = self._folder(path)
             _own(folder, member, self)
@@ -95,7 +98,7 @@ class Tree:
             return node
         if there is not None:
             there.links -= 1
-        self._count_one()
+        self.count += 1
         folder.children[name] = node = Node(self.count)
         _own(node, member, self)
         return node
@@ -136,14 +139,12 @@ class Tree:
     def _made(self, parent: Folder, name: bytes, path: bytes) -> Folder:
         if (there := parent.children.get(name)) is not None and there.kind in (scanner.SYMLINK, scanner.FILE):
             raise bad(f"it has entries below {path[:80].decode('utf-8', 'replace')!r}, which is no folder")
-        self._count_one()
+        self.count += 1
+        self._made_folders += 1
+        if self._made_folders > _SPARE_FOLDERS + _FOLDERS_EACH * self._added:
+            raise bad("its names have more folders in them than it has entries")
         parent.children[name] = self._folders[path] = folder = Folder(self.count, parent)
         return folder
-
-    def _count_one(self) -> None:
-        self.count += 1
-        if self.count > self._most:
-            raise bad(f"it has more than {self._most} files and folders")
 
     def _remove_empty(self, folder: Folder, path: bytes) -> None:
         if folder.children:

@@ -11,13 +11,14 @@ import contextlib
 import ctypes
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from services.runtime.kernel import mountapi
 from services.runtime.kernel.beneath import open_beneath
+from services.runtime.kernel.fsids import acting_as
 
 T = TypeVar("T")
 _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
@@ -207,19 +208,6 @@ def _make_folder(root: int, above: str, name: str) -> None:
             os.mkdir(name, 0o755, dir_fd=parent)
     finally:
         os.close(parent)
-
-
-@contextlib.contextmanager
-def acting_as(uid: int, gid: int) -> Iterator[None]:
-    """Make files as the guest's root: the host's has no name in a file system of the guest."""
-    # Of this thread only, unlike os.seteuid.
-    _libc.setfsgid(gid)
-    _libc.setfsuid(uid)
-    try:
-        yield
-    finally:
-        _libc.setfsuid(0)
-        _libc.setfsgid(0)
 
 
 def _inside(guest: int, work: Callable[[int, int], T]) -> T:

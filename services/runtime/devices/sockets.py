@@ -18,6 +18,7 @@ from services.runtime.devices import inside
 from services.runtime.domain.devices.plan import End
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.kernel.beneath import open_beneath
+from services.runtime.kernel.fsids import acting_as
 
 _BACKLOG = 512
 _CLONE_NEWNET = 0x40000000
@@ -180,7 +181,7 @@ def _unix_inside(end: End, root: int, idmap: IdMap) -> socket.socket:
     """The guest may swap what lies in the folder meanwhile, so its name is used once."""
     with _folder_of(root, end.host) as name:
         os.umask(0)  # of this thread, as its folder is
-        with inside.acting_as(*idmap.root):
+        with acting_as(*idmap.root):
             sock = _at_path(name, end.host, end.mode)
         _give(name, idmap.root[0], *idmap.owner(end.uid, end.gid))
     return sock

@@ -9,27 +9,30 @@ from collections.abc import Sequence
 
 from core.compression import Compression
 from core.descriptors import big_pipe
-from core.errors import Internal
+from core.errors import WrongState
 from services.runtime.kernel.processes import Child
 
 _SAID = 400
 # One file that changes while it is read is no failure; the guest may be running.
 _CHANGED = 1
+_MOST_CPU_S, _MOST_MEMORY = 600, 4 << 30
 
 
 async def pack_tar(tree: int, names: Sequence[str], compression: Compression, target: int) -> None:
     """Write *names* of folder *tree* into descriptor *target*; a cancelled call leaves no program.
 
-    Raises: Internal.
+    Raises: WrongState.
     """
     await _run(tree, _tar(names), compression.argv(), target)
 
 
 async def pack_squashfs(tree: int, target: int) -> None:
-    """Make the content of folder *tree* a squashfs in file *target*. Raises: Internal."""
+    """Make the content of folder *tree* a squashfs in file *target*. Raises: WrongState."""
     path = f"/proc/{os.getpid()}/fd/{target}"
     # Not by a program that reads the folder itself: that of squashfs-tools-ng loses hard links.
-    writer = ["tar2sqfs", "-q", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", path]
+    # It goes through all blocks of a sparse file, and guests make those as large as they like.
+    writer = ["prlimit", f"--cpu={_MOST_CPU_S}", f"--as={_MOST_MEMORY}", "--"]
+    writer += ["tar2sqfs", "-q", "-f", "-c", "zstd", "-X", "level=1", "-j", "2", path]
     await _run(tree, _tar(["."]), writer, subprocess.DEVNULL)
 
 
@@ -62,4 +65,10 @@ async def _run(tree: int, argv: list[str], writer: list[str], target: int) -> No
         words = os.pread(said, _SAID, 0).decode(errors="replace").strip()
         os.close(said)
     if codes[0] not in (0, _CHANGED) or any(codes[1:]):
-        raise Internal("PACK_FAILED", f"The archive could not be made: {words or codes}")
+        raise WrongState("PACK_FAILED", f"The archive could not be made: {words or _why(codes)}")
+
+
+def _why(codes: Sequence[int]) -> str:
+    if any(code < 0 or code > 128 for code in codes):
+        return "it took too much time or memory; are there files of absurd sizes in it?"
+    return f"the programs ended with {', '.join(map(str, codes))}"

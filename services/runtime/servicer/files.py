@@ -105,6 +105,8 @@ def _closed(file: Descriptor | None) -> None:
 
 
 def _header(asked: pb.WriteHeader) -> files.Header:
+    if asked.type not in _KINDS:
+        raise Invalid("BAD_TYPE", f"There is no type {asked.type} of files", about="type")
     return files.Header(
         kind=_KINDS[asked.type],
         uid=asked.uid if asked.HasField("uid") else None,

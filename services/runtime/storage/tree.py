@@ -291,7 +291,15 @@ def _attributes(folder: int, name: str) -> dict[str, bytes]:
         if exc.errno == errno.EOPNOTSUPP:  # a squashfs without any
             return {}
         raise
-    return {key: os.getxattr(place, key, follow_symlinks=False) for key in keys}
+    found = {}
+    for key in keys:
+        try:
+            found[key] = os.getxattr(place, key, follow_symlinks=False)
+        except OSError as exc:
+            # Capabilities that an archive brought and that are none: the kernel does not show them.
+            if exc.errno not in (errno.EINVAL, errno.ENODATA):
+                raise
+    return found
 
 
 def _place(folder: int, name: str) -> str:

@@ -23,7 +23,7 @@ from services.runtime.domain import arrivals
 from services.runtime.domain.arrivals import Arrived, ArrivedEntry
 from services.runtime.domain.expand import root_of
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.create import Birth, Create
+from services.runtime.usecases.create import Birth, Create, runnable
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.renew import KIND as RENEW
@@ -158,6 +158,7 @@ class Arrivals:
         id = staged.id if staged else str(uuid.uuid4())
         blank = Instance(id=id, project=project, name=name, created_at=time.time(), member=self._member)
         instance = arrivals.instance_of(arrived.instance, arrived.fingerprint, blank)
+        instance = replace(instance, architecture=runnable(instance.architecture))
         if not pool:
             return instance
         profiles = self._store.profiles_of(project, instance.profiles)

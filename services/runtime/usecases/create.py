@@ -212,7 +212,7 @@ class Create:
             project=wanted.project,
             name=self.name_for(wanted.name),
             description=wanted.description,
-            architecture=_runnable(wanted.architecture or (image.architecture if image else "")),
+            architecture=runnable(wanted.architecture or (image.architecture if image else "")),
             ephemeral=wanted.ephemeral,
             profiles=profiles,
             config={**properties, **own},
@@ -331,7 +331,7 @@ class Create:
         ctx.undo_txn.emit(ctx.event("instance-deleted", "instances", instance.name))
 
 
-def _runnable(asked: str) -> str:
+def runnable(asked: str) -> str:
     """Return the architecture of a new instance, this host's where none is *asked*. Raises: Invalid."""
     here = of_host()
     name = ARCHITECTURES.get(asked, "") if asked else here[0]

@@ -18,6 +18,7 @@ from core.state import keys
 from services.runtime.domain.idmaps import to_inside
 from services.runtime.domain.target import Target
 from services.runtime.kernel.beneath import is_mounted_on, open_beneath, parent_beneath
+from services.runtime.kernel.fsids import made
 from services.runtime.kernel.patience import Descriptor
 from services.runtime.kernel.processes import open_root
 from services.runtime.store import RuntimeStore
@@ -235,7 +236,7 @@ def _own(fd: int, target: Target, header: Header, default_mode: int) -> None:
 
 def _make_folder(folder: int, name: str, target: Target, header: Header) -> None:
     with contextlib.suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=folder)
+        made(lambda: os.mkdir(name, 0o700, dir_fd=folder), target.idmap.owner(0, 0))
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             _own(fd, target, header, 0o750)
@@ -247,7 +248,7 @@ def _make_link(folder: int, name: str, path: str, target: Target, header: Header
     if not header.target or b"\0" in header.target:
         raise Invalid("BAD_TARGET", "A symbolic link needs a target, without NUL in it", about=name)
     try:
-        os.symlink(header.target, name, dir_fd=folder)
+        made(lambda: os.symlink(header.target, name, dir_fd=folder), target.idmap.owner(0, 0))
     except FileExistsError as exc:
         shown = header.target[:128].decode(errors="replace")
         raise _said(exc, path, f"symlink {shown}") from exc
@@ -265,7 +266,8 @@ def _make_file(root: int, folder: int, name: str, path: str, target: Target, hea
     try:
         fd = open_beneath(root, path, flags)
     except FileNotFoundError:
-        fd = os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+        new = flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        fd = made(lambda: os.open(name, new, 0o600, dir_fd=folder), target.idmap.owner(0, 0))
         _own(fd, target, header, 0o644)
         return fd
     if not stat.S_ISREG(os.fstat(fd).st_mode):
