@@ -34,7 +34,7 @@ def nodes(networks: Iterable[dict[str, Any]], allocations: Iterable[dict[str, An
     rows = list(allocations)
     for network in sorted(networks, key=lambda n: str(n["name"])):
         mine = [row for row in rows if row["network"] == network["name"]]
-        own = [row["addresses"] for row in mine if row["type"] == "network"]
+        own = [row["addresses"] for row in mine if row["type"] == "network" and not row.get("location")]
         nat = " NAT" if any(row["nat"] for row in mine if row["type"] == "network") else ""
         found.append(
             Node(network["name"], network["type"], ", ".join(own) + nat, network["status"], _rows(mine))
@@ -43,14 +43,20 @@ def nodes(networks: Iterable[dict[str, Any]], allocations: Iterable[dict[str, An
 
 
 def _rows(allocations: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Members of a cluster have addresses of their own on overlays; instances say where they are."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in allocations:
-        if row["type"] != "network":
+        if row["type"] == "network" and row.get("location"):
+            found.setdefault(("member", str(row["location"])), []).append(
+                str(row["addresses"]).partition("/")[0]
+            )
+        elif row["type"] != "network":
             kind = str(row["type"]).removeprefix("network-").replace("-", " ")
             name = str(row["used_by"]).rsplit("/", 1)[-1].partition("?")[0]
+            name += f" on {row['location']}" if row.get("location") else ""
             found.setdefault((kind, name), []).append(str(row["addresses"]).partition("/")[0])
     return [
-        (kind, name if kind == "instance" else "", ", ".join(addresses))
+        (kind, name if kind in ("instance", "member") else "", ", ".join(addresses))
         for (kind, name), addresses in sorted(
             found.items(), key=lambda item: (item[0][0] != "instance", item[0])
         )

@@ -17,10 +17,12 @@ bare_package("prometheus_client")
 
 from prometheus_client import gc_collector, platform_collector, process_collector  # noqa: E402
 from prometheus_client.metrics import Counter, Histogram, disable_created_metrics  # noqa: E402
+from prometheus_client.metrics_core import GaugeMetricFamily  # noqa: E402
 from prometheus_client.registry import REGISTRY, CollectorRegistry  # noqa: E402
 from prometheus_client.samples import Sample  # noqa: E402
 from prometheus_client.utils import floatToGoString  # noqa: E402
 
+__all__ = ["REGISTRY", "REQUESTS", "RPC_SECONDS", "GaugeMetricFamily", "render", "start_metrics"]
 log = get_logger(__name__)
 # Importing these registers what they collect.
 _COLLECTED = (gc_collector, platform_collector, process_collector)

@@ -8,6 +8,7 @@ import grpc
 
 from core.errors import PodiumError
 from core.logs import get_logger
+from core.metrics import REGISTRY
 from core.rpc.warnings import WarningClient
 from core.service import member_service
 from protos.podium.network.v1 import acl_pb2_grpc as acl_rpc
@@ -39,6 +40,7 @@ from services.network.usecases.listeners import Listeners, balancer_kind, forwar
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics
 from services.network.usecases.strays import Strays
+from services.network.usecases.wellbeing import Gauges
 from services.network.usecases.zones import Zones, ZoneServing
 
 log = get_logger(__name__)
@@ -73,6 +75,7 @@ async def main() -> None:
         serving = ZoneServing(store, zone_server)
         strays, conflicts = Strays(store, nics, host), Conflicts(networks, host, warnings, serving.troubles)
         following = Following(store, networks)
+        REGISTRY.register(Gauges(store, networks))
         await service.start(runner)
         await adopt(store)
         await networks.reconcile()

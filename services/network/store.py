@@ -15,7 +15,16 @@ from core.netrecords import (
     VniClaim,
     ZoneRecord,
 )
-from core.records import AddressClaim, Instance, Member, Network, NicReservation, Profile, ServerConfig
+from core.records import (
+    AddressClaim,
+    Instance,
+    Member,
+    Network,
+    NicReservation,
+    Presence,
+    Profile,
+    ServerConfig,
+)
 from core.state import keys
 from core.state.cache import Cache
 from core.state.store import Store
@@ -45,6 +54,7 @@ class NetworkStore:
         self.ends = Cache(store, TunnelEnd, keys.TUNNEL_ENDS)
         self.vnis = Cache(store, VniClaim, keys.VNIS)
         self.health = Cache(store, NetworkHealth, keys.NETWORK_HEALTH)
+        self.presence = Cache(store, Presence, keys.PRESENCE)
 
     async def start(self) -> None:
         for cache in self._caches():

@@ -99,6 +99,7 @@ def allocation_json(a: Any) -> dict[str, Any]:
         "nat": a.nat,
         "hwaddr": a.hwaddr,
         "network": a.network,
+        **({"location": a.location} if a.location else {}),
     }
 
 

@@ -98,6 +98,7 @@ def network_state_json(s: Any) -> dict[str, Any]:
             "vlan_filtering": s.bridge.vlan_filtering,
             "upper_devices": list(s.bridge.upper_devices),
         }
+    members = {m.member: {"status": m.status, "error": m.error} for m in s.members}
     counters = counters_json(s.counters)
     shown = ("bytes_received", "bytes_sent", "packets_received", "packets_sent")
     return {
@@ -111,6 +112,7 @@ def network_state_json(s: Any) -> dict[str, Any]:
         "bridge": bridge,
         "vlan": None,
         "ovn": None,
+        **({"members": members} if members else {}),
     }
 
 

@@ -58,17 +58,28 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Tables:
-    """What the kernel is told. forwarding: MAC to member; neighbours: address to MAC."""
+    """What the kernel is told. forwarding: MAC to member; neighbours: address to MAC.
+
+    sources: address of a guest elsewhere to that by which the host itself speaks to it.
+    """
 
     forwarding: Mapping[str, str]
     neighbours: Mapping[str, str]
+    sources: Mapping[str, str]
 
 
 def tables(mesh: Mesh) -> Tables:
     return Tables(
         {far.hwaddr: far.via for far in mesh.far},
         {address: far.hwaddr for far in mesh.far for address in far.addresses},
+        {address: own for own in mesh.own for address in _guests(mesh, ip_address(own).version)},
     )
+
+
+def _guests(mesh: Mesh, version: int) -> list[str]:
+    """Link-local addresses are spoken to from one of the same kind."""
+    found = (ip_address(address) for far in mesh.far for address in far.addresses)
+    return [str(ip) for ip in found if ip.version == version and not ip.is_link_local]
 
 
 def mesh_of(

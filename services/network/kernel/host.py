@@ -72,7 +72,8 @@ class LinuxHost:
     async def _subnets(self) -> list[tuple[str, IPv4Network | IPv6Network]]:
         found: list[tuple[str, IPv4Network | IPv6Network]] = []
         for link in await self.links():
-            for a in link.addresses:
+            # The port of an overlay has addresses of the network's own subnet.
+            for a in link.addresses if link.kind != "vxlan" else ():
                 make = IPv4Interface if a.family == "inet" else IPv6Interface
                 found.append((link.name, make(f"{a.address}/{a.prefix}").network))
         return found + await self._netlink(lambda links: links.routed())

@@ -14,7 +14,7 @@ from services.network.domain.bridge import BridgePlan
 from services.network.domain.overlay import Mesh
 from services.network.kernel.netlink import IPRoute, NetlinkError
 from services.network.kernel.plugs import IFF_UP, Plugs
-from services.network.kernel.vxlan import Overlays
+from services.network.kernel.vxlan import PROTOCOL, Overlays
 from services.network.ports import Link, LinkAddress
 
 # Source: include/uapi/linux/rtnetlink.h, RT_TABLE_MAIN and RTPROT_STATIC.
@@ -95,7 +95,7 @@ class Links:
         found: list[tuple[str, IPv4Network | IPv6Network]] = []
         for route in routes:
             name = _name(route.get_attr("RTA_OIF") or 0)
-            if (subnet := _subnet(route)) and name:
+            if (subnet := _subnet(route)) and name and route["proto"] != PROTOCOL:
                 found.append((name, subnet))
         return found
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from core.errors import WrongState
@@ -19,6 +20,9 @@ from services.network.kernel.netlink import NetlinkError
 # Source: include/uapi/linux/neighbour.h.
 _SELF, _MASTER, _STICKY = 0x02, 0x04, 0x40
 _NOARP, _PERMANENT = 0x40, 0x80
+# Source: include/uapi/linux/rtnetlink.h. The number of our own routes is none that others use.
+_MAIN, _LINK_SCOPE = 254, 253
+PROTOCOL = 178
 _QUIET = {
     "learning": 0,
     "unicast_flood": 0,
@@ -47,7 +51,9 @@ class Overlays:
         if index is None:
             index = self._make(mesh, bridge)
         self._set(index, mesh, bridge)
-        self._tell(mesh, Tables(self._forwarding(index), self._neighbours(bridge)), index, bridge)
+        self._set_own(index, mesh)
+        have = Tables(self._forwarding(index), self._neighbours(bridge), self._sources(bridge))
+        self._tell(mesh, have, index, bridge)
 
     def follow(self, mesh: Mesh, bridge: int) -> None:
         """Tell what changed since the last time, without a look at what is there."""
@@ -111,6 +117,21 @@ class Overlays:
         if "master" in wanted or not _is_quiet(link):
             self._ip.brport("set", index=index, **_QUIET)
 
+    def _set_own(self, index: int, mesh: Mesh) -> None:
+        """Let the port have the member's own addresses: on the bridge, DHCP would name them as router."""
+        wanted = {(own, _bits(own)) for own in mesh.own}
+        have = {
+            (entry.get_attr("IFA_ADDRESS"), entry["prefixlen"])
+            for entry in self._ip.get_addr(index=index)
+            if entry["scope"] == 0
+        }
+        for address, bits in have - wanted:
+            self._ip.addr("del", index=index, address=address, prefixlen=bits)
+        for address, bits in wanted - have:
+            # IPv6 would otherwise be tentative for a second, and no source of a route.
+            more = {"flags": 0x02} if ":" in address else {}
+            self._ip.addr("add", index=index, address=address, prefixlen=bits, **more)
+
     # --- the entries -----------------------------------------------------------------------------
 
     def _forwarding(self, index: int) -> dict[str, str]:
@@ -134,6 +155,13 @@ class Overlays:
             if entry["state"] & _PERMANENT
         }
 
+    def _sources(self, bridge: int) -> dict[str, str]:
+        return {
+            route.get_attr("RTA_DST"): route.get_attr("RTA_PREFSRC") or ""
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for route in self._ip.get_routes(family=family, table=_MAIN, proto=PROTOCOL, oif=bridge)
+        }
+
     def _tell(self, mesh: Mesh, have: Tables, port: int, bridge: int) -> None:
         """Turn *have* into what *mesh* says: first what is new, then what is gone."""
         wanted = tables(mesh)
@@ -151,6 +179,7 @@ class Overlays:
         for address, hwaddr in wanted.neighbours.items():
             if have.neighbours.get(address) != hwaddr:
                 self._neighbour("replace", address, bridge, lladdr=hwaddr, state=_PERMANENT)
+        self._tell_sources(have.sources, wanted.sources, bridge)
         for address in have.neighbours.keys() - wanted.neighbours.keys():
             self._neighbour("del", address, bridge)
         for hwaddr in have.forwarding.keys() - wanted.forwarding.keys():
@@ -159,10 +188,27 @@ class Overlays:
                     self._ip.fdb("del", ifindex=port, lladdr=hwaddr, flags=flags, state=_NOARP)
         self._told[mesh.device] = wanted
 
+    def _tell_sources(self, have: Mapping[str, str], wanted: Mapping[str, str], bridge: int) -> None:
+        for address, own in wanted.items():
+            if have.get(address) != own:
+                self._route("replace", address, bridge, prefsrc=own)
+        for address in have.keys() - wanted.keys():
+            self._route("del", address, bridge)
+
     def _neighbour(self, verb: str, address: str, bridge: int, **more: Any) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with contextlib.suppress(NetlinkError):  # gone already, or a family that the bridge has not
             self._ip.neigh(verb, dst=address, ifindex=bridge, family=family, **more)
+
+    def _route(self, verb: str, address: str, bridge: int, **more: Any) -> None:
+        if ":" not in address:
+            more["scope"] = _LINK_SCOPE
+        with contextlib.suppress(NetlinkError):  # gone already, or the address to come from is
+            self._ip.route(verb, dst=f"{address}/{_bits(address)}", oif=bridge, proto=PROTOCOL, **more)
+
+
+def _bits(address: str) -> int:
+    return 128 if ":" in address else 32
 
 
 def _is_quiet(link: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from core.errors import NotFound, Unsupported
@@ -24,6 +24,7 @@ from services.network.ports import Host, Link
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
+from services.network.usecases.wellbeing import on_members
 
 _NO_LINK = 'Network interface "{}" not found'
 _TYPES = {"bridge": "bridge", "": "physical", "bond": "bond", "vlan": "vlan"}
@@ -91,23 +92,30 @@ class NetworkServicer(rpc.NetworkServiceServicer):
     async def GetNetworkState(
         self, request: pb.GetNetworkStateRequest, context: Any
     ) -> pb.GetNetworkStateResponse:
-        return pb.GetNetworkStateResponse(state=_state(await self._link(request.name, _NO_LINK)))
+        state = _state(await self._link(request.name, _NO_LINK))
+        for found in on_members(self._store, self._networks, request.name):
+            state.members.add(member=found.member, status=found.status, error=found.error)
+        return pb.GetNetworkStateResponse(state=state)
 
     async def ListAllocations(
         self, request: pb.ListAllocationsRequest, context: Any
     ) -> pb.ListAllocationsResponse:
-        found = [pb.Allocation(**asdict(a)) for e in self._networks.entries() for a in self._allocations(e)]
+        told = [a for e in self._networks.entries() for a in self._allocations(e)]
+        is_cluster = bool(self._store.others())
+        found = [pb.Allocation(**asdict(a if is_cluster else replace(a, location=""))) for a in told]
         return pb.ListAllocationsResponse(allocations=found)
 
     def _allocations(self, entry: Entry[Network]) -> Iterator[Allocation]:
         network, store = entry.record, self._store
         forwards = store.forwards.below(keys.network_forwards(network.name))
         balancers = store.balancers.below(keys.load_balancers(network.name))
-        return allocations.of_network(
+        claims = (e.record for e in store.addresses.below(keys.addresses(network.name)))
+        yield from allocations.of_network(
             network,
             store.nics_on(network.name) if network.has_bridge else (),
             [e.record.listen_address for e in forwards],
             [e.record.listen_address for e in balancers],
+            [claim for claim in claims if not claim.instance_id],
         )
 
     async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
@@ -118,7 +126,7 @@ class NetworkServicer(rpc.NetworkServiceServicer):
         own = [str(i.ip) for i in (subnets.ipv4, subnets.ipv6) if i]
         leases = [pb.Lease(hostname=f"{network.name}.gw", address=a, type="gateway") for a in own]
         for nic in self._store.nics_on(network.name):
-            leases += _leases(nic)
+            leases += _leases(nic, nic.member if self._store.others() else "")
         return pb.ListLeasesResponse(leases=leases)
 
     async def _link(self, name: str, what: str = "Network not found") -> Link:
@@ -178,7 +186,7 @@ def _state(link: Link) -> pb.NetworkState:
     return state
 
 
-def _leases(nic: NicReservation) -> list[pb.Lease]:
+def _leases(nic: NicReservation, member: str) -> list[pb.Lease]:
     kind = "static" if nic.is_static else "dynamic"
     return [
         pb.Lease(
@@ -186,7 +194,7 @@ def _leases(nic: NicReservation) -> list[pb.Lease]:
             hwaddr=nic.hwaddr,
             address=a,
             type=kind,
-            location="none",
+            location=member or "none",
             project=nic.project,
         )
         for a in (nic.ipv4, nic.ipv6)
