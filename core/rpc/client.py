@@ -36,7 +36,7 @@ def channel(settings: Settings, service: str) -> grpc.aio.Channel:
     """Return a channel to *service* on this member. Connects when first used, again when lost."""
     options = [*_OPTIONS, ("grpc.default_authority", "podium")]
     inner = grpc.aio.insecure_channel(f"unix:{settings.service_socket(service)}", options)
-    return cast(grpc.aio.Channel, _Channel(inner, service))
+    return cast(grpc.aio.Channel, _Channel(inner, f"{service} service"))
 
 
 def member_channel(settings: Settings, service: str, *, member: str, address: str) -> grpc.aio.Channel:
@@ -52,7 +52,7 @@ def member_channel(settings: Settings, service: str, *, member: str, address: st
         raise Unavailable("NO_CERTIFICATE", f"This member's certificate is not readable: {exc}") from exc
     options = [*_OPTIONS, *_FAR, ("grpc.ssl_target_name_override", member)]
     inner = grpc.aio.secure_channel(address, credentials, options)
-    return cast(grpc.aio.Channel, _Channel(inner, service))
+    return cast(grpc.aio.Channel, _Channel(inner, f"{service} service of member {member!r}"))
 
 
 def _metadata() -> list[tuple[str, str]]:

@@ -42,11 +42,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError, service: str) -> PodiumError:
     if detail is not None:
         return error_of(Kind.from_wire(detail.kind), detail.reason, detail.message, detail.subject)
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TooLate("DEADLINE", f"The {service} service took too long; try again", about=service)
+        return TooLate("DEADLINE", f"The {service} took too long; try again", about=service)
     if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return Unavailable(
             "SERVICE_UNAVAILABLE",
-            f"The {service} service does not answer; try again",
+            f"The {service} does not answer; try again",
             about=service,
         )
     return internal()

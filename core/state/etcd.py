@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 
 from core.errors import Stale, Unavailable
+from core.state.etcdlines import Line, Lines, Others
 from core.state.store import (
     KV,
     Change,
@@ -35,23 +36,13 @@ from core.state.store import (
     yet_to_come,
 )
 from protos.etcd.v3 import etcd_pb2 as pb
-from protos.etcd.v3 import etcd_pb2_grpc as rpc
 
-_OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
-]
 # Callers learn within a second that etcd hangs.
 _SLOW_S, _PROBE_S = 0.3, 0.6
 _RANGE, _TXN = attrgetter("kv.Range"), attrgetter("kv.Txn")
 _GRANT, _REVOKE = attrgetter("lease.LeaseGrant"), attrgetter("lease.LeaseRevoke")
 # Whoever says so has not carried it out: it is not there, follows only, or has nobody to agree with.
-_NOT_BEGUN = ("failed to connect", "not supported for learner", "no leader")
+_NOT_BEGUN = ("connections to all backends failing", "not supported for learner", "no leader")
 _AWAY = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -85,30 +76,6 @@ class _Attempt:
     is_given_up: bool = False
 
 
-class _Line:
-    """A channel to an endpoint, and its stubs."""
-
-    def __init__(self, endpoint: str, credentials: grpc.ChannelCredentials | None = None) -> None:
-        self.endpoint = endpoint
-        if credentials:
-            self.channel = grpc.aio.secure_channel(endpoint, credentials, _OPTIONS)
-        else:
-            target = endpoint if endpoint.startswith("unix:") else f"ipv4:{endpoint}"
-            self.channel = grpc.aio.insecure_channel(target, _OPTIONS)
-        self.kv: Any = rpc.KVStub(self.channel)
-        self.watch: Any = rpc.WatchStub(self.channel)
-        self.lease: Any = rpc.LeaseStub(self.channel)
-        self.cluster: Any = rpc.ClusterStub(self.channel)
-
-
-@dataclass(frozen=True)
-class Others:
-    """The etcds of other members: endpoints tells where (host:port), credentials who we are there."""
-
-    endpoints: Callable[[], Sequence[str]]
-    credentials: Callable[[], grpc.ChannelCredentials]
-
-
 class EtcdStore:
     """Speaks to one endpoint ("host:port,...", or a socket "unix:PATH"), and to others when that is away.
 
@@ -129,13 +96,9 @@ class EtcdStore:
         self._member = member
         self._service = service
         self._timeout_s = timeout_s
-        self._others = others
         self._probes: set[asyncio.Task[None]] = set()
         self._answers = asyncio.Event()
-        self._line = _Line(endpoint)
-        self._lines = {endpoint: self._line}
-        # A watch at an etcd that lost the others must end, not wait for them.
-        self._watching = (("hasleader", "true"),) if others else ()
+        self._lines = Lines(endpoint, others)
         self.unknown: Unknown = {}
 
     async def get(self, key: str) -> KV | None:
@@ -239,7 +202,7 @@ class EtcdStore:
 
     async def renew(self, lease: Lease) -> bool:
         # etcd offers this as a stream only; one question and its answer each time keeps no state to heal.
-        line = self._line
+        line = self._lines.current
         call = line.lease.LeaseKeepAlive(timeout=self._timeout_s)
         try:
             await call.write(pb.LeaseKeepAliveRequest(ID=lease.id))
@@ -248,7 +211,7 @@ class EtcdStore:
                 raise unavailable(line.endpoint)
             return bool(reply.TTL > 0)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as exc:
-            self._leave(line)
+            self._lines.leave(line)
             raise unavailable(line.endpoint) from exc
         finally:
             call.cancel()
@@ -258,15 +221,16 @@ class EtcdStore:
             await self.call(_REVOKE, pb.LeaseRevokeRequest(ID=lease.id))
 
     async def close(self) -> None:
-        for line in self._lines.values():
-            await line.channel.close()
+        await self._lines.close()
 
     async def _watched(self, start: bytes, end: bytes, revision: int) -> AsyncIterator[Any]:
         create = pb.WatchCreateRequest(
             key=start, range_end=end, start_revision=revision, progress_notify=True
         )
-        line = self._line
-        call = line.watch.Watch(metadata=self._watching)
+        self._lines.look_after()
+        line = self._lines.current
+        call = line.watch.Watch(metadata=self._lines.watching)
+        line.watches.add(call)
         try:
             await call.write(pb.WatchRequest(create_request=create))
             async for reply in call:
@@ -275,37 +239,30 @@ class EtcdStore:
                     return
         except grpc.aio.AioRpcError as exc:
             if exc.code() in _AWAY:
-                self._leave(line)
+                self._lines.leave(line)
             raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._lines.is_left(line) or (task and task.cancelling()):
+                raise
         finally:
+            line.watches.discard(call)
             call.cancel()
 
-    async def call(self, method: Callable[[_Line], Any], request: Any, *, again: bool = True) -> Any:
+    async def call(self, method: Callable[[Line], Any], request: Any, *, again: bool = True) -> Any:
         """Call *method*; *again* elsewhere when it may be repeated. Raises: Unavailable."""
         tried = set[str]()
         while True:
-            line = self._line
+            line = self._lines.current
             tried.add(line.endpoint)
             try:
                 return await self._ask(line, method(line), request)
             except Unavailable as exc:
-                self._leave(line)
-                if self._line.endpoint in tried or not (again or _is_not_begun(exc)):
+                self._lines.leave(line)
+                if self._lines.current.endpoint in tried or not (again or _is_not_begun(exc)):
                     raise
 
-    def _leave(self, line: _Line) -> None:
-        """Ask the next endpoint from now on, if there is one, and nobody left *line* before."""
-        if not self._others or line is not self._line:
-            return
-        known = list(dict.fromkeys([self._endpoint, *self._others.endpoints()]))
-        at = known.index(line.endpoint) if line.endpoint in known else -1
-        following = known[(at + 1) % len(known)]
-        with contextlib.suppress(OSError):  # without a certificate there is nobody else to ask
-            if following not in self._lines:
-                self._lines[following] = _Line(following, self._others.credentials())
-            self._line = self._lines[following]
-
-    async def _ask(self, line: _Line, method: Any, request: Any) -> Any:
+    async def _ask(self, line: Line, method: Any, request: Any) -> Any:
         attempt = _Attempt(method(request, timeout=self._timeout_s))
         doubt = asyncio.get_running_loop().call_later(_SLOW_S, self._doubt, line, attempt)
         try:
@@ -323,21 +280,17 @@ class EtcdStore:
         finally:
             doubt.cancel()
 
-    def _doubt(self, line: _Line, attempt: _Attempt) -> None:
+    def _doubt(self, line: Line, attempt: _Attempt) -> None:
         # Kept here until it is done: a task that nobody holds may be collected.
         task = asyncio.create_task(self._give_up_unless_alive(line, attempt), name="etcd probe")
         self._probes.add(task)
         task.add_done_callback(self._probes.discard)
 
-    async def _give_up_unless_alive(self, line: _Line, attempt: _Attempt) -> None:
+    async def _give_up_unless_alive(self, line: Line, attempt: _Attempt) -> None:
         """Tell a frozen etcd from one whose disk is slow: that one still answers from memory."""
-        probe = pb.RangeRequest(key=b"\0", serializable=True, keys_only=True)
-        try:
-            await line.kv.Range(probe, timeout=_PROBE_S)
-        except grpc.aio.AioRpcError:
-            if not attempt.call.done():
-                attempt.is_given_up = True
-                attempt.call.cancel()
+        if not await line.answers(_PROBE_S) and not attempt.call.done():
+            attempt.is_given_up = True
+            attempt.call.cancel()
 
 
 def _is_not_begun(exc: Unavailable) -> bool:

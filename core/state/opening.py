@@ -5,7 +5,8 @@ from __future__ import annotations
 from core import membership
 from core.rpc.tls import etcd_credentials
 from core.settings import Settings
-from core.state.etcd import EtcdStore, Others
+from core.state.etcd import EtcdStore
+from core.state.etcdlines import Others
 
 
 def open_store(settings: Settings, service: str) -> EtcdStore:
