@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -25,6 +25,10 @@ T = TypeVar("T")
 log = get_logger(__name__)
 _UNDO_PATIENCE_S = 30.0
 _STEP_PATIENCE_S = 10.0
+
+
+async def _nothing() -> None:
+    return None
 
 
 class Runner:
@@ -120,10 +124,12 @@ class Runner:
         requestor: dict[str, str] | None = None,
         wait: bool = False,
         id: str = "",
+        if_refused: Callable[[], Awaitable[None]] = _nothing,
     ) -> Operation:
         """Record the operation together with *txn* in one commit, then run its story.
 
         *description* is told instead of the story's. With *wait* the answer is the final record.
+        *if_refused* takes back what lies ready for the story, once it is certain that it will not run.
         A caller that is cancelled stops nothing.
 
         Raises:
@@ -134,7 +140,7 @@ class Runner:
         words = description or story.description
         operation = self._new(kind, words, project, resources, metadata, input, requestor, id)
         operation = replace(operation, state=op_states.RUNNING, may_cancel=story.may_cancel)
-        task = await asyncio.shield(self._detached(self._begin(story, operation, txn)))
+        task = await asyncio.shield(self._detached(self._begin(story, operation, txn, if_refused)))
         if wait:
             await asyncio.wait([task])
             return self.get(operation.id)
@@ -273,8 +279,15 @@ class Runner:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
 
-    async def _begin(self, story: Story, operation: Operation, txn: Txn | None) -> asyncio.Task[None]:
-        await self._record(operation, txn)
+    async def _begin(
+        self, story: Story, operation: Operation, txn: Txn | None, if_refused: Callable[[], Awaitable[None]]
+    ) -> asyncio.Task[None]:
+        try:
+            await self._record(operation, txn, if_refused)
+        except PodiumError:
+            if not self.find_live(operation.id):  # else it is in doubt
+                await if_refused()
+            raise
         return self._spawn(operation, self._run(story, operation))
 
     def _abandon(self, operation: Operation) -> None:
@@ -284,17 +297,24 @@ class Runner:
             error = Unavailable("CALLER_LEFT", "The connection to the service was lost; try again")
             self._spawn(operation, self.fail(operation.id, error))
 
-    async def _record(self, operation: Operation, txn: Txn | None) -> None:
+    async def _record(
+        self, operation: Operation, txn: Txn | None, if_refused: Callable[[], Awaitable[None]] = _nothing
+    ) -> None:
         whole = acceptance(operation, txn)
         try:
             await self._ledger.record(operation, whole)
         except Unavailable:
             if self.find_live(operation.id):
-                self._spawn(operation, self._settle_doubt(operation, whole))
+                self._spawn(operation, self._settle_doubt(operation, whole, if_refused))
             raise
 
-    async def _settle_doubt(self, operation: Operation, whole: Txn) -> None:
-        self._adopt(*await self._ledger.settle_doubt(operation, whole))
+    async def _settle_doubt(
+        self, operation: Operation, whole: Txn, if_refused: Callable[[], Awaitable[None]]
+    ) -> None:
+        recorded, revision = await self._ledger.settle_doubt(operation, whole)
+        self._adopt(recorded, revision)
+        if recorded.is_final:
+            await if_refused()
 
     def _spawn(self, operation: Operation, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # Owned by the runner: it outlives the request that asked for it and ends in stop().

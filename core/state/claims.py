@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from core.errors import Stale, Unavailable
+from core.errors import NotFound, Stale, Unavailable
 from core.logs import get_logger
 from core.records import Claim, Presence
 from core.state import codec, keys
@@ -149,6 +149,8 @@ class Holder:
             self._told = presence
         except Stale:
             await self.check()
+        except NotFound:
+            log.warning("claim_lease_lapsed", key=self._key)  # the next renewal makes another, and tells
 
     def _lose(self, kv: KV | None) -> None:
         if self.is_lost:

@@ -32,6 +32,7 @@ from core.state.store import (
     Txn,
     Unknown,
     compacted,
+    lease_lapsed,
     whole_puts,
     yet_to_come,
 )
@@ -116,7 +117,12 @@ class EtcdStore:
             compare=[_compare(check) for check in txn.checks],
             success=[*_delete_ops(txn.deletes), *_put_ops(puts, txn.leases)],
         )
-        reply = await self.call(_TXN, request, again=False)
+        try:
+            reply = await self.call(_TXN, request, again=False)
+        except grpc.aio.AioRpcError as exc:
+            if exc.code() == grpc.StatusCode.NOT_FOUND:
+                raise lease_lapsed() from exc
+            raise
         if not reply.succeeded:
             raise Stale("CONFLICT", "The state changed meanwhile; read it again and retry")
         return int(reply.header.revision)

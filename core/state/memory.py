@@ -20,6 +20,7 @@ from core.state.store import (
     Txn,
     Unknown,
     compacted,
+    lease_lapsed,
     whole_puts,
     yet_to_come,
 )
@@ -51,6 +52,8 @@ class MemoryStore:
     async def commit(self, txn: Txn) -> int:
         if not all(self._holds(check) for check in txn.checks):
             raise Stale("CONFLICT", "The state changed meanwhile; read it again and retry")
+        if set(txn.leases.values()) - self._ends.keys():
+            raise lease_lapsed()
         self._revision += 1
         for key in txn.deletes:
             self._delete(key)

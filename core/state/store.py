@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from core.errors import Gone, Invalid
+from core.errors import Gone, Invalid, NotFound
 from core.events import Event, EventBatch
 from core.state import codec, keys
 
@@ -172,6 +172,10 @@ def compacted(oldest: int) -> Gone:
     )
 
 
+def lease_lapsed() -> NotFound:
+    return NotFound("LEASE_LAPSED", "The lease that a key was to be bound to has lapsed")
+
+
 def yet_to_come(revision: int, newest: int) -> Invalid:
     return Invalid("NO_SUCH_REVISION", f"There is no revision {revision} yet; the newest is {newest}")
 
@@ -193,6 +197,7 @@ class Store(Protocol):
 
         Raises:
             Stale: CONFLICT, a check failed; nothing was written.
+            NotFound: LEASE_LAPSED, a lease of it is gone; nothing was written.
         """
         ...
 

@@ -118,6 +118,22 @@ async def test_a_lease_that_lapsed_is_made_again_and_the_epoch_holds(
     await store.commit(holder.fence(Txn().put("/x", b"1")))
 
 
+async def test_a_service_starts_although_its_lease_lapsed_meanwhile(
+    make: Make, store: LeaseStore, member: str
+) -> None:
+    """etcd may be away between the claim and the moment in which the service listens."""
+    holder = make()
+    await holder.start()
+    assert holder._lease
+    await store.revoke(holder._lease)
+
+    await holder.announce("127.0.0.1:1")
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not (found := await presence(store, member)) or found.address != "127.0.0.1:1":
+            await asyncio.sleep(0.05)
+
+
 async def test_a_holder_that_was_frozen_finds_its_claim_taken(make: Make, store: LeaseStore) -> None:
     """It must stop, and not take back what another runs now."""
     lost = asyncio.Event()

@@ -213,6 +213,16 @@ async def test_a_bound_key_goes_with_its_lease_and_followers_are_told(store: Sto
     await follower.aclose()  # type: ignore[attr-defined]
 
 
+async def test_a_key_cannot_be_bound_to_a_lease_that_lapsed(store: Store, prefix: str) -> None:
+    lease = await leases(store).grant(60)
+    await leases(store).revoke(lease)
+
+    with pytest.raises(NotFound):
+        await store.commit(Txn().put(prefix + "a", b"1", lease=lease.id))
+
+    assert await store.get(prefix + "a") is None
+
+
 async def test_a_renewed_lease_keeps_its_keys(store: Store, prefix: str) -> None:
     lease = await leases(store).grant(2)
     await store.commit(Txn().put(prefix + "a", b"1", lease=lease.id))

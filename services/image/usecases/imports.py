@@ -98,34 +98,35 @@ class Imports:
                 received = await Receiver(folder, self._converter, count).receive(parts)
             if received.head_start:
                 self._head_starts[id] = received.head_start
-            return await self._runner.accept(
-                KIND,
-                id=id,
-                project=header.asked_in or header.project,
-                metadata={"secret": header.wait_secret} if header.wait_secret else {},
-                input={
-                    "project": header.project,
-                    "filename": header.filename,
-                    "public": header.public,
-                    "properties": header.properties,
-                    "expected": header.expected,
-                    "aliases": header.aliases,
-                    "created_at": header.created_at,
-                    "is_ours": header.is_ours,
-                    "auto_update": header.auto_update,
-                    "cached": header.cached,
-                    "profiles": list(header.profiles),
-                    "origin": header.origin,
-                    "expires_at": header.expires_at,
-                    "fingerprint": received.fingerprint,
-                    "size": received.size,
-                    "split": received.split,
-                },
-            )
         except BaseException:
             # gRPC cancels a call more than once; the files must go all the same.
             await asyncio.shield(self._drop_files(id))
             raise
+        return await self._runner.accept(
+            KIND,
+            id=id,
+            project=header.asked_in or header.project,
+            metadata={"secret": header.wait_secret} if header.wait_secret else {},
+            input={
+                "project": header.project,
+                "filename": header.filename,
+                "public": header.public,
+                "properties": header.properties,
+                "expected": header.expected,
+                "aliases": header.aliases,
+                "created_at": header.created_at,
+                "is_ours": header.is_ours,
+                "auto_update": header.auto_update,
+                "cached": header.cached,
+                "profiles": list(header.profiles),
+                "origin": header.origin,
+                "expires_at": header.expires_at,
+                "fingerprint": received.fingerprint,
+                "size": received.size,
+                "split": received.split,
+            },
+            if_refused=lambda: self._drop_files(id),
+        )
 
     def _counted(self, project: str) -> AbstractAsyncContextManager[Count | None]:
         return self._rooms.counted(project) if self._rooms else nullcontext()

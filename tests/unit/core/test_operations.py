@@ -239,6 +239,39 @@ async def test_an_operation_that_was_not_recorded_never_will_be() -> None:
         await store.deliver_late()
 
 
+@pytest.mark.parametrize(("lost", "taken_back"), [("answer", []), ("request", ["gone"])])
+async def test_what_lies_ready_is_taken_back_when_it_is_certain_that_nothing_runs(
+    lost: str, taken_back: list[str]
+) -> None:
+    """An upload's files went while its import, recorded with a lost answer, was to be run on them."""
+    store, diary, gone = LossyStore(), Diary(), list[str]()
+
+    async def take_back() -> None:
+        gone.append("gone")
+
+    runner = a_runner(store, Story("t.go", "Going", (diary.step("a"),)))
+    store.lose(lost)
+    with pytest.raises(Unavailable):
+        await runner.accept("t.go", id="one", if_refused=take_back)
+    await runner.wait("one")
+    await runner.wait("one")
+
+    assert gone == taken_back
+    assert diary.lines == [[], ["a"]][lost == "answer"]
+
+
+async def test_what_lies_ready_is_taken_back_at_once_from_what_is_refused() -> None:
+    store, gone = MemoryStore(), list[str]()
+
+    async def take_back() -> None:
+        gone.append("gone")
+
+    runner = a_runner(store, Story("t.go", "Going", ()))
+    with pytest.raises(Stale):
+        await runner.accept("t.go", txn=Txn().exists("/none"), if_refused=take_back)
+    assert gone == ["gone"]
+
+
 async def test_an_outcome_whose_answer_got_lost_stays_the_outcome() -> None:
     """Writing it again finds its own work, and must not take it for somebody else's."""
     store = LossyStore()
