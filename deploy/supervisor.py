@@ -126,7 +126,8 @@ class Supervisor:
         pause_s = _BACKOFF_S[0]
         while not self._stopping:
             began = time.monotonic()
-            await self._run_once(program)
+            with contextlib.suppress(OSError):  # no room for its log, or no process to be had: try again
+                await self._run_once(program)
             if time.monotonic() - began > _STABLE_S:
                 pause_s = _BACKOFF_S[0]
             if not self._stopping:
@@ -167,6 +168,13 @@ class Supervisor:
                     process.kill()
 
     def _tell(self) -> None:
+        """Write down which pid is what; where there is no room, again until there is."""
+        try:
+            self._write_down()
+        except OSError:
+            asyncio.get_running_loop().call_later(_BACKOFF_S[1], self._tell)
+
+    def _write_down(self) -> None:
         path = self._settings.run_dir / "supervisor.json"
         processes = {name: process.pid for name, process in self._running.items()}
         body = {"supervisor": os.getpid(), "processes": processes, "is_stopping": self._stopping}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from deploy.supervisor import Program, end_leftovers, programs
+from deploy.supervisor import Program, Supervisor, end_leftovers, programs
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -65,3 +66,20 @@ def test_processes_of_another_member_are_left_alone(
     (other / "run" / "supervisor.json").write_text((tmp_path / "run" / "supervisor.json").read_text())
     assert not end_leftovers(Settings.from_env({"PODIUM_DIR": str(other)}))
     assert all(process.poll() is None for process in started.values())
+
+
+async def test_a_process_is_kept_running_while_nothing_can_be_written_down(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """etcd is the first to die of a full disk; who restarts it must not have died of that before."""
+    ran = tmp_path / "ran"
+    (tmp_path / "logs").mkdir()
+    (settings.run_dir / "supervisor.new").mkdir()  # as good as no room
+    program = Program("etcd", ("sh", "-c", f"echo once >> {ran}"), None)
+
+    keeping = asyncio.create_task(Supervisor(settings)._keep(program))
+    async with asyncio.timeout(10):
+        while not ran.exists() or ran.read_text().count("once") < 2:
+            await asyncio.sleep(0.02)
+
+    keeping.cancel()
