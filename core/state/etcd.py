@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,12 +62,26 @@ def prefix_end(prefix: bytes) -> bytes:
     return b"\0"
 
 
+_NO_ROOM = 1 << 20
+
+
 def unavailable(endpoint: str) -> Unavailable:
+    what_now = "; its disk is full: make room there" if _is_full(endpoint) else "; try again"
     return Unavailable(
-        "ETCD_UNAVAILABLE",
-        f"The state store at {endpoint} does not answer; try again",
-        about=endpoint,
+        "ETCD_UNAVAILABLE", f"The state store at {endpoint} does not answer{what_now}", about=endpoint
     )
+
+
+def _is_full(endpoint: str) -> bool:
+    """Say whether the disk of an etcd of this host is full, by far the likeliest reason why it would end."""
+    kind, _, path = endpoint.partition(":")
+    if kind != "unix":
+        return False
+    try:
+        found = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _NO_ROOM
 
 
 @dataclass
