@@ -206,7 +206,7 @@ def _processes(folder: Path, *words: str) -> Iterator[str]:
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            if str(folder) in line and any(word in line for word in words):
+            if f"{folder}/" in line and any(word in line for word in words):
                 yield line
 
 
