@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,21 +14,30 @@ _TRIM_EVERY_S = 10.0
 _FIRST_DROP_S = 5.0
 _DROP_EVERY_S = 60.0
 _MADV_DONTNEED = 4  # source: madvise(2)
-_SMAPS = Path("/proc/self/smaps")
+_SMAPS, _STATM = Path("/proc/self/smaps"), Path("/proc/self/statm")
+# A collection stops the process for as long as it takes to look at everything, some 20 ms.
+_MUCH = 32 << 20
 
 
 def tidy(loop: asyncio.AbstractEventLoop) -> None:
     """Tidy up for as long as *loop* runs."""
     libc = ctypes.CDLL(None)
-    _trim(loop, libc)
+    _trim(loop, libc, resident())
     loop.call_later(_FIRST_DROP_S, _drop, loop, libc)
 
 
-def _trim(loop: asyncio.AbstractEventLoop, libc: ctypes.CDLL) -> None:
-    """glibc keeps holes for ever by itself."""
+def _trim(loop: asyncio.AbstractEventLoop, libc: ctypes.CDLL, before: int) -> None:
+    """Python collects cycles by their number, whatever hangs on them, and glibc keeps holes for ever."""
+    if has_grown := resident() > before + _MUCH:
+        gc.collect()
     with contextlib.suppress(AttributeError):  # another libc
         libc.malloc_trim(0)
-    loop.call_later(_TRIM_EVERY_S, _trim, loop, libc)
+    loop.call_later(_TRIM_EVERY_S, _trim, loop, libc, resident() if has_grown else min(before, resident()))
+
+
+def resident() -> int:
+    """Return how many bytes of memory this process has."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _drop(loop: asyncio.AbstractEventLoop, libc: ctypes.CDLL) -> None:

@@ -190,22 +190,22 @@ def _unary(
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     async def call(request: Any, context: Any) -> Any:
         began = time.perf_counter()
-        error: PodiumError
         try:
             _enter(context)
             await settled()
             return await inner(admit(request), context)
         except PodiumError as exc:
-            error = exc
+            status = to_status(exc)
         except grpc.aio.AbortError:
             raise
         except Exception as exc:
             log.exception("rpc_crashed", method=method)
-            error = from_exception(exc)
+            status = to_status(from_exception(exc))
         finally:
             once.end_request()
             RPC_SECONDS.labels(method).observe(time.perf_counter() - began)
-        await context.abort_with_status(to_status(error))
+        # Not of an error kept until here: that would hold this frame, which holds it, and both the request.
+        await context.abort_with_status(status)
         raise AssertionError  # abort raised already
 
     return call
@@ -218,20 +218,20 @@ def _streaming(
     settled: Settled,
 ) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-        error: PodiumError | None = None
+        status: Any = None
         try:
             _enter(context)
             await settled()
             async for item in inner(admit(request), context):
                 yield item
         except PodiumError as exc:
-            error = exc
+            status = to_status(exc)
         except grpc.aio.AbortError:
             raise
         except Exception as exc:
             log.exception("rpc_crashed", method=method)
-            error = from_exception(exc)
-        if error:
-            await context.abort_with_status(to_status(error))
+            status = to_status(from_exception(exc))
+        if status:
+            await context.abort_with_status(status)
 
     return call

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
 
-from core.errors import Forbidden, Internal, NotFound, Unavailable
+from core.errors import Forbidden, Internal, NotFound, PodiumError, Unavailable
 from core.rpc.client import channel
 from core.rpc.identity import Identity, current_identity, set_identity
 from core.rpc.server import serve
@@ -20,8 +23,18 @@ from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 
 
+class Work:
+    """Lives as long as a call that was handled is held by anybody."""
+
+    left: ClassVar[list[weakref.ref[Work]]] = []
+
+    def __init__(self) -> None:
+        self.left.append(weakref.ref(self))
+
+
 class Servicer(rpc.ImageServiceServicer):
     async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.GetImageResponse:
+        work = Work()  # noqa: F841
         if request.project == "bug":
             raise KeyError("secret")
         if request.project == "none":
@@ -102,6 +115,20 @@ async def test_errors_arrive_as_they_were_raised(stub: Any) -> None:
         "Image not found",
         "x",
     )
+
+
+async def test_a_refused_call_is_forgotten_at_once(stub: Any) -> None:
+    """Its request may be of 64 MiB, and who is refused can send another."""
+    Work.left.clear()
+    gc.disable()
+    try:
+        for project in ("none", "none", "none", "fine"):
+            with contextlib.suppress(PodiumError):
+                await stub.GetImage(pb.GetImageRequest(project=project))
+        await asyncio.sleep(0.05)
+        assert [work() for work in Work.left] == [None] * 4
+    finally:
+        gc.enable()
 
 
 async def test_a_bug_tells_nothing(stub: Any) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import weakref
 
+import pytest
+
+from core import memory
 from core.memory import tidy, untouched
 
 _SMAPS = """\
@@ -51,3 +56,25 @@ def test_a_process_that_gave_back_its_pages_goes_on() -> None:
 
 async def test_tidying_ends_with_its_loop() -> None:
     tidy(asyncio.get_running_loop())
+
+
+async def test_what_hangs_on_cycles_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large requests that were refused hung on a few objects each, which Python did not collect for hours."""
+
+    class Node:
+        def __init__(self) -> None:
+            self.itself = self
+            self.much = bytearray(48 << 20)
+            self.much[:: 1 << 12] = b"x" * (48 << 8)
+
+    monkeypatch.setattr(memory, "_TRIM_EVERY_S", 0.05)
+    monkeypatch.setattr(memory, "_drop", lambda loop, libc: None)
+    gc.disable()
+    try:
+        memory.tidy(asyncio.get_running_loop())
+        there = weakref.ref(Node())
+        async with asyncio.timeout(5):
+            while there() is not None:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
