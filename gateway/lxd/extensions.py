@@ -146,7 +146,6 @@ LEFT_OUT: Reasons = (
         "migration_pre_copy container_snapshot_stateful_migration clustering_evacuation_live",
     ),
     ("transfers between servers do not tell how far they are", "migration_progress"),
-    ("requirements of images are stored as properties and not checked", "image_restrictions"),
     (
         "system calls are not carried out by the host on a container's behalf",
         "seccomp_notify container_syscall_intercept container_syscall_intercept_mount "

@@ -246,6 +246,7 @@ class FakeCgroups:
         return None
 
     def __init__(self) -> None:
+        self.is_v2 = False
         self.frozen: set[str] = set()
         self.given: dict[str, frozenset[int]] = {}
 

@@ -53,7 +53,12 @@ class Usage:
 
 
 class Cgroups(Protocol):
-    """Limits and figures of instances, cgroup v1, hybrid or v2."""
+    """Limits and figures of instances, cgroup v1, hybrid or v2.
+
+    is_v2: there is no v1 on this host, not even beside it.
+    """
+
+    is_v2: bool
 
     def plan(self, config: dict[str, str]) -> dict[str, str]:
         """Return engine lines (controller.file to value) for limits.* keys. Raises: Invalid, Unsupported."""

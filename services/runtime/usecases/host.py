@@ -251,6 +251,7 @@ class Host:
         async def ready(pid: int) -> None:
             await self.devices.ensure(_guest(instance, pid), devices, starting=True)
 
+        self._fits(config)
         self.need_modules(config)
         pid = await self.engine.start(plan, ready if devices else None)
         if not pid:
@@ -275,6 +276,12 @@ class Host:
         idmaps.wanted(config)
         if unknown := self.kernel.unknown_syscalls(seccomp.names(config)):
             raise Invalid("NO_SYSCALL", f"Unknown system call {unknown[0]!r}", about=unknown[0])
+
+    def _fits(self, config: dict[str, str]) -> None:
+        """Raises: WrongState in LXD's words, for an image that this host cannot run."""
+        if config.get("image.requirements.cgroup") == "v1" and self.cgroups.is_v2:
+            words = "The image used by this instance requires a CGroupV1 host system"
+            raise WrongState("NO_CGROUP_V1", words)
 
     def need_modules(self, config: dict[str, str]) -> None:
         """Raises: WrongState in LXD's words."""

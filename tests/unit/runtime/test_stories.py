@@ -71,6 +71,23 @@ async def test_a_module_that_is_not_loaded_is_told_at_once_to_what_runs(world: W
     assert (await world.changed("start")).error_message.startswith("Failed to load kernel module 'nonsense'")
 
 
+@pytest.mark.parametrize(
+    ("is_v2", "wanted", "starts"), [(True, "v1", False), (True, "", True), (False, "v1", True)]
+)
+async def test_an_image_that_requires_cgroup_v1_starts_where_there_is_one(
+    world: World, is_v2: bool, wanted: str, starts: bool
+) -> None:
+    world.host.cgroups.is_v2 = is_v2
+    await world.made()
+    update = Update(config={"image.requirements.cgroup": wanted}, merge=True)
+    await world.done(await world.changes.update("default", "web", update, expected_revision=0))
+
+    done = await world.changed("start")
+
+    words = "The image used by this instance requires a CGroupV1 host system"
+    assert done.error_message == ("" if starts else words)
+
+
 async def test_start_freeze_thaw_stop_delete(world: World) -> None:
     await world.made()
     for action, status in (
