@@ -99,6 +99,10 @@ class Converter(Protocol):
         """Return a regular file. Raises: Invalid when it is absent, something else or larger."""
         ...
 
+    def lost_acls(self, squashfs: Path) -> int:
+        """Return how many files have no ACL in it, though they have one in the archive."""
+        ...
+
     async def is_directory(self, squashfs: Path, name: str) -> bool: ...
 
 

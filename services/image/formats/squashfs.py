@@ -19,6 +19,7 @@ from services.image.formats import magic
 from services.image.formats.headstart import HeadStart
 from services.image.formats.pipeline import Pipeline, bad
 from services.image.formats.scanner import Limits
+from services.image.formats.squashwriter import lost_acls
 from services.image.ports import Tell
 
 _WORKERS = 2
@@ -79,6 +80,9 @@ class SquashfsConverter:
         if process.returncode:
             raise bad(f"{name} is missing or not a regular file")
         return data
+
+    def lost_acls(self, squashfs: Path) -> int:
+        return lost_acls(squashfs)
 
     async def is_directory(self, squashfs: Path, name: str) -> bool:
         process = await asyncio.create_subprocess_exec(

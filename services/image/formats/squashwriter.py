@@ -8,8 +8,10 @@ Source: the kernel's fs/squashfs/squashfs_fs.h, and its reading of tables in sup
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 from typing import BinaryIO
 
 from services.image.formats import scanner
@@ -38,6 +40,9 @@ _TYPES = {
 _EXTENDED = 7
 _PREFIXES = ((b"user.", 0), (b"trusted.", 1), (b"security.", 2))
 _MOST_IN_RUN = 256
+_ACL = b"system.posix_acl_"
+_FOOTER = struct.Struct("<8sQ")
+_FOOTER_MAGIC = b"PodNoACL"
 
 _head = struct.Struct("<HHHHII").pack
 _small_file = struct.Struct("<IIII").pack
@@ -110,6 +115,7 @@ class SquashWriter:
         self._tree = tree
         self._block_sizes = block_sizes
         self._inodes, self._listings, self._xattrs = _Table(), _Table(), _Xattrs()
+        self._acls = 0
 
     def write(self, target: BinaryIO, at: int) -> None:
         """Write all tables behind the data, which ends at *at*, and the superblock. Raises: Invalid."""
@@ -129,6 +135,8 @@ class SquashWriter:
             target.write(struct.pack("<QII", at, len(self._xattrs), 0))
             at = xattrs + 16 + _put_index(target, self._xattrs.sets, sets)
         target.write(bytes(-at % 4096))
+        if self._acls:
+            target.write(bytes(4096 - _FOOTER.size) + _FOOTER.pack(_FOOTER_MAGIC, self._acls))
         target.seek(0)
         tree = self._tree
         head = (_MAGIC, tree.count, 0, BLOCK_SIZE, 0, _ZSTD, _BLOCK_LOG, flags, len(tree.ids), 4, 0)
@@ -182,6 +190,7 @@ class SquashWriter:
         return len(run)
 
     def _head(self, node: Node, kind: int) -> bytes:
+        self._acls += any(name.startswith(_ACL) for name, _ in node.xattrs)
         return _head(kind, node.mode, node.uid, node.gid, node.modified, node.number)
 
     def _file(self, node: Node) -> None:
@@ -206,6 +215,16 @@ class SquashWriter:
         holes = 0 if sizes is None else sum(BLOCK_SIZE for size in sizes if not size)
         large = _large_file(at, node.size, min(holes, node.size), node.links, _NONE32, 0, xattrs)
         self._inodes.bytes += self._head(node, 2 + _EXTENDED) + large + blocks
+
+
+def lost_acls(path: Path) -> int:
+    """Return how many files have an ACL in the archive and none in the squashfs that was made of it."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < _FOOTER.size:
+            return 0
+        file.seek(-_FOOTER.size, os.SEEK_END)
+        magic, count = _FOOTER.unpack(file.read(_FOOTER.size))
+    return int(count) if magic == _FOOTER_MAGIC else 0
 
 
 def _body(node: Node) -> bytes:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from core.errors import AlreadyExists, Invalid, Unavailable
+from core.logs import get_logger
 from core.names import alias_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
@@ -25,6 +26,7 @@ from services.image.usecases.receive import MADE, Receiver
 from services.image.usecases.rooms import Count, Rooms
 
 KIND = "image.import"
+log = get_logger(__name__)
 _KEPT_ASIDE_S = 30 * 86400.0
 _HEAD_START_S = 900.0
 
@@ -146,6 +148,9 @@ class Imports:
             )
         self._refuse_known(ctx.operation, fingerprint)
         ready = await self._squashfs(ctx)
+        if lost := self._converter.lost_acls(ready):
+            log.warning("image_acls_lost", fingerprint=fingerprint, files=lost)
+            ctx.result(warning=f"Access control lists of {lost} files are left out: a squashfs has none")
         split = given["split"]
         has_root, metadata = await asyncio.gather(
             self._converter.is_directory(ready, "/" if split else "rootfs"),

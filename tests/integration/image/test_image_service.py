@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,29 @@ async def test_a_restart_removes_what_nobody_owns(service: Service) -> None:
     await service.imports.clean()
     assert service.files() == {fingerprint, f"{fingerprint}.squashfs"}
     assert not list((service.root / "staging").iterdir())
+
+
+async def test_access_control_lists_that_are_lost_are_told(service: Service) -> None:
+    """The kernel's squashfs has no such attributes; all else of the file is kept."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in (("metadata.yaml", YAML), ("rootfs/a", b"x"), ("rootfs/b", b"y")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            if name != "metadata.yaml":
+                info.pax_headers = {
+                    "SCHILY.xattr.system.posix_acl_access": "x",
+                    "SCHILY.xattr.user.kept": "z",
+                }
+            tar.addfile(info, io.BytesIO(data))
+
+    done = await service.upload(out.getvalue())
+
+    assert done.state == SUCCEEDED
+    assert done.metadata["warning"].startswith("Access control lists of 2 files")
+    ready = await service.prepare(done.metadata["fingerprint"])
+    assert content(ready.squashfs_path, "rootfs/a") == b"x"
+    assert "warning" not in (await service.upload(unified())).metadata
 
 
 async def test_a_short_fingerprint_must_be_unique(service: Service) -> None:
