@@ -19,6 +19,8 @@ import dns.rdatatype
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _WAIT_S = 5.0
+# Their addresses are listed before they have booted.
+_BOOT_S = 90.0
 _ECHO, _ANSWER = 8, 0
 
 
@@ -35,14 +37,15 @@ def inside(pid: int, work: Callable[[], T]) -> T:
 
 
 def answering(addresses: Iterable[str]) -> set[str]:
-    """Return which of *addresses* answer a ping."""
+    """Return which of *addresses* answer a ping, once their guests have booted."""
     missing, found = set(addresses), set[str]()
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
         sock.settimeout(0.2)
-        end = time.monotonic() + _WAIT_S
+        end = time.monotonic() + _BOOT_S
         while missing and time.monotonic() < end:
-            for address in missing:
-                sock.sendto(_echo(), (address, 0))
+            with contextlib.suppress(OSError):  # unreachable: we have no address yet ourselves
+                for address in missing:
+                    sock.sendto(_echo(), (address, 0))
             with contextlib.suppress(TimeoutError):
                 while missing:
                     packet, (sender, _) = sock.recvfrom(200)

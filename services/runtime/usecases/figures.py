@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +17,7 @@ from services.runtime.ports import GuestAddress, GuestInterface, PoolSpace, Usag
 from services.runtime.usecases.host import Host
 
 # A guest boots within seconds; after this, what it has is all that it has.
+_FRESH_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def read(
         return Figures(instance, observed, usage, ())
     interfaces = host.guests.interfaces(observed.pid)
     nics = {nic.name: nic for nic in host.store.nics_of(instance.id)}
+    if time.time() - observed.last_used_at < _FRESH_S:
+        interfaces = [_with_decided(found, nics.get(found.name)) for found in interfaces]
     interfaces = [_with_fixed(found, nics.get(found.name)) for found in interfaces]
     return Figures(instance, observed, usage, tuple(interfaces), nics)
 
@@ -71,6 +75,16 @@ def _with_fixed(found: GuestInterface, nic: NicReservation | None) -> GuestInter
     return replace(
         found, addresses=(*(GuestAddress("inet", a, 32, "global") for a in given), *found.addresses)
     )
+
+
+def _with_decided(found: GuestInterface, nic: NicReservation | None) -> GuestInterface:
+    """Add the addresses that a guest which is still booting is about to ask for: they are decided."""
+    if nic is None or not nic.network:
+        return found
+    has = {a.family for a in found.addresses if a.scope == "global"}
+    decided = (("inet", nic.ipv4, nic.ipv4_prefix), ("inet6", nic.ipv6, nic.ipv6_prefix))
+    more = [GuestAddress(f, ip, prefix, "global") for f, ip, prefix in decided if ip and f not in has]
+    return replace(found, addresses=(*found.addresses, *more))
 
 
 def read_all(
