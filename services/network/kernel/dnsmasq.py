@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from core.configkeys.network import RAW
@@ -44,7 +45,7 @@ class Dnsmasq:
         # Its DHCP socket is bound to an index, so that a bridge made anew needs a server started anew.
         raw = network.config.get(RAW, "")
         wanted = "\n".join([*argv, str(index), raw])
-        same = mark.exists() and mark.read_text() == wanted
+        same = mark.exists() and mark.read_text(errors="replace") == wanted
         if self.pid(network.name) and same:
             return
         await self.stop(network.name)
@@ -97,13 +98,16 @@ class Dnsmasq:
         shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def leased(self, network: str) -> dict[str, str]:
-        """Return leased IPv4 addresses and the MACs that hold them."""
+        """Return leased IPv4 addresses and the MACs that hold them; what is no lease is passed over.
+
+        A host that lost power may have half a line here, or bytes of something else.
+        """
         try:
-            lines = (self._folder / network / "leases").read_text().splitlines()
+            lines = (self._folder / network / "leases").read_text(errors="replace").splitlines()
         except OSError:
             return {}
         rows = [line.split() for line in lines]
-        return {row[2]: row[1].lower() for row in rows if len(row) >= 4 and "." in row[2]}
+        return {row[2]: row[1].lower() for row in rows if len(row) >= 4 and _is_ipv4(row[2])}
 
     def write_nics(
         self, network: Network, nics: list[NicReservation], far: Sequence[NicReservation] = ()
@@ -180,13 +184,21 @@ def _file(nic: NicReservation) -> str:
     return f"{nic.instance_id}.{nic.device.replace('/', '_')}"
 
 
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _write_if_changed(folder: Path, name: str, text: str) -> str:
     """Make *folder*/*name* hold *text* and return "same", "new" or "changed"; no text means no file.
 
     Written under another name and renamed: dnsmasq reads a file the moment it appears.
     """
     path = folder / name
-    old = path.read_text() if path.exists() else ""
+    old = path.read_text(errors="replace") if path.exists() else ""
     if old == text:
         return "same"
     if not text:

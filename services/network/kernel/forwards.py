@@ -48,7 +48,9 @@ class NftForwards:
 
     def _ensure(self, instance_id: str) -> None:
         mark = self._folder / instance_id
-        listed, _, script = mark.read_text().partition("\0") if mark.exists() else ("", "", "")
+        listed, _, script = (
+            mark.read_text(errors="replace").partition("\0") if mark.exists() else ("", "", "")
+        )
         if script and listed != self._listed(instance_id):
             self._nft.run(script)
             self._note(instance_id, script)

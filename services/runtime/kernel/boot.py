@@ -18,7 +18,7 @@ class BootMarker:
 
     def is_new(self) -> bool:
         try:
-            return self._path.read_text() != _BOOT_ID.read_text()
+            return self._path.read_text(errors="replace") != _BOOT_ID.read_text()
         except FileNotFoundError:
             return True
 
