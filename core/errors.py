@@ -174,8 +174,18 @@ def internal() -> Internal:
 _FULL = "No space is left in the storage pool or in a volume of limited size; delete something or enlarge it"
 
 
+_SCARCE = {
+    errno.EMFILE: "A service has as many files open as it may; try again when less is going on at once",
+    errno.ENFILE: "The host has as many files open as it may; end something or raise fs.file-max",
+    errno.ENOMEM: "The host has no memory left for this; end something and try again",
+}
+
+
 def from_exception(exc: Exception) -> PodiumError:
-    """Return what a caller is told of an error that is not of this table: a full disk, or a bug."""
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+    """Return what a caller is told of an error that is not of this table: something is used up, or a bug."""
+    number = exc.errno if isinstance(exc, OSError) else errno.ENOMEM if isinstance(exc, MemoryError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return WrongState("NO_SPACE", _FULL)
+    if number in _SCARCE:
+        return Unavailable("USED_UP", _SCARCE[number])
     return internal()
