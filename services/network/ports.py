@@ -47,6 +47,10 @@ class Host(Protocol):
 
     async def links(self) -> list[Link]: ...
 
+    async def names(self) -> set[str]:
+        """Return the names of all interfaces. Cheap."""
+        ...
+
     async def uplinks(self) -> set[str]:
         """Return the interfaces without which this host would lose its default route."""
         ...

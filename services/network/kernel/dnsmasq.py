@@ -63,13 +63,13 @@ class Dnsmasq:
         if pid is None:
             return
         os.kill(pid, signal.SIGTERM)
-        for attempt in range(150):
+        for attempt in range(300):
             if has_ended(pid):
                 return
-            if attempt == 100:
+            if attempt == 200:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.002 if attempt < 20 else 0.01)
 
     def pid(self, name: str) -> int | None:
         """Return the pid of this network's dnsmasq, if the process at that pid really is it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from services.network.domain.conflicts import Rules, Seen
 from services.network.domain.filters import has_filters
 from services.network.domain.overlay import Mesh, device_of
 from services.network.domain.rulebook import Rulebook
-from services.network.kernel import loops, probe, sockets, sysctls
+from services.network.kernel import loops, probe, sockets, subnets, sysctls
 from services.network.kernel.acllog import AclLog
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.links import Links, has_link
@@ -54,6 +55,9 @@ class LinuxHost:
     async def links(self) -> list[Link]:
         return await self._netlink(lambda links: links.all())
 
+    async def names(self) -> set[str]:
+        return {name for _, name in socket.if_nameindex()}
+
     async def uplinks(self) -> set[str]:
         return await asyncio.to_thread(uplinks)
 
@@ -70,13 +74,7 @@ class LinuxHost:
         return v4, [net for net in subnets if isinstance(net, IPv6Network)]
 
     async def _subnets(self) -> list[tuple[str, IPv4Network | IPv6Network]]:
-        found: list[tuple[str, IPv4Network | IPv6Network]] = []
-        for link in await self.links():
-            # The port of an overlay has addresses of the network's own subnet.
-            for a in link.addresses if link.kind != "vxlan" else ():
-                make = IPv4Interface if a.family == "inet" else IPv6Interface
-                found.append((link.name, make(f"{a.address}/{a.prefix}").network))
-        return found + await self._netlink(lambda links: links.routed())
+        return await asyncio.to_thread(subnets.found)
 
     # --- networks --------------------------------------------------------------------------------
 
@@ -99,7 +97,8 @@ class LinuxHost:
     async def _rejoin(self, mark: Path, index: int, names: set[str]) -> None:
         """When the bridge is not the one that was, join the NICs of running instances to it again."""
         if await asyncio.to_thread(_lines, mark) != (str(index),):
-            await self._netlink(lambda links: links.ensure_joined(index, names))
+            if names:
+                await self._netlink(lambda links: links.ensure_joined(index, names))
             await asyncio.to_thread(_write_lines, mark, (str(index),))
 
     async def ensure_down(self, name: str) -> None:

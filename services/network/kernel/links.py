@@ -14,7 +14,7 @@ from services.network.domain.bridge import BridgePlan
 from services.network.domain.overlay import Mesh
 from services.network.kernel.netlink import IPRoute, NetlinkError
 from services.network.kernel.plugs import IFF_UP, Plugs
-from services.network.kernel.vxlan import PROTOCOL, Overlays
+from services.network.kernel.vxlan import Overlays
 from services.network.ports import Link, LinkAddress
 
 # Source: include/uapi/linux/rtnetlink.h, RT_TABLE_MAIN and RTPROT_STATIC.
@@ -87,17 +87,6 @@ class Links:
             index = _index(name)
             if index is not None and self._kind(index) == "bridge":
                 self._ip.link("del", index=index)
-
-    def routed(self) -> list[tuple[str, IPv4Network | IPv6Network]]:
-        """Return the subnets that the main table routes, with the interface; default routes are none."""
-        with self._lock:
-            routes = list(self._ip.get_routes(table=_MAIN))
-        found: list[tuple[str, IPv4Network | IPv6Network]] = []
-        for route in routes:
-            name = _name(route.get_attr("RTA_OIF") or 0)
-            if (subnet := _subnet(route)) and name and route["proto"] != PROTOCOL:
-                found.append((name, subnet))
-        return found
 
     def all(self) -> list[Link]:
         with self._lock:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.logs import get_logger
+from services.network.kernel.subnets import attributes
 
 log = get_logger(__name__)
 _NETLINK_NETFILTER, _NFTABLES, _NEWGEN = 12, 10, 15
@@ -86,18 +87,6 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         if type >> 8 == _NFTABLES:
             yield type & 0xFF, data[20:length]
         data = data[(length + 3) & ~3 :]
-
-
-def attributes(body: bytes) -> dict[int, bytes]:
-    """Return the attributes of the highest level by number."""
-    found = dict[int, bytes]()
-    while len(body) >= 4:
-        length, kind = struct.unpack("=HH", body[:4])
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = body[4:length]
-        body = body[(length + 3) & ~3 :]
-    return found
 
 
 def _is_ours(thread: int) -> bool:

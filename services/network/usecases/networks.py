@@ -104,7 +104,7 @@ class Networks:
         network_name(wanted.name)
         wanted = replace(wanted, type=wanted.type or "bridge")
         refuse_type(wanted.type)
-        links = {link.name for link in await self._host.links()}
+        links = await self._host.names()
         if self.find(wanted.name) or wanted.name in links:
             raise AlreadyExists("EXISTS", "The network already exists", about=wanted.name)
         pending = await self._record(wanted, links)
@@ -114,6 +114,7 @@ class Networks:
             await self._bring_up(network)
             failpoint("network.create.up")
         except Exception:
+            await self._down(network.name)
             await self._forget(network.name)
             raise
         created = replace(network, status="Created", member="")
@@ -214,7 +215,7 @@ class Networks:
             raise Invalid("NETWORK_IN_USE", "Network is currently in use", about=name)
         if self.find(new_name):
             raise AlreadyExists("EXISTS", f'Network "{new_name}" already exists', about=new_name)
-        if new_name in {link.name for link in await self._host.links()}:
+        if new_name in await self._host.names():
             raise AlreadyExists("EXISTS", f'Network interface "{new_name}" already exists', about=new_name)
         new = replace(old, name=new_name)
         txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
@@ -345,6 +346,7 @@ class Networks:
     async def _end_passing(self, network: Network) -> None:
         """Finish what a crash of ours left, or of a member that is no more; else its maker is at it."""
         if network.member in ("", self._store.member) or network.member not in self._store.others():
+            await self._down(network.name)
             await self._forget(network.name)
         elif network.status == "Deleting":
             await self._host.ensure_down(network.name)
@@ -384,7 +386,6 @@ class Networks:
             await self._host.ensure_down(name)
 
     async def _forget(self, name: str, action: str = "") -> None:
-        await self._down(name)
         key, txn = keys.network(name), Txn()
         if action:
             txn.emit(event(action, name))
