@@ -18,7 +18,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from core.errors import NotFound, Stale, Unavailable
 from core.logs import get_logger
 from core.records import Claim, Presence
 from core.state import codec, keys
-from core.state.store import KV, Change, Lease, LeaseStore, Listing, Resync, Store, Txn, Unknown
+from core.state.around import Around
+from core.state.store import KV, Lease, LeaseStore, Store, Txn, Unknown
 from core.tasks import cancelled
 
 log = get_logger(__name__)
@@ -161,28 +162,16 @@ class Holder:
         self._on_lost()
 
 
-class Fenced:
+class Fenced(Around):
     """A store whose commits succeed only while the claim is ours; the check rides in the transaction."""
 
     def __init__(self, inner: Store, claim: Holder) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._claim = claim
 
     @property
     def unknown(self) -> Unknown:
         return self._inner.unknown
-
-    async def get(self, key: str) -> KV | None:
-        return await self._inner.get(key)
-
-    async def list(self, prefix: str) -> Listing:
-        return await self._inner.list(prefix)
-
-    def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
-        return self._inner.follow(prefix)
-
-    async def close(self) -> None:
-        await self._inner.close()
 
     async def commit(self, txn: Txn) -> int:
         """Raises: Stale, Unavailable CLAIM_LOST."""

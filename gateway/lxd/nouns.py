@@ -54,3 +54,8 @@ class Noun:
         data, item = await req.body(request), await self.get(request)
         etag.check(request, self.tag(item))
         return data, item
+
+    async def wanted(self, request: web.Request) -> tuple[dict[str, Any], Any]:
+        """Return what the object is to be, by PATCH with what stays as it is, and what it is; as change()."""
+        data, item = await self.change(request)
+        return (req.merged(data, self.show(item)) if request.method == "PATCH" else data), item

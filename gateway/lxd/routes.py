@@ -201,7 +201,7 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("POST", "/1.0/network-acls", "project", networkacls.post_acl),
     ("GET", "/1.0/network-acls/{name}", "project", networkacls.get_acl),
     ("PUT", "/1.0/network-acls/{name}", "project", networkacls.put_acl),
-    ("PATCH", "/1.0/network-acls/{name}", "project", networkacls.patch_acl),
+    ("PATCH", "/1.0/network-acls/{name}", "project", networkacls.put_acl),
     ("POST", "/1.0/network-acls/{name}", "project", networkacls.rename_acl),
     ("DELETE", "/1.0/network-acls/{name}", "project", networkacls.delete_acl),
     ("GET", "/1.0/network-acls/{name}/log", "project", networkacls.get_acl_log),

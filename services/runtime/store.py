@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import AsyncIterator
 from typing import Any
 
 from core.errors import NotFound
@@ -24,17 +22,18 @@ from core.records import (
     VolumeSnapshot,
 )
 from core.state import codec, keys
+from core.state.around import Around
 from core.state.cache import Cache
 from core.state.repository import Entry
-from core.state.store import KV, Change, Listing, Resync, Store, Txn, Unknown
+from core.state.store import Store, Txn, Unknown
 from services.runtime.memberpools import MemberPools
 
 
-class RuntimeStore:
+class RuntimeStore(Around):
     """A store whose own commits are in the caches when commit() returns: we read what we wrote."""
 
     def __init__(self, inner: Store, member: str = "") -> None:
-        self._inner = inner
+        super().__init__(inner)
         self.instances = Cache(inner, Instance, keys.INSTANCES)
         self.observed = Cache(inner, InstanceObserved, keys.OBSERVED)
         self.snapshots = Cache(inner, Snapshot, keys.SNAPSHOTS)
@@ -69,24 +68,12 @@ class RuntimeStore:
         for cache in self._caches():
             await cache.stop()
 
-    def _caches(self) -> builtins.list[Cache[Any]]:
+    def _caches(self) -> list[Cache[Any]]:
         return [cache for cache in vars(self).values() if isinstance(cache, Cache)]
 
     @property
     def unknown(self) -> Unknown:
         return self._inner.unknown
-
-    async def get(self, key: str) -> KV | None:
-        return await self._inner.get(key)
-
-    async def list(self, prefix: str) -> Listing:
-        return await self._inner.list(prefix)
-
-    def follow(self, prefix: str) -> AsyncIterator[Resync | Change]:
-        return self._inner.follow(prefix)
-
-    async def close(self) -> None:
-        await self._inner.close()
 
     async def commit(self, txn: Txn) -> int:
         revision = await self._inner.commit(txn)
@@ -117,12 +104,12 @@ class RuntimeStore:
         entry = self.observed.get(keys.observed(instance.id))
         return entry or Entry(InstanceObserved(instance.id, instance.project, instance.name, "error"), 0)
 
-    def instance_snapshots(self, instance: Instance) -> builtins.list[Entry[Snapshot]]:
+    def instance_snapshots(self, instance: Instance) -> list[Entry[Snapshot]]:
         """Return all snapshots of an instance, half-made ones among them, the oldest first."""
         found = self.snapshots.below(keys.snapshots(instance.id))
         return sorted(found, key=lambda entry: entry.record.created_at)
 
-    def whole_snapshots(self, instance: Instance) -> builtins.list[Snapshot]:
+    def whole_snapshots(self, instance: Instance) -> list[Snapshot]:
         """Return those that are neither being made nor deleted, the oldest first."""
         found = (entry.record for entry in self.instance_snapshots(instance))
         return [snapshot for snapshot in found if snapshot.status == "Created"]
@@ -139,7 +126,7 @@ class RuntimeStore:
             )
         return entry
 
-    def backups_of(self, instance: Instance) -> builtins.list[Entry[Backup]]:
+    def backups_of(self, instance: Instance) -> list[Entry[Backup]]:
         return self.backups.below(keys.backups(instance.id))
 
     def backup(self, instance: Instance, name: str) -> Entry[Backup]:
@@ -164,7 +151,7 @@ class RuntimeStore:
             raise NotFound("NO_VOLUME", "Storage pool volume not found", about=name[:64])
         return entry
 
-    def snapshots_of_volume(self, volume: Volume) -> builtins.list[Entry[VolumeSnapshot]]:
+    def snapshots_of_volume(self, volume: Volume) -> list[Entry[VolumeSnapshot]]:
         """Return the snapshots of a custom volume, the oldest first."""
         found = self.volume_snapshots.below(keys.volume_snapshots(volume.id))
         return sorted(found, key=lambda entry: entry.record.created_at)
@@ -173,14 +160,14 @@ class RuntimeStore:
         """Return the types of managed networks by name."""
         return {entry.record.name: entry.record.type for entry in self.networks.entries()}
 
-    def nics_of(self, instance_id: str) -> builtins.list[NicReservation]:
+    def nics_of(self, instance_id: str) -> list[NicReservation]:
         return [entry.record for entry in self.nics.below(keys.nics(instance_id))]
 
     def home_of(self, project: str, feature: str) -> str:
         """Return the project whose profiles or images *project* uses. Raises: NotFound."""
         return home_of(self.projects, project, feature)
 
-    def profiles_of(self, project: str, names: tuple[str, ...]) -> builtins.list[Profile]:
+    def profiles_of(self, project: str, names: tuple[str, ...]) -> list[Profile]:
         """Raises: NotFound."""
         home = self.home_of(project, "profiles")
         found = []

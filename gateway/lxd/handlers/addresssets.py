@@ -41,9 +41,7 @@ async def post_set(request: web.Request) -> web.Response:
 
 async def put_set(request: web.Request) -> web.Response:
     own_home(request)
-    data, found = await _SET.change(request)
-    if request.method == "PATCH":
-        data = req.merged(data, address_set_json(found))
+    data, found = await _SET.wanted(request)
     message = pb.UpdateAddressSetRequest(
         set=_asked(data, found.project, found.name), expected_revision=found.revision
     )

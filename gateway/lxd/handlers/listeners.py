@@ -98,9 +98,7 @@ async def post_forward(request: web.Request) -> web.Response:
 
 
 async def put_forward(request: web.Request) -> web.Response:
-    data, forward = await _FORWARD.change(request)
-    if request.method == "PATCH":
-        data = req.merged(data, forward_json(forward))
+    data, forward = await _FORWARD.wanted(request)
     message = pb.UpdateAddressForwardRequest(
         forward=_forward(data, forward.network, forward.listen_address), expected_revision=forward.revision
     )
@@ -159,9 +157,7 @@ async def post_balancer(request: web.Request) -> web.Response:
 
 
 async def put_balancer(request: web.Request) -> web.Response:
-    data, balancer = await _BALANCER.change(request)
-    if request.method == "PATCH":
-        data = req.merged(data, balancer_json(balancer))
+    data, balancer = await _BALANCER.wanted(request)
     message = pb.UpdateLoadBalancerRequest(
         balancer=_balancer(data, balancer.network, balancer.listen_address),
         expected_revision=balancer.revision,

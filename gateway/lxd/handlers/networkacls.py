@@ -56,17 +56,8 @@ async def post_acl(request: web.Request) -> web.Response:
 
 async def put_acl(request: web.Request) -> web.Response:
     own_home(request)
-    data, acl = await _ACL.change(request)
-    return await _update(request, acl, _asked(data, acl.project, acl.name))
-
-
-async def patch_acl(request: web.Request) -> web.Response:
-    own_home(request)
-    data, acl = await _ACL.change(request)
-    return await _update(request, acl, _asked(req.merged(data, acl_json(acl)), acl.project, acl.name))
-
-
-async def _update(request: web.Request, acl: Any, wanted: pb.Acl) -> web.Response:
+    data, acl = await _ACL.wanted(request)
+    wanted = _asked(data, acl.project, acl.name)
     message = pb.UpdateAclRequest(acl=wanted, expected_revision=acl.revision)
     await req.backend(request).acls.UpdateAcl(message)
     return envelope.empty()

@@ -78,9 +78,7 @@ async def post_zone(request: web.Request) -> web.Response:
 
 async def put_zone(request: web.Request) -> web.Response:
     own_home(request)
-    data, zone = await _ZONE.change(request)
-    if request.method == "PATCH":
-        data = req.merged(data, zone_json(zone))
+    data, zone = await _ZONE.wanted(request)
     message = pb.UpdateZoneRequest(zone=_zone(data, zone.project, zone.name), expected_revision=zone.revision)
     await req.backend(request).zones.UpdateZone(message)
     return envelope.empty()
@@ -119,9 +117,7 @@ async def post_record(request: web.Request) -> web.Response:
 
 async def put_record(request: web.Request) -> web.Response:
     own_home(request)
-    data, record = await _RECORD.change(request)
-    if request.method == "PATCH":
-        data = req.merged(data, zone_record_json(record))
+    data, record = await _RECORD.wanted(request)
     message = pb.UpdateZoneRecordRequest(
         record=_record(data, record.project, record.zone, record.name), expected_revision=record.revision
     )
