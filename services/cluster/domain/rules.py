@@ -34,6 +34,14 @@ def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:
     return [reference("instances", i.project, i.name) for i in instances if profile.name in i.profiles]
 
 
+def root_disk(devices: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
+    """Return the name of the root disk and its pool, "" for none."""
+    for name, options in devices.items():
+        if options.get("type") == "disk" and options.get("path") == "/":
+            return name, options.get("pool", "")
+    return "", ""
+
+
 def checked_profile(profile: Profile, networks: Mapping[str, Network] | None = None) -> Profile:
     """Return *profile* without empty keys. *networks*: managed ones by name. Raises: Invalid."""
     config = without_empty(profile.config)

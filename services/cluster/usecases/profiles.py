@@ -89,6 +89,7 @@ class Profiles:
             entry.expect(expected_revision, "profile", profile.name)
             wanted = _merged(entry.record, profile) if merge else profile
             txn = Txn().unchanged(key, entry.revision)
+            self._keep_root(txn, entry.record, wanted)
             self._admission.admit_profile(txn, replace(wanted, config=without_empty(wanted.config)))
             new = rules.checked_profile(wanted, await self._store.managed_networks())
             txn.put(key, codec.encode(new, entry.extra))
@@ -96,6 +97,30 @@ class Profiles:
             return self._remember(new, await self._store.store.commit(txn), entry.extra)
 
         return await until_settled(attempt, busy=_busy(profile.name))
+
+    def _keep_root(self, txn: Txn, old: Profile, new: Profile) -> None:
+        """Refuse to take the root disk from instances that have it from here, or to name another pool.
+
+        Raises: WrongState.
+        """
+        device, pool = rules.root_disk(old.devices)
+        if not pool or rules.root_disk(new.devices)[1] == pool:
+            return
+        txn.prefix_unchanged(_users_prefix(old.project), self._store.instances.revision)
+        users = (i for i in self._instances_of(old.project) if old.name in i.profiles)
+        if any(self._gives_root(old, device, instance) for instance in users):
+            words = "At least one instance relies on this profile's root disk device"
+            raise WrongState("ROOT_IN_USE", words, about=old.name)
+
+    def _gives_root(self, profile: Profile, device: str, instance: Instance) -> bool:
+        """Say whether *instance* has its root disk from *profile*: the last that names the device counts."""
+        if rules.root_disk(instance.devices)[1]:
+            return False
+        for name in reversed(instance.profiles):
+            entry = self._store.profile_cache.get(keys.profile(profile.project, name))
+            if entry and device in entry.record.devices:
+                return name == profile.name
+        return False
 
     async def rename(self, project: str, name: str, new_name: str) -> Entry[Profile]:
         """Rename a profile; the instances that use it name it anew in the same transaction.

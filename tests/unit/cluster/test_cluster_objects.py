@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,25 @@ async def test_a_profile_in_use_stays(cluster: Cluster) -> None:
     assert cluster.profiles.users(cluster.profiles.get("default", "web").record) == ["instances/c1"]
     with pytest.raises(WrongState, match="Profile is currently in use"):
         await cluster.profiles.delete("default", "web")
+
+
+ROOT = {"root": {"type": "disk", "path": "/", "pool": "default"}}
+
+
+@pytest.mark.parametrize("devices", [{}, {"root": {**ROOT["root"], "pool": "other"}}])
+async def test_a_root_disk_stays_while_an_instance_has_it_from_the_profile(
+    cluster: Cluster, devices: dict[str, dict[str, str]]
+) -> None:
+    """It would not start again; where a later profile or the instance itself has one, it may go."""
+    await cluster.profiles.create(Profile("default", "one", devices=ROOT))
+    await cluster.profiles.create(Profile("default", "two", devices=ROOT))
+    await add_instance(cluster, "default", "c1", "one", "two")
+    changed = Profile("default", "two", devices=devices)
+    with pytest.raises(WrongState, match="At least one instance relies on this profile's root disk device"):
+        await cluster.profiles.update(changed, merge=False, expected_revision=0)
+    larger = {"root": {**ROOT["root"], "size": "5GiB"}}
+    await cluster.profiles.update(Profile("default", "two", devices=larger), merge=False, expected_revision=0)
+    await cluster.profiles.update(replace(changed, name="one"), merge=False, expected_revision=0)
 
 
 async def test_an_instance_that_the_cache_has_not_seen_keeps_its_profile(cluster: Cluster) -> None:
