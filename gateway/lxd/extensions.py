@@ -125,10 +125,6 @@ LEFT_OUT: Reasons = (
         "storage_ceph_force_osd_reuse ceph_data_pool_name ceph_rbd_du storage_cephfs "
         "storage_cephfs_fscache container_disk_ceph",
     ),
-    (
-        "nothing is copied by rsync; its keys are stored without effect",
-        "storage_rsync_bwlimit storage_rsync_compression",
-    ),
     ("images are no volumes that could be deleted from a pool", "storage_images_delete"),
     ("images and backups lie in Podium's own folder; the keys are refused", "daemon_storage"),
     ("squashfs serves for images; backups are tarballs", "compression_squashfs"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-_IMAGES = "Check if project has images: fetch project: Project not found"
 _BY_KIND = {
-    "images": _IMAGES,
+    "images": "Check if project has images: fetch project: Project not found",
     "profiles": 'Failed loading project "{}": Project not found',
     "networks": 'Failed to load project "{}": Project not found',
     "network-acls": 'Failed to load project "{}": Project not found',
@@ -19,7 +18,7 @@ def unknown_project(method: str, path: str, project: str) -> str:
     kind = parts[0] if parts else ""
     if kind in _INSTANCES:
         if method == "POST" and len(parts) == 1:
-            return _IMAGES
+            return "Failed loading project: Project not found"
         return "Instance not found" if len(parts) > 1 else "Project not found"
     if kind == "storage-pools" and method == "GET" and parts[-1] in ("volumes", "custom"):
         return "Project not found"

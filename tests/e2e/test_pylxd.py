@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pylxd
 import pytest
+from pylxd.client import EventType
 from pylxd.exceptions import LXDAPIException, NotFound
 
 from services.cluster.authority import Wanted, issue
@@ -61,6 +63,81 @@ def test_an_instance_is_changed_and_started_and_renamed(client: Any) -> None:
     again.rename("px2", wait=True)
     client.instances.get("px2").delete(wait=True)
     assert not client.instances.exists("px2")
+
+
+def test_instances_come_with_what_was_asked_for(client: Any, web: Any) -> None:
+    for depth, fields in ((0, None), (1, None), (2, None), (2, ["state.network"]), (2, [])):
+        assert "px-web" in [i.name for i in client.instances.all(recursion=depth, fields=fields)]
+    full = next(i for i in client.instances.all(recursion=2) if i.name == "px-web")
+    assert full.status == "Running" and full.expanded_devices["root"]
+    unnamed = client.instances.create({"source": IMAGE}, wait=True)
+    unnamed.sync()
+    assert unnamed.architecture and client.containers.exists(unnamed.name)
+    unnamed.delete(wait=True)
+
+
+def test_a_model_is_put_patched_and_rolled_back(client: Any, web: Any) -> None:
+    instance = client.instances.get("px-web")
+    instance.description = "mine"
+    assert instance.dirty
+    instance.rollback()
+    assert not instance.dirty
+    instance.raw_patch({"config": {"user.raw": "1"}}, wait=True)
+    instance.patch({"description": "patched"}, wait=True)
+    body = instance.marshall()
+    instance.put({**body, "devices": {"n": {"type": "none"}}}, wait=True)
+    instance.raw_put({**body, "description": "put"}, wait=True)
+    found = client.instances.get("px-web")
+    assert (found.description, found.devices, found.config["user.raw"]) == ("put", {}, "1")
+    snapshot = found.snapshots.create("s", wait=True) or found.snapshots.get("s")
+    snapshot.put({"expires_at": "2037-01-01T00:00:00Z"}, wait=True)
+    told = client.api.instances["px-web"].snapshots["s"].get().json()["metadata"]
+    assert told["expires_at"] == "2037-01-01T00:00:00Z"
+    snapshot.delete(wait=True)
+
+
+def test_an_instance_goes_to_another_server(
+    client: Any, podium: Podium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a project of this one by its address: pylxd speaks of servers only."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    issued = issue(Wanted("px-there"))
+    paths = (tmp_path / "crt", tmp_path / "key")
+    for path, pem in zip(paths, (issued.certificate, issued.key), strict=True):
+        path.write_bytes(pem)
+    address = {"endpoint": f"https://{podium.environment['PODIUM_HTTPS']}", "verify": False}
+    trusted = client.certificates.create("", issued.certificate, name="px-there")
+    here = pylxd.Client(cert=tuple(map(str, paths)), **address)
+    client.projects.create("px-there", config={"features.images": "false", "features.profiles": "false"})
+    there = pylxd.Client(cert=tuple(map(str, paths)), project="px-there", **address)
+
+    source = here.instances.create({"name": "px8", "source": IMAGE, "config": {"user.m": "1"}}, wait=True)
+    source.migrate(there, wait=True)
+    moved = there.instances.get("px8")
+    assert moved.config["user.m"] == "1"
+
+    moved.delete(wait=True)
+    client.projects.get("px-there").delete()
+    trusted.name = "renamed"
+    trusted.save(wait=True)
+    trusted.patch({"restricted": True, "projects": ["default"]}, wait=True)
+    assert client.certificates.get(trusted.fingerprint).name == "renamed"
+    trusted.delete()
+
+
+def test_events_come_by_websocket(client: Any) -> None:
+    listener = client.events(event_types={EventType.Lifecycle})
+    listener.connect()
+    listening = threading.Thread(target=listener.run, daemon=True)
+    listening.start()
+    client.profiles.create("pxe").delete()
+    for _ in range(50):
+        if any(m["metadata"]["action"] == "profile-deleted" for m in listener.messages):
+            break
+        listening.join(0.1)
+    assert [m["metadata"]["action"] for m in listener.messages] == ["profile-created", "profile-deleted"]
+    listener.close()
 
 
 def test_commands_have_streams_environment_and_user(web: Any) -> None:
@@ -168,6 +245,14 @@ def test_networks_are_made_changed_and_renamed(client: Any) -> None:
     network.config["ipv4.nat"] = "true"
     network.save()
     assert network.state().hwaddr
+    listening = {"listen_address": "203.0.113.9", "description": "f", "config": {}, "ports": []}
+    target = f"{net4(0)}.5"
+    network.forwards.create(listening)
+    forward = network.forwards.get("203.0.113.9")
+    forward.ports = [{"protocol": "tcp", "listen_port": "80", "target_address": target}]
+    forward.save()
+    assert network.forwards.get("203.0.113.9").ports[0]["target_address"] == target
+    forward.delete()
     network.rename("pxn1")
     client.networks.get("pxn1").delete()
     assert not client.networks.exists("pxn1")
@@ -194,7 +279,14 @@ def test_pools_hold_volumes_and_their_snapshots(client: Any) -> None:
     found.restore_from("s2", wait=True)
     found.snapshots.get("s2").restore(wait=True)
     found.snapshots.get("s2").delete(wait=True)
-    found.delete(wait=True)
+    kept = found.snapshots.create("s3", expires_at="2035-01-01T00:00:00Z", wait=True)
+    kept.description = "d"
+    kept.save(wait=True)
+    (told,) = found.snapshots.all(use_recursion=True)
+    assert (told.description, told.expires_at) == ("d", "2035-01-01T00:00:00Z")
+    found.rename({"name": "v2", "pool": "default"}, wait=True)
+    client.storage_pools.get("default").volumes.get("custom", "v2").delete(wait=True)
+    assert pool.volumes.all() == []
     pool.delete()
     assert not client.storage_pools.exists("pxs")
 

@@ -262,7 +262,9 @@ async def put_volume(request: web.Request) -> web.Response:
 async def move_volume(request: web.Request) -> web.Response:
     """Send it to another server, move it when a pool or project is named, or rename it."""
     data, backend = await req.body(request), req.backend(request)
-    await _refuse_of_instance(request, data)
+    if (kind := kind_of(request)) != CUSTOM:
+        await system_volume(request)
+        raise Invalid("BAD_TYPE", f'Renaming storage volumes of type "{kind}" is not allowed')
     if req.flag(data, "migration"):
         return await migration.send_volume(request, data, ref_of(request))
     name, pool, project = (req.text(data, field) for field in ("name", "pool", "project"))

@@ -21,9 +21,9 @@ class Rates:
 
 
 def rates_of(nic: NicReservation) -> Rates:
-    """Return the bounds of a NIC. limits.max is both of the others, where they are not set."""
+    """Return the bounds of a NIC. limits.max is both of the others, and goes before them as with LXD."""
     both = _bits(nic, "limits.max")
-    return Rates(_bits(nic, "limits.ingress") or both, _bits(nic, "limits.egress") or both)
+    return Rates(both or _bits(nic, "limits.ingress"), both or _bits(nic, "limits.egress"))
 
 
 def _bits(nic: NicReservation, key: str) -> int:

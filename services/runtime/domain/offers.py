@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from core.errors import Invalid, Unsupported
+from core.units import parse_bool
 from services.runtime.domain.arrivals import ArrivedEntry
 
 # What both ends of rsync can do here; "exact" only where both are Podiums.
@@ -17,7 +18,8 @@ class Offer:
     """How the source would send, and what snapshots it has, oldest first.
 
     has_archive: whether it can send Podium's archive, which is less work than rsync where nothing is here
-    yet. by_rsync: whether it can do the latter. shift: what is added to each id on its disk.
+    yet. by_rsync: whether it can do the latter. shift: what is added to each id on its disk. bound: what
+    rsync may send in a second, as its pool says; "" for all it can. It is not told.
     """
 
     has_archive: bool = False
@@ -25,6 +27,7 @@ class Offer:
     is_live: bool = False
     features: frozenset[str] = frozenset()
     shift: int = 0
+    bound: str = ""
     snapshots: tuple[ArrivedEntry, ...] = ()
 
 
@@ -41,6 +44,14 @@ class Answer:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(snapshot.name for snapshot in self.snapshots)
+
+
+def offer_from(pool: Mapping[str, str], snapshots: tuple[ArrivedEntry, ...]) -> Offer:
+    """Return what is offered of a volume in a pool that is configured so: only rsync keeps to its keys."""
+    is_packed = parse_bool(pool.get("rsync.compression") or "true")
+    features = FEATURES if is_packed else FEATURES - {"compress"}
+    bound = pool.get("rsync.bwlimit", "")
+    return Offer(has_archive=not bound, features=features, bound=bound, snapshots=snapshots)
 
 
 def is_same(name: str, created_at: float, other: ArrivedEntry) -> bool:

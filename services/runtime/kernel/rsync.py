@@ -90,9 +90,10 @@ def receiver(jail: int, folder: str, features: Sequence[str]) -> Rsync:
     return Rsync(jailed(jail, _WRITES, [*argv, *_args(features), ".", _place(folder)]), jail)
 
 
-def sender(jail: int, folder: str, features: Sequence[str]) -> Rsync:
-    """Begin to send *folder* of the jail's data, "" for all of it."""
-    argv = ["sh", "-c", _KEPT, "rsync", "-ar", *_COMMON, f"--timeout={_STALL_S}", *_args(features)]
+def sender(jail: int, folder: str, features: Sequence[str], bound: str = "") -> Rsync:
+    """Begin to send *folder* of the jail's data, "" for all of it; *bound*: see wire.Transit."""
+    bounds = [f"--bwlimit={bound}"] if bound else []
+    argv = ["sh", "-c", _KEPT, "rsync", "-ar", *_COMMON, f"--timeout={_STALL_S}", *bounds, *_args(features)]
     return Rsync(jailed(jail, _READS, [*argv, _place(folder), "there:/", "-e", _LINE]), jail)
 
 

@@ -34,11 +34,17 @@ class RsyncTransit:
 
     @asynccontextmanager
     async def sending(
-        self, files: Mapping[str, bytes], roots: Mapping[str, Root], top: str, features: frozenset[str]
+        self,
+        files: Mapping[str, bytes],
+        roots: Mapping[str, Root],
+        top: str,
+        features: frozenset[str],
+        *,
+        bound: str = "",
     ) -> AsyncIterator[Rsync]:
         def start() -> tuple[int, Rsync]:
             return _jailed(
-                lambda: open_tree(files, roots), lambda root: rsync.sender(root, top, sorted(features))
+                lambda: open_tree(files, roots), lambda root: rsync.sender(root, top, sorted(features), bound)
             )
 
         async with self._started(start) as end:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.records import Snapshot
 from services.runtime.domain.arrivals import ArrivedEntry
-from services.runtime.domain.offers import FEATURES, Answer, Offer, wanted_of
+from services.runtime.domain.offers import Answer, Offer, offer_from, wanted_of
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.archive import Archives
 from services.runtime.usecases.voyages import Source
@@ -20,19 +20,22 @@ class Departures:
     def offer(self, source: Source, *, instance_only: bool) -> Offer:
         snapshots = [] if instance_only or source.snapshot else self._store.whole_snapshots(source.instance)
         told = tuple(_entry(snapshot) for snapshot in snapshots)
-        return Offer(has_archive=True, features=FEATURES, snapshots=told)
+        return offer_from(self._store.pool(source.instance.pool).record.config, told)
 
     async def send(self, source: Source, offer: Offer, answer: Answer, wire: Wire) -> None:
         """Send what was answered to *offer*. Raises: Invalid, Unsupported, Unavailable, NotFound."""
         for name in wanted_of(offer, answer):
             snapshot = self._store.snapshot(source.instance, name).record
-            await self._send(source, snapshot, answer, wire)
-        await self._send(source, source.snapshot, answer, wire)
+            await self._send(source, snapshot, offer, answer, wire)
+        await self._send(source, source.snapshot, offer, answer, wire)
 
-    async def _send(self, source: Source, snapshot: Snapshot | None, answer: Answer, wire: Wire) -> None:
+    async def _send(
+        self, source: Source, snapshot: Snapshot | None, offer: Offer, answer: Answer, wire: Wire
+    ) -> None:
+        features = answer.features & offer.features
         async with (
             self._archives.spread(source.instance, snapshot) as (files, roots),
-            self._transit.sending(files, roots, "", answer.features & FEATURES) as end,
+            self._transit.sending(files, roots, "", features, bound=offer.bound) as end,
         ):
             await through(wire, end, is_sender=True)
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from core.compression import Compression
-from core.records import Volume, VolumeSnapshot
+from core.records import Config, Volume, VolumeSnapshot
 from services.runtime.domain import backupfile
 from services.runtime.kernel.archives import pack_tar
 from services.runtime.kernel.trees import Root
@@ -43,6 +43,10 @@ class VolumeArchives:
         """Return the whole ones, oldest first."""
         found = (entry.record for entry in self._store.snapshots_of_volume(volume))
         return [snapshot for snapshot in found if snapshot.status == "Created"]
+
+    def pool(self, volume: Volume) -> Config:
+        """Return the configuration of the pool that it lies in."""
+        return self._store.pool(volume.pool).record.config
 
     @asynccontextmanager
     async def spread(self, volume: Volume, snapshot: VolumeSnapshot | None) -> AsyncIterator[Root]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from core.errors import NotFound
 from core.records import Volume, VolumeSnapshot
 from services.runtime.domain.arrivals import ArrivedEntry
-from services.runtime.domain.offers import FEATURES, Answer, Offer, wanted_of
+from services.runtime.domain.offers import Answer, Offer, offer_from, wanted_of
 from services.runtime.domain.volumes import VolumeRef
 from services.runtime.usecases.pack import streamed
 from services.runtime.usecases.volumearchives import VolumeArchives
@@ -78,7 +78,7 @@ class VolumeVoyages:
     def offer(self, source: VolumeSource, *, only: bool) -> Offer:
         snapshots = [] if only or source.snapshot else self._archives.snapshots(source.volume)
         told = tuple(_entry(snapshot) for snapshot in snapshots)
-        return Offer(has_archive=True, features=FEATURES, snapshots=told)
+        return offer_from(self._archives.pool(source.volume), told)
 
     async def send(self, source: VolumeSource, offer: Offer, answer: Answer, wire: Wire) -> None:
         """Send by rsync what was answered to *offer*. Raises: Invalid, Unsupported, Unavailable, NotFound."""
@@ -86,15 +86,16 @@ class VolumeVoyages:
         for name in wanted_of(offer, answer):
             if name not in taken:
                 raise NotFound("NO_SNAPSHOT", "A snapshot was deleted meanwhile; try again", about=name)
-            await self._send(source.volume, taken[name], answer, wire)
-        await self._send(source.volume, source.snapshot, answer, wire)
+            await self._send(source.volume, taken[name], offer, answer, wire)
+        await self._send(source.volume, source.snapshot, offer, answer, wire)
 
     async def _send(
-        self, volume: Volume, snapshot: VolumeSnapshot | None, answer: Answer, wire: Wire
+        self, volume: Volume, snapshot: VolumeSnapshot | None, offer: Offer, answer: Answer, wire: Wire
     ) -> None:
+        features = answer.features & offer.features
         async with (
             self._archives.spread(volume, snapshot) as root,
-            self._transit.sending({}, {_TOP: root}, _TOP, answer.features & FEATURES) as end,
+            self._transit.sending({}, {_TOP: root}, _TOP, features, bound=offer.bound) as end,
         ):
             await through(wire, end, is_sender=True)
 

@@ -58,9 +58,18 @@ class Transit(Protocol):
         ...
 
     def sending(
-        self, files: Mapping[str, bytes], roots: Mapping[str, Root], top: str, features: frozenset[str]
+        self,
+        files: Mapping[str, bytes],
+        roots: Mapping[str, Root],
+        top: str,
+        features: frozenset[str],
+        *,
+        bound: str = "",
     ) -> AbstractAsyncContextManager[End]:
-        """Send what lies in *top* ("": all) of a folder made of *files* and *roots*."""
+        """Send what lies in *top* ("": all) of a folder made of *files* and *roots*.
+
+        *bound*: how much in a second, as rsync's --bwlimit takes it; "" for all it can.
+        """
         ...
 
 

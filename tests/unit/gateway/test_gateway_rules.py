@@ -294,7 +294,7 @@ def test_an_address_of_all_families_is_all_families(address: str, found: tuple[s
     ("method", "path", "said"),
     [
         ("GET", "/1.0/instances/c1", "Instance not found"),
-        ("POST", "/1.0/instances", "Check if project has images: fetch project: Project not found"),
+        ("POST", "/1.0/instances", "Failed loading project: Project not found"),
         ("GET", "/1.0/images", "Check if project has images: fetch project: Project not found"),
         ("GET", "/1.0/profiles", 'Failed loading project "nosuch": Project not found'),
         ("GET", "/1.0/networks/br0", 'Failed to load project "nosuch": Project not found'),

@@ -15,6 +15,7 @@ from core.configkeys.network import NETWORK as KEYS
 from core.errors import Invalid, LimitReached
 from core.records import Network, NicReservation
 from services.network.domain import addresses, bridge, dnsmasq, filters, render
+from services.network.domain.shaping import Rates, rates_of
 from services.network.domain.told import Told, told
 
 NETWORK = Network("br-x", "default", "bridge", "", {"ipv4.address": "10.1.2.1/24", "ipv4.nat": "true"})
@@ -315,3 +316,10 @@ def test_what_is_wrong_with_a_key_is_said_in_the_words_of_lxd(key: str, value: s
 def test_what_dhcp_tells_is_known_without_it(config: dict[str, str], expected: Told | None) -> None:
     """Applications have no DHCP client, and get the same from outside."""
     assert told(Network("br", config={"ipv4.address": "10.1.2.1/24", **config})) == expected
+
+
+def test_the_bound_of_both_directions_goes_before_those_of_each() -> None:
+    """As with LXD: who sets limits.max on top of a profile's limits.ingress means it."""
+    options = {"limits.ingress": "10Mbit", "limits.max": "3Mbit"}
+    assert rates_of(NicReservation(options=options)) == Rates(3_000_000, 3_000_000)
+    assert rates_of(NicReservation(options={"limits.egress": "5Mbit"})) == Rates(0, 5_000_000)

@@ -7,7 +7,7 @@ import pytest
 from core.errors import Invalid, PodiumError, Unsupported
 from protos.podium.migration.v1 import migration_pb2 as pb
 from services.runtime.domain.arrivals import ArrivedEntry
-from services.runtime.domain.offers import FEATURES, Answer, Offer, missing, wanted_of
+from services.runtime.domain.offers import FEATURES, Answer, Offer, missing, offer_from, wanted_of
 from services.runtime.servicer.headers import answer_of, header_of_answer, header_of_offer, offer_of
 
 # As LXD 5.0.2 offered a custom volume with the snapshot s0, on btrfs.
@@ -105,3 +105,10 @@ def test_a_snapshot_is_told_by_name_and_second() -> None:
     of_volume = ArrivedEntry("s0", "")
     assert missing([of_volume], [("s0", 1700000001.0)]) == []
     assert missing([of_volume], [("s1", 0.0)]) == [of_volume]
+
+
+def test_what_a_pool_says_of_rsync_holds_for_what_is_offered() -> None:
+    """Podium's archive is quicker, but keeps to no bound."""
+    assert offer_from({}, ()) == Offer(has_archive=True, features=FEATURES)
+    plain = offer_from({"rsync.compression": "false", "rsync.bwlimit": "10MB"}, ())
+    assert (plain.has_archive, plain.bound, plain.features) == (False, "10MB", FEATURES - {"compress"})
