@@ -40,7 +40,7 @@ def _run(*argv: str) -> None:
 def kill_children(sessions: set[int]) -> None:
     """Kill what the services had begun and left behind: each has a session of its own, and its number."""
     for _ in range(50):
-        found = [pid for pid in _pids() if _session(pid) in sessions]
+        found = [pid for pid in _pids() if _session(pid) in sessions and _title(pid)]  # no zombies
         if not found:
             return
         for pid in found:

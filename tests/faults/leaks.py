@@ -28,6 +28,8 @@ _ID_LENGTH = 36
 # Finished operations and sent events stay a while by design; presence goes with its lease. Warnings tell of
 # the host, on which others may be at work, and are kept when they are resolved.
 PASSING_KEYS = ("operations/", "operation-events/", "claims/", "presence/", "warnings/")
+# What is written of who brings an image and who has it follows the files: each sweep makes it right again.
+PASSING_KEYS += ("image-claims/", "image-copies/")
 
 # The folder of a pool's notes comes with the first of them, and stays.
 _NOTES = re.compile(r"pools/[^/]+/notes")
