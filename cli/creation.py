@@ -49,7 +49,9 @@ def _create(call: Call) -> str:
     body = request_body(call, _from_stdin())
     name = body["name"]
     call.say(f"Creating {name}" if name else "Creating the instance")
-    done = call.server.send("POST", url("instances"), body, doing=f"Creating {name or 'the instance'}")
+    where = {"target": call.text("target")} if call.text("target") else {}
+    doing = f"Creating {name or 'the instance'}"
+    done = call.server.send("POST", url("instances"), body, doing=doing, **where)
     created: str = done["resources"]["instances"][0].partition("?")[0].rpartition("/")[2]
     return created
 

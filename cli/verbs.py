@@ -42,6 +42,7 @@ _FORCE = Flag("force", "f", "", "Do not wait for a clean shutdown")
 _TIMEOUT = Flag("timeout", "", "SECONDS", "Time to wait for the shutdown (default -1: as long as it takes)")
 _CONSOLE = Flag("console", "", "TYPE", "Attach to the console at once", bare="console")
 _TARGET = Flag("target", "", "MEMBER", "Member of the cluster to create it on")
+_TOLD = Flag("target", "", "MEMBER", "Accepted; every member answers for all")
 _ADDRESS = Flag("address", "", "HOST[:PORT]", "Where other members reach this one; else PODIUM_RPC")
 _VM = Flag("vm", "", "", "Accepted; images are of containers")
 _RESOURCES = Flag("resources", "", "", "Show the resources that there are")
@@ -70,7 +71,7 @@ _IGNORED = (
     Flag("mode", "", "MODE", "Accepted; copies are made on this server"),
     Flag("stateless", "", "", "Accepted; copies have no state"),
     Flag("allow-inconsistent", "", "", "Accepted; copies are consistent"),
-    _TARGET,
+    _TOLD,
 )
 _MOVE = (_POOL, _PROJECT, _ONLY, *_IGNORED)
 _COPY = (
@@ -139,7 +140,7 @@ _INSTANCES = (
     Verb("logs", "logs:show", "INSTANCE", "Show what an instance printed on its console", (Flag("follow", "f", "", "Go on as more comes"), Flag("lines", "n", "COUNT", "Only the last lines"), Flag("engine", "", "", "The engine's log instead"))),
     Verb("doctor", "doctor:doctor", "", "Find what keeps instances and networks from working", (Flag("fix", "", "", "Run the commands that help"),)),
     Verb("top", "top:watch", "[FILTER...]", "Show what running instances use, once a second", (Flag("sort", "s", "ORDER", "cpu, memory, name, processes, received or sent"), Flag("delay", "d", "SECONDS", "Seconds between looks"), Flag("count", "n", "COUNT", "Looks to take (default: until ctrl-c)"), Flag("all-projects", "", "", "Of all projects"))),
-    Verb("info", "details:info", "[INSTANCE]", "Show an instance, or the server", (_RESOURCES, Flag("show-log", "", "", "With the end of the instance's log"), _TARGET)),
+    Verb("info", "details:info", "[INSTANCE]", "Show an instance, or the server", (_RESOURCES, Flag("show-log", "", "", "With the end of the instance's log"), _TOLD)),
     Verb("exec", "execution:run", "INSTANCE COMMAND...", "Run a command in an instance", _EXEC, (), "Put -- before a command that has flags: podium exec web -- ls -l"),
     Verb("shell", "execution:shell", "INSTANCE", "Open a root shell in an instance", _EXEC),
     Verb("console", "console:attach", "INSTANCE", "Attach to the console (leave with ctrl-a q)", (Flag("show-log", "", "", "Show what it has printed so far"), Flag("type", "t", "TYPE", "console"))),
@@ -151,11 +152,11 @@ _INSTANCES = (
 )  # fmt: skip
 
 _CONFIG = (
-    Verb("config get", "config:get", "[INSTANCE] KEY", "Print a key of an instance or the server", (_EXPANDED, _TARGET)),
-    Verb("config set", "config:set", "[INSTANCE] KEY=VALUE...", "Set keys of an instance or the server", (_TARGET,)),
-    Verb("config unset", "config:unset", "[INSTANCE] KEY", "Unset a key of an instance or the server", (_TARGET,)),
-    Verb("config show", "config:show", "[INSTANCE]", "Show an instance's or the server's configuration", (_EXPANDED, _TARGET)),
-    Verb("config edit", "config:edit", "[INSTANCE]", "Edit a configuration as YAML", (_TARGET,)),
+    Verb("config get", "config:get", "[INSTANCE] KEY", "Print a key of an instance or the server", (_EXPANDED, _TOLD)),
+    Verb("config set", "config:set", "[INSTANCE] KEY=VALUE...", "Set keys of an instance or the server", (_TOLD,)),
+    Verb("config unset", "config:unset", "[INSTANCE] KEY", "Unset a key of an instance or the server", (_TOLD,)),
+    Verb("config show", "config:show", "[INSTANCE]", "Show an instance's or the server's configuration", (_EXPANDED, _TOLD)),
+    Verb("config edit", "config:edit", "[INSTANCE]", "Edit a configuration as YAML", (_TOLD,)),
     Verb("config metadata show", "templates:show_metadata", "INSTANCE", "Show an instance's metadata"),
     Verb("config metadata edit", "templates:edit_metadata", "INSTANCE", "Edit an instance's metadata as YAML"),
     Verb("config template list", "templates:listing", "INSTANCE", "List templates", (_FORMAT,), ("ls",)),
@@ -211,10 +212,10 @@ def _objects(group: str, kind: str, noun: str) -> tuple[Verb, ...]:
     """What networks, pools, profiles and projects have in common."""
     return (
         Verb(f"{group} list", "objects:listing", "", f"List {noun}s", (_FORMAT,), ("ls",)),
-        Verb(f"{group} show", "objects:show", kind, f"Show a {noun} as YAML", (_RESOURCES, _TARGET)),
-        Verb(f"{group} get", "objects:get", f"{kind} KEY", f"Print a key of a {noun}", (_TARGET,)),
-        Verb(f"{group} set", "objects:set", f"{kind} KEY=VALUE...", f"Set keys of a {noun}", (_TARGET,)),
-        Verb(f"{group} unset", "objects:unset", f"{kind} KEY", f"Unset a key of a {noun}", (_TARGET,)),
+        Verb(f"{group} show", "objects:show", kind, f"Show a {noun} as YAML", (_RESOURCES, _TOLD)),
+        Verb(f"{group} get", "objects:get", f"{kind} KEY", f"Print a key of a {noun}", (_TOLD,)),
+        Verb(f"{group} set", "objects:set", f"{kind} KEY=VALUE...", f"Set keys of a {noun}", (_TOLD,)),
+        Verb(f"{group} unset", "objects:unset", f"{kind} KEY", f"Unset a key of a {noun}", (_TOLD,)),
         Verb(f"{group} edit", "objects:edit", kind, f"Edit a {noun} as YAML"),
         Verb(f"{group} delete", "objects:delete", kind, f"Delete a {noun}", (), ("rm",)),
     )
@@ -223,11 +224,11 @@ def _objects(group: str, kind: str, noun: str) -> tuple[Verb, ...]:
 _CONFIG_FLAG = Flag("config", "c", "KEY=VALUE", "Configuration of the new project; may be repeated")
 _OBJECTS = (
     *_objects("network", "NETWORK", "network"),
-    Verb("network create", "objects:create", "NETWORK [KEY=VALUE...]", "Create a network", (Flag("type", "t", "TYPE", "Network type"), _TARGET)),
+    Verb("network create", "objects:create", "NETWORK [KEY=VALUE...]", "Create a network", (Flag("type", "t", "TYPE", "Network type"), _TOLD)),
     Verb("network rename", "objects:rename", "NETWORK NAME", "Rename a network", (), ("mv",)),
     Verb("network attach", "networks:attach", "NETWORK INSTANCE [DEVICE] [NIC]", "Add a NIC on a network to an instance"),
     Verb("network detach", "networks:detach", "NETWORK INSTANCE [DEVICE]", "Take a NIC from an instance"),
-    Verb("network info", "networks:info", "NETWORK", "Show what a network is doing", (_TARGET,)),
+    Verb("network info", "networks:info", "NETWORK", "Show what a network is doing", (_TOLD,)),
     Verb("network map", "networkmap:draw", "", "Draw networks and who is on them", (Flag("svg", "", "", "As a picture instead of text"),)),
     Verb("network load-balancer list", "balancers:listing", "NETWORK", "List load balancers", (_FORMAT,), ("ls",)),
     Verb("network load-balancer show", "balancers:show", "NETWORK ADDRESS", "Show a load balancer as YAML"),
@@ -247,8 +248,8 @@ _OBJECTS = (
     Verb("network address-set delete", "balancers:delete_set", "SET", "Delete an address set", (), ("rm",)),
     Verb("network list-leases", "networks:leases", "NETWORK", "List addresses that were given out", (_FORMAT,)),
     *_objects("storage", "POOL", "storage pool"),
-    Verb("storage create", "objects:create_pool", "POOL DRIVER [KEY=VALUE...]", "Create a storage pool", (_TARGET,)),
-    Verb("storage info", "storage:info", "POOL", "Show what a pool holds and has left", (Flag("bytes", "", "", "In bytes"), _TARGET)),
+    Verb("storage create", "objects:create_pool", "POOL DRIVER [KEY=VALUE...]", "Create a storage pool", (_TOLD,)),
+    Verb("storage info", "storage:info", "POOL", "Show what a pool holds and has left", (Flag("bytes", "", "", "In bytes"), _TOLD)),
     *_objects("profile", "PROFILE", "profile"),
     Verb("profile create", "objects:create", "PROFILE", "Create a profile"),
     Verb("profile rename", "objects:rename", "PROFILE NAME", "Rename a profile", (), ("mv",)),

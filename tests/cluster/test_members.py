@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -74,6 +77,46 @@ def test_new_instances_go_where_the_fewest_are(three: Cluster) -> None:
     three["m2"].lxc("delete", "placed", "extra")
     said = three["m1"].run("init", "debian/12", "nowhere", "--target", "m9")
     assert said.returncode == 1 and b"Cluster member not found" in said.stderr
+
+
+def _asked_to_join(found: Cluster, **changed: str) -> tuple[int, str]:
+    """Show a token of m1's to its REST API as a stranger does, with what is *changed* of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(found.first.address, 8443, timeout=30, context=context)
+    body = {
+        "secret": "0" * 64,
+        "name": "m4",
+        "address": "192.0.2.9:9470",
+        "certificate_request": "",
+        **changed,
+    }
+    connection.request("POST", "/internal/cluster/accept", json.dumps(body))
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer["error_code"], answer["error"]
+
+
+def test_nobody_joins_without_a_token_for_that_name(three: Cluster) -> None:
+    """What is refused uses no token up, and tells nothing of what there is."""
+    text = three.first.lxc("cluster", "add", "m4").split()[-1]
+    secret = json.loads(base64.b64decode(text))["secret"]
+
+    refusals = [
+        _asked_to_join(three),
+        _asked_to_join(three, secret=""),
+        _asked_to_join(three, secret=secret, name="m5"),
+        _asked_to_join(three, secret=secret, name="m1"),
+    ]
+    assert set(refusals) == {(403, "No matching cluster join operation found")}
+    assert _asked_to_join(three, secret=secret) == (400, "The request for a certificate cannot be read")
+    assert _asked_to_join(three, secret=secret, address="127.0.0.1:1")[0] == 400
+    assert _asked_to_join(three, secret=secret, address="a,b=http://c:1")[0] == 400
+    assert "m4" not in three.first.lxc("cluster", "list", "-f", "csv")
+    [token] = three.first.lxc("cluster", "list-tokens", "-f", "csv").splitlines()
+    assert token.startswith("m4,")
+    said = three["m2"].run("cluster", "add", "m5")
+    assert said.returncode == 1 and b"ask there" in said.stderr
 
 
 @pytest.mark.parametrize("dead", ["m1"])
