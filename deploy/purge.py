@@ -116,10 +116,20 @@ def remove_networks(state: Path) -> None:
             _run("nft", "delete", "table", "bridge", table_name(path.name))
         if not path.is_dir() or not re.fullmatch(r"[-_A-Za-z0-9.]{2,15}", path.name):
             continue
-        _run("ip", "link", "delete", device_of(path.name))
+        for device in (device_of(path.name), *_tunnels(path)):
+            _run("ip", "link", "delete", device)
         _run("ip", "link", "delete", path.name)
         for family in TABLE_FAMILIES:
             _run("nft", "delete", "table", family, table_name(path.name))
+
+
+def _tunnels(network: Path) -> list[str]:
+    try:
+        return [
+            name for name in json.loads((network / "tunnels").read_text()) if name.startswith(network.name)
+        ]
+    except (OSError, ValueError):
+        return []
 
 
 def remove_forwards(state: Path) -> None:

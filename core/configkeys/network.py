@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from core.configkeys import netvalues
+from core.configkeys import netvalues, tunnels
 from core.configkeys.schema import (
     ConfigKey,
     Family,
@@ -94,13 +94,6 @@ def _mode(value: str) -> str:
     return value
 
 
-def _tunnel(rest: str, value: str) -> object:
-    """Check tunnel.NAME.KEY, of which LXD tells what is wrong before it is refused."""
-    if rest.endswith(".protocol"):
-        one_of("gre", "vxlan")(value)
-    raise Invalid("KEY_REFUSED", f"tunnel.{rest[:64]} is not supported: {_ONE_HOST}", about="tunnel")
-
-
 def _no(name: str, why: str) -> ConfigKey:
     return ConfigKey(name, refused=why)
 
@@ -165,7 +158,7 @@ NETWORK = Schema(
         ConfigKey("security.acls", parse_acls, "ACLs that bound what passes the bridge"),
         *(ConfigKey(key, parse, "of what no ACL tells", default) for key, parse, default in ACL_DEFAULTS),
     ),
-    {"user.": lines, "tunnel.": Family(_tunnel)},
+    {"user.": lines, "tunnel.": Family(tunnels.check_key)},
     {"bgp.peers.": "BGP is not available in this version"},
     sentences=Sentences(
         'Invalid value for network "{what}" option "{name}": {why}',

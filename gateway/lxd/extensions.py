@@ -84,7 +84,7 @@ network_load_balancer instance_ready_state instances_rebuild network_allocations
 """
 # What Podium adds; docs/extensions.md tells of each.
 _OWN = """
-podium_events_since podium_idempotency_key podium_instance_previous podium_guest_hooks
+podium_overlay_networks podium_events_since podium_idempotency_key podium_instance_previous podium_guest_hooks
 podium_instance_fields podium_pages podium_restart_policy podium_health_checks podium_oci_images
 podium_bridged_nic_acls network_address_set podium_image_mirrors podium_simplestreams
 """

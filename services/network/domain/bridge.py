@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.configkeys import network as keys
+from core.configkeys import tunnels
 from core.configkeys.network import NETWORK
+from core.configkeys.tunnels import Tunnel, tunnels_of
 from core.errors import Invalid
 from core.records import Network
 from core.units import parse_bool
@@ -16,7 +18,7 @@ from services.network.domain.addresses import Subnets, bridge_mac, subnets_of
 
 @dataclass(frozen=True)
 class BridgePlan:
-    """external: interfaces that become ports; routes: subnets behind it, as text."""
+    """external: interfaces that become ports, as tunnels do; routes: subnets behind it, as text."""
 
     name: str
     subnets: Subnets
@@ -24,6 +26,7 @@ class BridgePlan:
     hwaddr: str
     external: tuple[str, ...] = ()
     routes: frozenset[str] = frozenset()
+    tunnels: tuple[Tunnel, ...] = ()
 
 
 def plan_bridge(network: Network) -> BridgePlan:
@@ -33,11 +36,19 @@ def plan_bridge(network: Network) -> BridgePlan:
     return BridgePlan(
         name=network.name,
         subnets=subnets_of(config),
-        mtu=int(NETWORK.get(config, "bridge.mtu")),
+        mtu=mtu_of(network),
         hwaddr=hwaddr or bridge_mac(network.name),
         external=tuple(keys.parse_interfaces(external)) if external else (),
         routes=frozenset(_routes(config)),
+        tunnels=tunnels_of(network.name, config) if network.type == "bridge" else (),
     )
+
+
+def mtu_of(network: Network) -> int:
+    """Return the MTU of a bridge and of NICs on it, less where tunnels have to carry what it takes."""
+    has_tunnels = bool(tunnels_of(network.name, network.config))
+    usual = tunnels.MTU if has_tunnels else NETWORK.keys["bridge.mtu"].default
+    return int(network.config.get("bridge.mtu") or usual)
 
 
 def _routes(config: Mapping[str, str]) -> list[str]:

@@ -8,8 +8,11 @@ from core.configkeys import network as keys
 from core.configkeys.network import NETWORK
 from core.records import Network, NicReservation
 from services.network.domain.addresses import Subnets, subnets_of
+from services.network.domain.bridge import mtu_of
 from services.network.domain.render import is_on
 
+# What guests take to be the MTU unless they are told.
+_ETHERNET = 1500
 # With dns.mode=dynamic guests choose their names; these would reroute the others. Source: CERT VU#598349.
 _UNFIT = [f"--dhcp-name-match=set:unfit,{name}" for name in ("wpad", "localhost", "isatap")]
 _UNFIT += ["--dhcp-ignore-names=tag:unfit"]
@@ -56,7 +59,7 @@ def _ipv4(network: Network, subnets: Subnets) -> list[str]:
     found.append(f"--dhcp-range={net[0]},static,{net.netmask},{expiry}")
     if gateway := NETWORK.get(network.config, "ipv4.dhcp.gateway"):
         found.append(f"--dhcp-option-force=3,{gateway}")
-    if (mtu := NETWORK.get(network.config, "bridge.mtu")) != "1500":
+    if (mtu := mtu_of(network)) != _ETHERNET:
         found.append(f"--dhcp-option-force=26,{mtu}")
     return found
 

@@ -8,12 +8,12 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from random import Random
 
 from core.configkeys import nic as keys
-from core.configkeys.network import NETWORK, parse_mac
+from core.configkeys.network import parse_mac
 from core.errors import Invalid
 from core.records import AddressClaim, Network, NicReservation
 from core.units import parse_bool
 from services.network.domain import addresses, hostside
-from services.network.domain.bridge import ranges_of
+from services.network.domain.bridge import mtu_of, ranges_of
 from services.network.domain.places import Place
 from services.network.domain.render import is_on
 
@@ -134,7 +134,7 @@ def _mtu(options: Mapping[str, str], place: Place) -> int:
     if place.network and not place.network.has_bridge:
         return int(place.network.config.get("mtu") or 0)
     if place.bridge:
-        return int(NETWORK.get(place.bridge.config, "bridge.mtu"))
+        return mtu_of(place.bridge)
     return 0 if place.parent else 1500
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from core.records import Network, NicReservation
 from services.network.domain import render
 from services.network.domain.aclrules import has_acls
 from services.network.domain.acls import named_in
-from services.network.domain.bridge import plan_bridge
+from services.network.domain.bridge import BridgePlan, plan_bridge
 from services.network.domain.conflicts import Rules, Seen
 from services.network.domain.filters import has_filters
 from services.network.domain.overlay import Mesh, device_of
@@ -87,6 +88,7 @@ class LinuxHost:
         await asyncio.to_thread(_write_lines, folder / "ports", plan.external)
         nics = list(nics)
         await self._rejoin(folder / "index", index, {nic.host_name for nic in nics})
+        await self._ensure_tunnels(plan, index, folder / "tunnels")
         if mesh := book.mesh:
             await self._netlink(lambda links: links.overlays.ensure(mesh, index))
         await asyncio.to_thread(sysctls.ensure_forwarding, network)
@@ -101,7 +103,26 @@ class LinuxHost:
                 await self._netlink(lambda links: links.ensure_joined(index, names))
             await asyncio.to_thread(_write_lines, mark, (str(index),))
 
+    async def _ensure_tunnels(self, plan: BridgePlan, index: int, mark: Path) -> None:
+        """The mark says first what may be there: so that a crash leaves nothing that nobody knows."""
+        before = await asyncio.to_thread(_noted, mark)
+        if not (before or plan.tunnels):
+            return
+        wanted = {tunnel.device: repr(tunnel) for tunnel in plan.tunnels}
+        for device in wanted.keys() - before.keys():
+            if has_link(device):
+                said = f"This host has an interface {device} already, which the tunnel would have to be"
+                raise WrongState("NAME_TAKEN", said, about=device)
+        await asyncio.to_thread(
+            _note, mark, {**dict.fromkeys([*before, *wanted], ""), **_same(before, wanted)}
+        )
+        await self._netlink(lambda links: links.ensure_tunnels(plan, index, before))
+        await asyncio.to_thread(_note, mark, wanted)
+
     async def ensure_down(self, name: str) -> None:
+        tunnels = await asyncio.to_thread(_noted, self._folder / name / "tunnels")
+        if tunnels:
+            await self._netlink(lambda links: links.remove_tunnels(tunnels))
         await self._dnsmasq.stop(name)
         await asyncio.to_thread(self._nft.run, render.nft_remove(name))
         await self._netlink(lambda links: links.overlays.remove(device_of(name)))
@@ -254,6 +275,25 @@ async def _forwarding_tables(ours: set[str]) -> dict[tuple[str, str], Rules]:
 def _no_bridge_firewall(network: Network) -> WrongState:
     why = f"security.acls of NICs on {network.name} needs br_netfilter; load it: modprobe br_netfilter"
     return WrongState("NO_BR_NETFILTER", why, about=network.name)
+
+
+def _same(before: dict[str, str], wanted: dict[str, str]) -> dict[str, str]:
+    return {device: said for device, said in wanted.items() if before.get(device) == said}
+
+
+def _noted(mark: Path) -> dict[str, str]:
+    """Return the tunnels that were made, by device, with what they are; nothing said of one is in doubt."""
+    try:
+        found: dict[str, str] = json.loads(mark.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _note(mark: Path, tunnels: dict[str, str]) -> None:
+    new = mark.with_name("tunnels.new")
+    new.write_text(json.dumps(tunnels))
+    new.rename(mark)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.network.domain.bridge import BridgePlan
 from services.network.domain.overlay import Mesh
 from services.network.kernel.netlink import IPRoute, NetlinkError
 from services.network.kernel.plugs import IFF_UP, Plugs
+from services.network.kernel.tunnels import Tunnels
 from services.network.kernel.vxlan import Overlays
 from services.network.ports import Link, LinkAddress
 
@@ -39,6 +41,7 @@ class Links:
         self._ip: Any = IPRoute()
         self.plugs = Plugs(self._ip, owner)
         self.overlays = Overlays(self._ip)
+        self.tunnels = Tunnels(self._ip)
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -75,6 +78,18 @@ class Links:
             for link in list(self._ip.get_links(kind="veth")):
                 if link.get_attr("IFLA_IFNAME") in names and not link.get_attr("IFLA_MASTER"):
                     self._ip.link("set", index=link["index"], master=bridge)
+
+    def ensure_tunnels(self, plan: BridgePlan, bridge: int, before: Mapping[str, str]) -> None:
+        """*before*: devices of tunnels that an earlier plan made, and what they were."""
+        with self._lock:
+            self.tunnels.remove(before.keys() - {tunnel.device for tunnel in plan.tunnels})
+            for tunnel in plan.tunnels:
+                is_known = before.get(tunnel.device) == repr(tunnel)
+                self.tunnels.ensure(tunnel, bridge, plan.mtu, is_known=is_known)
+
+    def remove_tunnels(self, devices: Iterable[str]) -> None:
+        with self._lock:
+            self.tunnels.remove(devices)
 
     def follow(self, bridge: str, mesh: Mesh) -> None:
         """Tell the kernel what changed on other members, if the overlay is up here."""

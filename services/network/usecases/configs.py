@@ -10,6 +10,7 @@ from core.configkeys import overlay, uplink
 from core.configkeys.network import ALLOWS_RAW, RAW
 from core.configkeys.overlay import OVERLAY, schema_of
 from core.configkeys.schema import without_empty
+from core.configkeys.tunnels import check_names
 from core.configkeys.uplink import UPLINKS
 from core.errors import Invalid, NotFound, Unsupported
 from core.netrecords import NetworkForward
@@ -55,6 +56,7 @@ class Configs:
         if wanted.type == "overlay":
             self._fill_overlay(filled, old)
         check_together(filled)
+        check_names(wanted.name, filled)
         self._refuse_raw(filled, old)
         self._refuse_unknown_acls(filled)
         self._refuse_unknown_zones(wanted.name, filled)

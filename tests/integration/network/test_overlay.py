@@ -213,6 +213,38 @@ async def test_a_bridge_is_on_every_member_and_each_tends_its_own_guests(cluster
     assert await cluster.record("new") is None
 
 
+async def test_tunnels_join_bridges_and_go_with_their_keys(cluster: Cluster) -> None:
+    """By a group, so that the same keys hold on each member; GRE is refused where the kernel has none."""
+    first, second, _ = cluster.members
+    tunnel = {"tunnel.t.protocol": "vxlan", "tunnel.t.id": "55", "tunnel.t.interface": "eth0"}
+    await first.create("br", "bridge", ipv4_address="10.78.4.1/24", ipv6_address="none", **tunnel)
+    here, there = await cluster.plug(0, "c0", "br"), await cluster.plug(1, "c1", "br")
+    there.namespace.serve(80)
+    await until(lambda: _reaches(here, there))
+    assert here.plan.mtu == 1400
+    second.show("ip", "link", "del", "br-t")
+    second.kill()
+    await second.restart()
+    await until(lambda: _reaches(here, there))
+
+    gre = {"tunnel.g.protocol": "gre", "tunnel.g.local": first.address, "tunnel.g.remote": second.address}
+    request = pb.UpdateNetworkRequest(name="br", config=gre, merge=True)
+    if "GRE" in first.show(
+        "sh", "-c", "ip link add gt type gretap local 10.9.9.9 remote 10.9.9.8 || echo GRE"
+    ):
+        with pytest.raises(PodiumError, match="CONFIG_NET_IPGRE"):
+            await first.networks.UpdateNetwork(request)
+    else:
+        first.show("ip", "link", "del", "gt")
+        await first.networks.UpdateNetwork(request)
+    record = await cluster.record("br")
+    assert record
+    without = {key: value for key, value in record.config.items() if not key.startswith("tunnel.")}
+    await first.networks.UpdateNetwork(pb.UpdateNetworkRequest(name="br", config=without))
+    await until(lambda: not any("br-" in m.show("ip", "link") for m in cluster.members))
+    assert not _reaches(here, there)
+
+
 async def test_it_says_how_it_is_and_what_is_where(cluster: Cluster) -> None:
     first, second, _ = cluster.members
     await first.create("ov", "overlay", ipv4_address="10.78.1.1/24", ipv6_address="none")
@@ -220,27 +252,31 @@ async def test_it_says_how_it_is_and_what_is_where(cluster: Cluster) -> None:
 
     leases = (await first.networks.ListLeases(pb.ListLeasesRequest(name="ov"))).leases
     assert [(lease.hostname, lease.location) for lease in leases] == [("ov.gw", ""), ("c1", "m2")]
-    found = (await second.networks.ListAllocations(pb.ListAllocationsRequest())).allocations
+    await _until_healths(cluster, dict.fromkeys(("m1", "m2", "m3"), "Available"))
+    found = (await first.networks.ListAllocations(pb.ListAllocationsRequest())).allocations
     assert sorted(a.location for a in found) == ["", "m1", "m2", "m2", "m3"]
-    assert await _health(cluster) == dict.fromkeys(("m1", "m2", "m3"), ("Available", ""))
     # Somebody else's interface has the name of the bridge there.
     second.show("ip", "link", "del", "ov")
     second.show("ip", "link", "add", "ov", "type", "veth")
     second.kill()
     await second.restart()
     await until(lambda: "network_not_up" in second.said())
-    async with asyncio.timeout(10):
-        while (await _health(cluster))["m2"][0] != "Errored":
-            await asyncio.sleep(0.1)
-    assert (await _health(cluster))["m1"] == ("Available", "")
+    await _until_healths(cluster, {"m1": "Available", "m2": "Errored", "m3": "Available"})
     assert 'podium_network_up{network="ov"} 0.0' in _metrics(second.namespace)
     assert 'podium_network_nics{network="ov",where="elsewhere"} 1.0' in _metrics(first.namespace)
     second.show("ip", "link", "del", "ov")
 
 
-async def _health(cluster: Cluster) -> dict[str, tuple[str, str]]:
-    reply = await cluster.members[0].networks.GetNetworkState(pb.GetNetworkStateRequest(name="ov"))
-    return {m.member: (m.status, m.error and "said") for m in reply.state.members}
+async def _until_healths(cluster: Cluster, wanted: dict[str, str]) -> None:
+    """Return when the first member says that of a network on each. Raises: TimeoutError."""
+    request = pb.GetNetworkStateRequest(name="ov")
+    async with asyncio.timeout(20):
+        while True:
+            members = (await cluster.members[0].networks.GetNetworkState(request)).state.members
+            if {m.member: m.status for m in members} == wanted:
+                assert all(bool(m.error) == (m.status == "Errored") for m in members)
+                return
+            await asyncio.sleep(0.1)
 
 
 def _metrics(namespace: Namespace) -> str:
@@ -260,6 +296,8 @@ async def test_it_is_nearly_as_fast_as_a_vxlan_made_by_hand(cluster: Cluster) ->
     plain = [_by_hand(cluster, n) for n in (0, 1)]
     try:
         there, pairs = ours[1], list[tuple[float, float]]()
+        there.namespace.serve(80)
+        await until(lambda: _reaches(ours[0], there))
         for _ in range(10):
             by_hand = _rate(plain[0], plain[1], "10.66.0.2")
             pairs.append((_rate(ours[0].namespace, there.namespace, there.ipv4), by_hand))
@@ -295,8 +333,11 @@ def _rate(sender: Namespace, receiver: Namespace, address: str, seconds: float =
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((address, 5001))
         listening.listen()
+        for end in (listening, sending):
+            end.settimeout(20)
         sending.connect((address, 5001))
         receiving, _ = listening.accept()
+        receiving.settimeout(20)
         thread = threading.Thread(target=_send, args=(sending, seconds))
         start, total, buffer = time.monotonic(), 0, bytearray(1 << 20)
         thread.start()
@@ -308,10 +349,12 @@ def _rate(sender: Namespace, receiver: Namespace, address: str, seconds: float =
 
 
 def _send(sending: socket.socket, seconds: float) -> None:
-    block, end = bytes(1 << 20), time.monotonic() + seconds
-    while time.monotonic() < end:
-        sending.sendall(block)
-    sending.shutdown(socket.SHUT_WR)
+    block, end = bytes(1 << 18), time.monotonic() + seconds
+    try:
+        while time.monotonic() < end:
+            sending.sendall(block)
+    finally:
+        sending.shutdown(socket.SHUT_WR)
 
 
 async def test_members_say_where_they_are_reached(cluster: Cluster) -> None:

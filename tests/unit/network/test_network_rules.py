@@ -200,7 +200,7 @@ def test_a_nic_names_its_network_once_and_nothing_the_network_decides(options: d
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("tunnel.a.protocol", "vxlan"),
+        ("tunnel.a.protocol", "ipip"),
         ("bridge.driver", "openvswitch"),
         ("ipv4.dhcp.ranges", "10.1.2.9"),
         ("ipv4.dhcp.expiry", "1h,set:x"),
