@@ -82,6 +82,10 @@ class Host(Protocol):
 
     async def forget_log(self, acl_id: str) -> None: ...
 
+    async def can_encrypt(self) -> bool:
+        """Return whether the kernel offers what overlay.encryption needs."""
+        ...
+
     async def follow(self, network: Network, mesh: Mesh) -> None:
         """Tell the kernel what changed on other members since ensure_up, which an overlay needs at once."""
         ...

@@ -27,6 +27,7 @@ from services.network.domain.rulebook import Rulebook
 from services.network.kernel import loops, probe, sockets, subnets, sysctls
 from services.network.kernel.acllog import AclLog
 from services.network.kernel.dnsmasq import Dnsmasq
+from services.network.kernel.esp import has_esp
 from services.network.kernel.links import Links, has_link
 from services.network.kernel.nft import Nft, read
 from services.network.kernel.uplinks import mtus, uplinks
@@ -118,6 +119,9 @@ class LinuxHost:
         )
         await self._netlink(lambda links: links.ensure_tunnels(plan, index, before))
         await asyncio.to_thread(_note, mark, wanted)
+
+    async def can_encrypt(self) -> bool:
+        return await has_esp()
 
     async def ensure_down(self, name: str) -> None:
         tunnels = await asyncio.to_thread(_noted, self._folder / name / "tunnels")

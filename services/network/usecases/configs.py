@@ -55,6 +55,7 @@ class Configs:
         schema_of(wanted.type).check(filled, of=wanted.name)
         if wanted.type == "overlay":
             self._fill_overlay(filled, old)
+            await self._refuse_encryption(filled)
         check_together(filled)
         check_names(wanted.name, filled)
         self._refuse_raw(filled, old)
@@ -98,8 +99,15 @@ class Configs:
         if old and (key := overlay.changed_for_good(old, filled)):
             said = f"{key} cannot be changed while members use it; make another network"
             raise Invalid("FOR_GOOD", said, about=key)
-        if OVERLAY.get(filled, "overlay.encryption") != "none":
-            raise _no_encryption()
+
+    async def _refuse_encryption(self, config: dict[str, str]) -> None:
+        if OVERLAY.get(config, "overlay.encryption") == "none":
+            return
+        why = "members exchange no keys in this version"
+        if not await self._host.can_encrypt():
+            why = "this kernel has no ESP with AES-GCM (CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)"
+        said = f"overlay.encryption=ipsec is not available: {why}; encrypt what connects the members"
+        raise Unsupported("NO_ENCRYPTION", said, about="overlay.encryption")
 
     def _refuse_raw(self, config: dict[str, str], old: dict[str, str]) -> None:
         """What there is stays when it is no longer allowed: it may be what a network lives on."""
@@ -136,11 +144,6 @@ class Configs:
                 where = f'for listen address "{record.listen_address}"'
                 said = f"Failed validating firewall address forward {where}: {exc.message}"
                 raise Invalid("HAS_LISTENERS", said, about=record.listen_address) from None
-
-
-def _no_encryption() -> Unsupported:
-    said = "overlay.encryption=ipsec is not available in this version; encrypt what connects the members"
-    return Unsupported("NO_ENCRYPTION", said, about="overlay.encryption")
 
 
 def refuse_type(type: str) -> None:

@@ -116,6 +116,8 @@ async def test_guests_on_three_members_reach_each_other_by_name(cluster: Cluster
     ):
         with pytest.raises(PodiumError):
             await cluster.members[1].create("ov2", "overlay", **config)
+    with pytest.raises(PodiumError, match=r"is not available: (this kernel has no ESP|members exchange)"):
+        await cluster.members[1].create("ov2", "overlay", overlay_encryption="ipsec")
     with pytest.raises(Invalid, match="at most 1450"):
         await cluster.members[1].create("ov2", "overlay", bridge_mtu="1500")
 
