@@ -373,6 +373,27 @@ def grow(file: BinaryIO, size: int) -> None:
     os.fsync(file.fileno())
 
 
+async def test_a_volume_goes_however_deep_the_subvolumes_in_it_lie(btrfs: StorageDriver) -> None:
+    """Guests decide how deep their folders go: deeper than Python calls itself, and than any path is long."""
+    filled = await btrfs.create_pool("p", CONFIG["btrfs"])
+    volume = await btrfs.ensure_volume("p", "v")
+    subprocess.run(["btrfs", "subvolume", "create", volume / "outer"], check=True, capture_output=True)
+    at = os.open(volume / "outer", os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(2200):
+        os.mkdir("dd", dir_fd=at)
+        inner = os.open("dd", os.O_RDONLY | os.O_DIRECTORY, dir_fd=at)
+        os.close(at)
+        at = inner
+    argv = ["btrfs", "subvolume", "create", f"/proc/{os.getpid()}/fd/{at}/inner"]
+    subprocess.run(argv, check=True, capture_output=True)
+    os.close(at)
+
+    await btrfs.delete_volume("p", "v")
+
+    assert not volume.exists()
+    await btrfs.delete_pool("p", filled)
+
+
 async def test_a_volume_goes_with_the_subvolumes_made_inside_it(btrfs: StorageDriver, state: Path) -> None:
     filled = await btrfs.create_pool("p", CONFIG["btrfs"])
     volume = await btrfs.ensure_volume("p", "c1")

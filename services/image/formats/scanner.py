@@ -263,7 +263,7 @@ class TarScanner:
                 return
             member.sparse = tuple(segments)
         elif b"GNU.sparse.realsize" in pax or b"GNU.sparse.size" in pax:
-            member.size = decimal(pax.get(b"GNU.sparse.realsize") or pax[b"GNU.sparse.size"])
+            member.size = decimal(pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size", b""))
             pairs = pairs or _numbers(pax.get(b"GNU.sparse.map", b""))
             member.sparse = INLINE if b"GNU.sparse.major" in pax else sparse_pairs(pairs)
         self._done(member)

@@ -91,6 +91,8 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
     )
     for id, project in (("o-web", "web"), ("o-default", "default"), ("o-token", "")):
         txn.put(keys.operation(id), Operation(id=id, project=project, kind="x", state="running"))
+    about = {"secret": "right"}
+    txn.put(keys.operation("o-secret"), Operation(id="o-secret", kind="x", state="running", metadata=about))
     await store.commit(txn)
     backend = Backend(Settings.from_env({"PODIUM_DIR": str(tmp_path)}), store)
     await backend.start()
@@ -125,6 +127,9 @@ async def test_a_confined_certificate_reaches_its_project_and_nothing_else(tmp_p
         _, stranger = await _get(folder, port, "/1.0")
         assert stranger["metadata"]["auth"] == "untrusted"
         assert "environment" not in stranger["metadata"]
+        # Beyond ASCII too, which cannot be compared as texts.
+        for secret in ("", "wrong", "%C3%A9", "%ff"):
+            assert (await _get(folder, port, f"/1.0/operations/o-secret/wait?secret={secret}"))[0] == 403
     finally:
         await runner.cleanup()
         await backend.stop()
