@@ -26,7 +26,9 @@ def enable(call: Call) -> None:
 
 
 def add(call: Call) -> None:
-    name = call.words[0]
+    name = call.text("name") or call.word(0)
+    if not name:
+        raise CliError("no token was made", "the member needs a name", "podium cluster add NAME")
     reply = call.server.begin("POST", url("cluster", "members"), {"server_name": name})
     call.say(f"Member {name} join token:")
     print(token_of(reply["metadata"]["metadata"]))

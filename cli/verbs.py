@@ -43,6 +43,7 @@ _TIMEOUT = Flag("timeout", "", "SECONDS", "Time to wait for the shutdown (defaul
 _CONSOLE = Flag("console", "", "TYPE", "Attach to the console at once", bare="console")
 _TARGET = Flag("target", "", "MEMBER", "Member of the cluster to create it on")
 _TOLD = Flag("target", "", "MEMBER", "Accepted; every member answers for all")
+_MEMBER = Flag("name", "", "NAME", "Name of the member")
 _ADDRESS = Flag("address", "", "HOST[:PORT]", "Where other members reach this one; else PODIUM_RPC")
 _VM = Flag("vm", "", "", "Accepted; images are of containers")
 _RESOURCES = Flag("resources", "", "", "Show the resources that there are")
@@ -284,7 +285,7 @@ _SERVER = (
     Verb("down", "member:down", "", "Stop the services; containers keep running"),
     Verb("purge", "member:purge", "", "Remove every trace of Podium"),
     Verb("cluster enable", "cluster:enable", "[NAME]", "Let other hosts join this one", (_ADDRESS,)),
-    Verb("cluster add", "cluster:add", "NAME", "Print a token with which one host can join"),
+    Verb("cluster add", "cluster:add", "[NAME]", "Print a token with which one host can join", (_MEMBER,)),
     Verb("cluster join", "cluster:join", "TOKEN", "Join the cluster that made a token", (_ADDRESS,)),
     Verb("cluster list", "cluster:listing", "", "List the members", (_FORMAT,), ("ls",)),
     Verb("admin client-cert", "client_cert:write", "NAME [FOLDER]", "Let a program call the services by gRPC"),

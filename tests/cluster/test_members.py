@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import ssl
 from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.harness import Cluster, cluster, wait_for
+from tests.cluster.harness import Cluster, Member, cluster, wait_for
+from tests.fakes.image_server import METADATA, tar
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,32 @@ def test_nobody_joins_without_a_token_for_that_name(three: Cluster) -> None:
     assert token.startswith("m4,")
     said = three["m2"].run("cluster", "add", "m5")
     assert said.returncode == 1 and b"ask there" in said.stderr
+
+
+def _files(member: Member) -> set[str]:
+    return {
+        p.name for folder in ("blobs", "squashfs") for p in (member.state_dir / "images" / folder).iterdir()
+    }
+
+
+def test_an_image_goes_to_who_launches_it_and_from_all_who_have_it(three: Cluster) -> None:
+    """Its files are fetched from the member that has them."""
+    first, second = three["m1"], three["m2"]
+    before = _files(first)
+    path = first.conf / "small"
+    path.write_bytes(tar({"metadata.yaml": METADATA, "rootfs/etc/noise": os.urandom(1 << 20)}))
+    first.lxc("image", "import", str(path), "--alias", "small")
+    own = _files(first) - before
+
+    first.lxc("init", "small", "of-small", "--target", second.name)
+    assert own and own <= _files(second)
+    second.lxc("image", "export", "small", str(second.conf / "out"))
+    assert (second.conf / "out.tar.gz").read_bytes() == path.read_bytes()
+
+    second.lxc("image", "delete", "small")
+    wait_for(lambda: not own & _files(first))
+    assert own <= _files(second), "an instance lies on it"
+    first.lxc("delete", "of-small")
 
 
 @pytest.mark.parametrize("dead", ["m1"])

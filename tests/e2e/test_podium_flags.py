@@ -28,6 +28,7 @@ _OURS = (
     "doctor",
     "image import-rootfs",
     "network map",
+    "cluster join",
 )
 _OUR_NOUNS = ("admin", "network load-balancer", "network address-set")
 # Their other flags are for copies between servers, for columns, for trust in servers that are no registries,
