@@ -258,6 +258,19 @@ async def test_a_failed_update_leaves_the_record_as_it_was(world: World) -> None
     assert world.status() == "stopped"
 
 
+async def test_who_comes_while_an_instance_follows_its_profiles_is_not_told_busy(world: World) -> None:
+    """Nobody asked for that: after a restart it may happen the moment its owner deletes the instance."""
+    await world.made()
+    following = asyncio.create_task(world.changes.apply_again("default", "web"))
+    instance = world.host.store.instance("default", "web").record
+    while not world.host.store.observed_of(instance).record.operation:
+        await asyncio.sleep(0)
+
+    assert (await world.done(await world.changes.delete("default", "web"))).error_message == ""
+    assert (await following).state == "succeeded"
+    assert not world.host.store.instances.entries()
+
+
 async def test_a_failed_rename_gives_the_old_name_back(world: World) -> None:
     await world.made()
     world.networks.fails = True
