@@ -121,6 +121,24 @@ def test_nobody_joins_without_a_token_for_that_name(three: Cluster) -> None:
     assert said.returncode == 1 and b"ask there" in said.stderr
 
 
+def test_instances_of_three_members_meet_on_an_overlay(three: Cluster) -> None:
+    """By their names, and with their network's services on the member where each is."""
+    three.first.lxc(
+        "network", "create", "ov", "--type=overlay", "ipv4.address=10.94.7.1/24", "ipv6.address=none"
+    )
+    names = [f"ov-{name}" for name in three]
+    for name, member in zip(names, three, strict=True):
+        three["m2"].lxc("launch", "debian/12", name, "--network", "ov", "--target", member)
+    for name in names:
+        for other in names:
+            ping = ("exec", name, "--", "ping", "-c1", "-W1", f"{other}.lxd")
+            wait_for(lambda ping=ping: not three["m3"].run(*ping).returncode, 60)  # type: ignore[misc]
+    leases = three["m3"].lxc("network", "list-leases", "ov", "-f", "csv")
+    assert len({line.split(",")[2] for line in leases.splitlines()}) >= len(names)
+    three["m1"].lxc("delete", "--force", *names)
+    three["m1"].lxc("network", "delete", "ov")
+
+
 def _files(member: Member) -> set[str]:
     return {
         p.name for folder in ("blobs", "squashfs") for p in (member.state_dir / "images" / folder).iterdir()
