@@ -28,7 +28,8 @@ from services.network.kernel import loops, probe, sockets, subnets, sysctls
 from services.network.kernel.acllog import AclLog
 from services.network.kernel.dnsmasq import Dnsmasq
 from services.network.kernel.esp import has_esp
-from services.network.kernel.links import Links, has_link
+from services.network.kernel.ifaces import index_of
+from services.network.kernel.links import Links
 from services.network.kernel.nft import Nft, read
 from services.network.kernel.uplinks import mtus, uplinks
 from services.network.ports import Link
@@ -111,7 +112,7 @@ class LinuxHost:
             return
         wanted = {tunnel.device: repr(tunnel) for tunnel in plan.tunnels}
         for device in wanted.keys() - before.keys():
-            if has_link(device):
+            if index_of(device) is not None:
                 said = f"This host has an interface {device} already, which the tunnel would have to be"
                 raise WrongState("NAME_TAKEN", said, about=device)
         await asyncio.to_thread(
@@ -176,7 +177,7 @@ class LinuxHost:
         return hashlib.sha256("\0".join([script, *listed]).encode()).hexdigest()
 
     def is_serving(self, network: str) -> bool:
-        return self._dnsmasq.pid(network) is not None and has_link(network)
+        return self._dnsmasq.pid(network) is not None and index_of(network) is not None
 
     async def made(self) -> list[str]:
         return await asyncio.to_thread(self._dnsmasq.names)

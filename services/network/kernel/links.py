@@ -13,8 +13,9 @@ from core.errors import Invalid, WrongState
 from services.network.domain.addresses import Subnets
 from services.network.domain.bridge import BridgePlan
 from services.network.domain.overlay import Mesh
+from services.network.kernel.ifaces import add_address, addresses_of, differing, index_of, kind_of
 from services.network.kernel.netlink import IPRoute, NetlinkError
-from services.network.kernel.plugs import IFF_UP, Plugs
+from services.network.kernel.plugs import Plugs
 from services.network.kernel.tunnels import Tunnels
 from services.network.kernel.vxlan import Overlays
 from services.network.ports import Link, LinkAddress
@@ -53,7 +54,7 @@ class Links:
         *before* are the interfaces that an earlier plan made ports.
         """
         with self._lock:
-            if _index(plan.name) is None:
+            if index_of(plan.name) is None:
                 self._ip.link(
                     "add",
                     ifname=plan.name,
@@ -62,7 +63,7 @@ class Links:
                     mtu=plan.mtu,
                 )
             index = self._required(plan.name)
-            if self._kind(index) != "bridge":
+            if kind_of(self._get(index)) != "bridge":
                 raise WrongState(
                     "NOT_A_BRIDGE", f"The interface {plan.name} of this host is not a bridge", about=plan.name
                 )
@@ -94,13 +95,13 @@ class Links:
     def follow(self, bridge: str, mesh: Mesh) -> None:
         """Tell the kernel what changed on other members, if the overlay is up here."""
         with self._lock:
-            if (index := _index(bridge)) is not None:
+            if (index := index_of(bridge)) is not None:
                 self.overlays.follow(mesh, index)
 
     def delete_bridge(self, name: str) -> None:
         with self._lock:
-            index = _index(name)
-            if index is not None and self._kind(index) == "bridge":
+            index = index_of(name)
+            if index is not None and kind_of(self._get(index)) == "bridge":
                 self._ip.link("del", index=index)
 
     def all(self) -> list[Link]:
@@ -114,7 +115,7 @@ class Links:
         return [_link(link, addresses, masters.get(link["index"], [])) for link in links]
 
     def _required(self, name: str) -> int:
-        if (index := _index(name)) is None:
+        if (index := index_of(name)) is None:
             raise WrongState("NO_INTERFACE", f"The interface {name} does not exist on this host", about=name)
         return index
 
@@ -122,41 +123,28 @@ class Links:
         found = self._ip.get_links(index)
         return found[0] if found else None
 
-    def _kind(self, index: int) -> str:
-        info = self._get(index).get_attr("IFLA_LINKINFO")
-        return str(info.get_attr("IFLA_INFO_KIND")) if info else ""
-
     def _master(self, index: int) -> int | None:
         found: int | None = self._get(index).get_attr("IFLA_MASTER")
         return found
 
     def _set_link(self, index: int, plan: BridgePlan) -> None:
-        """Change only what differs: setting a MAC or an MTU to what it is still tells everybody."""
-        link = self._get(index)
-        wanted: dict[str, Any] = {}
-        if (link.get_attr("IFLA_ADDRESS") or "").lower() != plan.hwaddr:
-            wanted["address"] = plan.hwaddr
-        if link.get_attr("IFLA_MTU") != plan.mtu:
-            wanted["mtu"] = plan.mtu
-        if not link["flags"] & IFF_UP:
-            wanted["state"] = "up"
-        if wanted:
-            self._ip.link("set", index=index, **wanted)
+        if changed := differing(self._get(index), hwaddr=plan.hwaddr, mtu=plan.mtu):
+            self._ip.link("set", index=index, **changed)
 
     def _set_ports(self, bridge: int, wanted: tuple[str, ...], before: tuple[str, ...]) -> None:
         for name in wanted:
             # One that is away joins when it is back, with the next look after the networks.
-            index = _index(name)
+            index = index_of(name)
             if index is not None and self._master(index) != bridge:
                 self._refuse_configured(index, name)
                 self._ip.link("set", index=index, master=bridge, state="up")
         for name in set(before) - set(wanted):
-            gone = _index(name)
+            gone = index_of(name)
             if gone is not None and self._master(gone) == bridge:
                 self._ip.link("set", index=gone, master=0)
 
     def _refuse_configured(self, index: int, name: str) -> None:
-        if any(entry["scope"] == 0 for entry in self._ip.get_addr(index=index)):
+        if addresses_of(self._ip, index):
             raise Invalid(
                 "CONFIGURED", f"Only unconfigured network interfaces can be bridged; {name} has an address",
                 about=name,
@@ -178,36 +166,12 @@ class Links:
 
     def _set_addresses(self, index: int, subnets: Subnets) -> None:
         wanted = {(str(i.ip), i.network.prefixlen) for i in (subnets.ipv4, subnets.ipv6) if i}
-        have = set()
-        for entry in self._ip.get_addr(index=index):
-            if entry["scope"] == 0:
-                have.add((entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]))
+        have = addresses_of(self._ip, index)
         for address, prefix in have - wanted:
             self._ip.addr("del", index=index, address=address, prefixlen=prefix)
         for address, prefix in wanted - have:
             with contextlib.suppress(NetlinkError):
-                # IPv6 would otherwise be tentative for a second, and dnsmasq could not bind to it.
-                flags = {"flags": 0x02} if ":" in address else {}
-                self._ip.addr("add", index=index, address=address, prefixlen=prefix, **flags)
-
-
-def has_link(name: str) -> bool:
-    """Cheap: one ioctl."""
-    return _index(name) is not None
-
-
-def _index(name: str) -> int | None:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None
-
-
-def _name(index: int) -> str:
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return ""
+                add_address(self._ip, index, address, prefix)
 
 
 def _subnet(route: Any) -> IPv4Network | IPv6Network | None:
@@ -218,12 +182,11 @@ def _subnet(route: Any) -> IPv4Network | IPv6Network | None:
 
 
 def _link(link: Any, addresses: list[Any], members: list[str]) -> Link:
-    info = link.get_attr("IFLA_LINKINFO")
-    kind = info.get_attr("IFLA_INFO_KIND") if info else ""
+    info, kind = link.get_attr("IFLA_LINKINFO"), kind_of(link)
     stats = link.get_attr("IFLA_STATS64") or {}
     return Link(
         name=link.get_attr("IFLA_IFNAME"),
-        kind=kind or "",
+        kind=kind,
         hwaddr=link.get_attr("IFLA_ADDRESS") or "",
         mtu=link.get_attr("IFLA_MTU") or 0,
         is_up=bool(link["flags"] & 1),

@@ -21,12 +21,12 @@ from core.records import NicReservation
 from core.units import parse_bool
 from services.network.domain import hostside, parents
 from services.network.domain.hostside import HostSide, Route
+from services.network.kernel.ifaces import add_address, index_of, kind_of
 from services.network.kernel.netlink import NetlinkError
 from services.network.kernel.shaping import Shaper
 from services.network.ports import Link
 
 log = get_logger(__name__)
-IFF_UP = 1
 _VETHS = (keys.BRIDGED, keys.P2P, keys.ROUTED)
 # Source: include/uapi/linux/rtnetlink.h, RTPROT_BOOT and RT_SCOPE_LINK; a bridge's own are RTPROT_STATIC.
 _BOOT, _LINK_SCOPE, _MAIN = 3, 253, 254
@@ -81,7 +81,7 @@ class Plugs:
         folder = _SYS / name
         is_free = folder.exists() and not list(folder.glob("upper_*"))
         if is_free and (folder / "ifalias").read_text().strip() == self._owner:
-            self._ip.link("del", index=_index(name))
+            self._ip.link("del", index=index_of(name))
 
     def remove_unused_shapers(self) -> None:
         self._shaper.remove_unused()
@@ -93,7 +93,7 @@ class Plugs:
 
         The peer is born down: veth_open refuses a half that has no other yet (drivers/net/veth.c).
         """
-        bridge, index = self._master_of(nic), _index(nic.host_name)
+        bridge, index = self._master_of(nic), index_of(nic.host_name)
         if index is not None:
             self._refuse_foreign(index, bridge, nic)
             return False
@@ -109,13 +109,13 @@ class Plugs:
     def _master_of(self, nic: NicReservation) -> int:
         if not nic.bridge:
             return 0
-        if (index := _index(nic.bridge)) is None:
+        if (index := index_of(nic.bridge)) is None:
             raise parents.not_started(nic, f'Parent device "{nic.bridge}" doesn\'t exist')
         return index
 
     def _remove_veth(self, nic: NicReservation) -> None:
-        index = _index(nic.host_name)
-        if index is None or not self._is_ours(index, _index(nic.bridge) if nic.bridge else 0):
+        index = index_of(nic.host_name)
+        if index is None or not self._is_ours(index, index_of(nic.bridge) if nic.bridge else 0):
             return
         with contextlib.suppress(NetlinkError):
             self._ip.link("del", index=index)
@@ -124,9 +124,7 @@ class Plugs:
         found = self._ip.get_links(index)
         if not found:
             return False
-        info = found[0].get_attr("IFLA_LINKINFO")
-        kind = info.get_attr("IFLA_INFO_KIND") if info else ""
-        return kind == "veth" and (found[0].get_attr("IFLA_MASTER") or 0) == bridge
+        return kind_of(found[0]) == "veth" and (found[0].get_attr("IFLA_MASTER") or 0) == bridge
 
     def _refuse_foreign(self, index: int, bridge: int, nic: NicReservation) -> None:
         if not self._is_ours(index, bridge):
@@ -151,7 +149,7 @@ class Plugs:
 
     def _ensure_given(self, nic: NicReservation, pid: int) -> bool:
         """Move the parent itself in; it is inside when the host has it no more."""
-        index = _index(nic.parent)
+        index = index_of(nic.parent)
         if nic.taken and str(index) != nic.taken["index"]:
             return False  # what has its name here now is another one
         index = self._parent_of(nic)
@@ -187,20 +185,20 @@ class Plugs:
 
     def _parent_of(self, nic: NicReservation) -> int:
         name = parents.link_of(nic)
-        if (index := _index(name)) is None:
+        if (index := index_of(name)) is None:
             raise parents.not_started(nic, f"Parent device '{name}' doesn't exist")
         return index
 
     def ensure_vlan(self, nic: NicReservation) -> None:
         """Make the interface of its parent's VLAN, which may be there. Raises: WrongState."""
         name = parents.link_of(nic)
-        if not nic.vlan or _index(name) is not None:
+        if not nic.vlan or index_of(name) is not None:
             return
         try:
-            parent = _index(nic.parent)
+            parent = index_of(nic.parent)
             more = {"vlan_flags": _GVRP} if parse_bool(nic.options.get("gvrp") or "false") else {}
             self._ip.link("add", ifname=name, kind="vlan", link=parent, vlan_id=nic.vlan, state="up", **more)
-            self._ip.link("set", index=_index(name), ifalias=self._owner)
+            self._ip.link("set", index=index_of(name), ifalias=self._owner)
         except NetlinkError as exc:
             why = os.strerror(exc.code)
             if exc.code == errno.EOPNOTSUPP:
@@ -218,7 +216,7 @@ class Plugs:
                 return  # others are there already, in another mode: the engine says what is wrong with that
             why = "this kernel has no ipvlan (CONFIG_IPVLAN); use macvlan or routed"
             raise parents.not_started(nic, why) from exc
-        self._ip.link("del", index=_index(name))
+        self._ip.link("del", index=index_of(name))
 
     def _add(self, nic: NicReservation, **what: Any) -> None:
         try:
@@ -238,12 +236,12 @@ class Plugs:
         for address in side.proxies:
             self._proxy("replace", address, side.parent)
         if nic.nictype == keys.BRIDGED and (side.isolated or nic.host_side):
-            self._ip.brport("set", index=_index(nic.host_name), isolated=int(side.isolated))
+            self._ip.brport("set", index=index_of(nic.host_name), isolated=int(side.isolated))
 
     def set_loops(self, ports: Mapping[str, bool]) -> None:
         """Let what comes in by a port of a bridge go out there too, or no more. Who is gone is left out."""
         for name, is_on in ports.items():
-            if (index := _index(name)) is not None:
+            if (index := index_of(name)) is not None:
                 with contextlib.suppress(NetlinkError):
                     self._ip.brport("set", index=index, mode=int(is_on))
 
@@ -257,7 +255,7 @@ class Plugs:
             raise parents.not_started(nic, text) from None
         if status != "1":
             raise parents.not_started(nic, f'VLAN filtering is not enabled in parent bridge "{nic.bridge}"')
-        index = _index(nic.host_name)
+        index = index_of(nic.host_name)
         if 1 not in {vlan.id for vlan in side.vlans}:
             with contextlib.suppress(NetlinkError):
                 self._ip.vlan_filter("del", index=index, vlan_info={"vid": 1})
@@ -266,13 +264,9 @@ class Plugs:
             self._ip.vlan_filter("add", index=index, vlan_info={"vid": vlan.id, "flags": flags})
 
     def _ensure_address(self, address: str, nic: NicReservation) -> None:
-        interface, index = ip_interface(address), _index(nic.host_name)
-        # IPv6 would otherwise be tentative for a second, in which the guest's router does not answer.
-        more = {"flags": 0x02} if interface.version == 6 else {}
+        interface, index = ip_interface(address), index_of(nic.host_name)
         with contextlib.suppress(NetlinkError):  # there already
-            self._ip.addr(
-                "add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **more
-            )
+            add_address(self._ip, index, str(interface.ip), interface.network.prefixlen)
 
     def _ensure_route(self, route: Route, nic: NicReservation) -> None:
         what = self._route(route)
@@ -291,12 +285,12 @@ class Plugs:
         return any(r.get_attr("RTA_DST") == address and r["dst_len"] == int(bits) for r in found)
 
     def _drop_route(self, route: Route) -> None:
-        if _index(route.device) is not None:
+        if index_of(route.device) is not None:
             with contextlib.suppress(NetlinkError):
                 self._ip.route("del", **self._route(route))
 
     def _route(self, route: Route) -> dict[str, Any]:
-        what: dict[str, Any] = {"dst": route.net, "oif": _index(route.device), "proto": _BOOT}
+        what: dict[str, Any] = {"dst": route.net, "oif": index_of(route.device), "proto": _BOOT}
         what["table"] = route.table or _MAIN
         if route.via:
             what["gateway"] = route.via
@@ -306,7 +300,7 @@ class Plugs:
 
     def _proxy(self, verb: str, address: str, parent: str) -> None:
         """Let the host answer for *address* on *parent*, or no more. NTF_PROXY is 8 (neighbour.h)."""
-        if (index := _index(parent)) is None:
+        if (index := index_of(parent)) is None:
             return
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with contextlib.suppress(NetlinkError):
@@ -320,13 +314,6 @@ def not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
     elif exc.code == errno.ESRCH:
         why = "the instance stopped meanwhile"
     return parents.not_started(nic, why)
-
-
-def _index(name: str) -> int | None:
-    try:
-        return socket.if_nametoindex(name) if name else None
-    except OSError:
-        return None
 
 
 def _mtu(name: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.records import NicReservation
 from services.network.domain.shaping import ifb_name, rates_of
+from services.network.kernel.ifaces import index_of
 from services.network.kernel.netlink import NetlinkError
 
 _ROOT, _CLASS, _INGRESS = 0x10000, 0x10010, 0xFFFF0000
@@ -49,17 +50,17 @@ class Shaper:
         """Remove the devices of NICs that are gone: those of a guest go with it, the ifb does not."""
         for link in list(self._ip.get_links(kind="ifb")):
             owner, _, host_name = (link.get_attr("IFLA_IFALIAS") or "").rpartition(" ")
-            if owner == self._owner and not _exists(host_name):
+            if owner == self._owner and index_of(host_name) is None:
                 self._delete(link.get_attr("IFLA_IFNAME"))
 
     def _delete(self, name: str) -> None:
-        if _exists(name):
+        if index_of(name) is not None:
             with contextlib.suppress(NetlinkError):
                 self._ip.link("del", index=socket.if_nametoindex(name))
 
     def _ensure_ifb(self, nic: NicReservation, index: int) -> int:
         name = ifb_name(nic.host_name)
-        if not _exists(name):
+        if index_of(name) is None:
             self._ip.link("add", ifname=name, kind="ifb", state="up")
             alias = f"{self._owner} {nic.host_name}"
             self._ip.link("set", index=socket.if_nametoindex(name), ifalias=alias)
@@ -87,10 +88,3 @@ class Shaper:
     def _free(self, index: int) -> None:
         with contextlib.suppress(NetlinkError):
             self._ip.tc("del", "htb", index, _ROOT)
-
-
-def _exists(name: str) -> bool:
-    try:
-        return bool(socket.if_nametoindex(name))
-    except OSError:
-        return False

@@ -11,6 +11,7 @@ from typing import Any
 
 from core.configkeys.tunnels import Tunnel
 from core.errors import WrongState
+from services.network.kernel.ifaces import differing, index_of, kind_of
 from services.network.kernel.netlink import NetlinkError
 
 _KINDS = {"gre": "gretap", "vxlan": "vxlan"}
@@ -28,26 +29,22 @@ class Tunnels:
 
         Raises: WrongState.
         """
-        index = _index(wanted.device)
+        index = index_of(wanted.device)
         if index is not None and not is_known:
             self.remove([wanted.device])
             index = None
         if index is None:
             self._make(wanted)
-            index = _index(wanted.device)
+            index = index_of(wanted.device)
         if index is not None:
             self._join(index, bridge, mtu)
 
     def remove(self, devices: Iterable[str]) -> None:
         """Remove tunnels; what is none stays."""
         for device in devices:
-            index = _index(device)
-            if index is not None and self._kind(index) in _KINDS.values():
+            index = index_of(device)
+            if index is not None and kind_of(self._ip.get_links(index)[0]) in _KINDS.values():
                 self._ip.link("del", index=index)
-
-    def _kind(self, index: int) -> str:
-        info = self._ip.get_links(index)[0].get_attr("IFLA_LINKINFO")
-        return str(info.get_attr("IFLA_INFO_KIND")) if info else ""
 
     def _make(self, wanted: Tunnel) -> None:
         try:
@@ -75,7 +72,7 @@ class Tunnels:
     def _way_out(self, wanted: Tunnel) -> int:
         """Return the interface that a group is reached by."""
         if wanted.interface:
-            if (index := _index(wanted.interface)) is None:
+            if (index := index_of(wanted.interface)) is None:
                 said = (
                     f"The interface {wanted.interface} of tunnel {wanted.device} does not exist on this host"
                 )
@@ -88,24 +85,9 @@ class Tunnels:
         raise WrongState("NO_INTERFACE", said, about=wanted.device)
 
     def _join(self, index: int, bridge: int, mtu: int) -> None:
-        """Change only what differs."""
-        link, changed = self._ip.get_links(index)[0], dict[str, Any]()
-        if link.get_attr("IFLA_MASTER") != bridge:
-            changed["master"] = bridge
-        if link.get_attr("IFLA_MTU") != mtu:
-            changed["mtu"] = mtu
-        if not link["flags"] & 1:
-            changed["state"] = "up"
-        if changed:
+        if changed := differing(self._ip.get_links(index)[0], mtu=mtu, master=bridge):
             self._ip.link("set", index=index, **changed)
 
 
 def _by_version(name: str, address: str) -> str:
     return f"{name}6" if ip_address(address).version == 6 else name
-
-
-def _index(name: str) -> int | None:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None

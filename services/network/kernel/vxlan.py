@@ -15,6 +15,7 @@ from typing import Any
 
 from core.errors import WrongState
 from services.network.domain.overlay import Mesh, Tables, tables
+from services.network.kernel.ifaces import add_address, addresses_of, differing, index_of, kind_of
 from services.network.kernel.netlink import NetlinkError
 
 # Source: include/uapi/linux/neighbour.h.
@@ -44,7 +45,7 @@ class Overlays:
         if not mesh.local:
             self.remove(mesh.device)
             return
-        index = _index(mesh.device)
+        index = index_of(mesh.device)
         if index is not None and not self._is_same(index, mesh):
             self._ip.link("del", index=index)
             index = None
@@ -57,13 +58,13 @@ class Overlays:
 
     def follow(self, mesh: Mesh, bridge: int) -> None:
         """Tell what changed since the last time, without a look at what is there."""
-        index = _index(mesh.device)
+        index = index_of(mesh.device)
         if index is not None and (before := self._told.get(mesh.device)):
             self._tell(mesh, before, index, bridge)
 
     def remove(self, device: str) -> None:
         self._told.pop(device, None)
-        index = _index(device)
+        index = index_of(device)
         if index is not None and self._data(index) is not None:
             self._ip.link("del", index=index)
 
@@ -78,7 +79,7 @@ class Overlays:
             )  # fmt: skip
         except NetlinkError as exc:
             raise _not_made(mesh, exc) from exc
-        found = _index(mesh.device)
+        found = index_of(mesh.device)
         if found is None:
             raise WrongState("NO_VXLAN", f"{mesh.device} was deleted while it was made; try again")
         return found
@@ -86,10 +87,9 @@ class Overlays:
     def _data(self, index: int) -> Any:
         """Return what is special to a VXLAN device; None when it is another kind."""
         links = self._ip.get_links(index)
-        info = links[0].get_attr("IFLA_LINKINFO") if links else None
-        if info is None or info.get_attr("IFLA_INFO_KIND") != "vxlan":
+        if not links or kind_of(links[0]) != "vxlan":
             return None
-        return info.get_attr("IFLA_INFO_DATA")
+        return links[0].get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
 
     def _is_same(self, index: int, mesh: Mesh) -> bool:
         data = self._data(index)
@@ -103,34 +103,20 @@ class Overlays:
     def _set(self, index: int, mesh: Mesh, bridge: int) -> None:
         """Change only what differs, which is nothing as a rule."""
         link = self._ip.get_links(index)[0]
-        wanted: dict[str, Any] = {}
-        if link.get_attr("IFLA_ADDRESS") != mesh.hwaddr:
-            wanted["address"] = mesh.hwaddr
-        if link.get_attr("IFLA_MTU") != mesh.mtu:
-            wanted["mtu"] = mesh.mtu
-        if link.get_attr("IFLA_MASTER") != bridge:
-            wanted["master"] = bridge
-        if not link["flags"] & 1:
-            wanted["state"] = "up"
-        if wanted:
-            self._ip.link("set", index=index, **wanted)
-        if "master" in wanted or not _is_quiet(link):
+        changed = differing(link, hwaddr=mesh.hwaddr, mtu=mesh.mtu, master=bridge)
+        if changed:
+            self._ip.link("set", index=index, **changed)
+        if "master" in changed or not _is_quiet(link):
             self._ip.brport("set", index=index, **_QUIET)
 
     def _set_own(self, index: int, mesh: Mesh) -> None:
         """Let the port have the member's own addresses: on the bridge, DHCP would name them as router."""
         wanted = {(own, _bits(own)) for own in mesh.own}
-        have = {
-            (entry.get_attr("IFA_ADDRESS"), entry["prefixlen"])
-            for entry in self._ip.get_addr(index=index)
-            if entry["scope"] == 0
-        }
+        have = addresses_of(self._ip, index)
         for address, bits in have - wanted:
             self._ip.addr("del", index=index, address=address, prefixlen=bits)
         for address, bits in wanted - have:
-            # IPv6 would otherwise be tentative for a second, and no source of a route.
-            more = {"flags": 0x02} if ":" in address else {}
-            self._ip.addr("add", index=index, address=address, prefixlen=bits, **more)
+            add_address(self._ip, index, address, bits)
 
     # --- the entries -----------------------------------------------------------------------------
 
@@ -227,10 +213,3 @@ def _not_made(mesh: Mesh, exc: NetlinkError) -> WrongState:
     elif exc.code == errno.EADDRINUSE:
         why = f"something else has UDP port {mesh.port}; stop it or choose another overlay.port"
     return WrongState("NO_VXLAN", f"The VXLAN port {mesh.device} could not be made: {why}", about=mesh.device)
-
-
-def _index(name: str) -> int | None:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None

@@ -22,7 +22,7 @@ def listening_on(store: NetworkStore, name: str) -> list[Belonging]:
         (store.forwards, keys.network_forwards(name)),
         (store.balancers, keys.load_balancers(name)),
     ):
-        found += [(cache, key_of(entry.record, 0), entry.record) for entry in cache.below(folder)]
+        found += [(cache, key, entry.record) for key, entry in cache.items_below(folder)]
     return found
 
 
@@ -32,11 +32,11 @@ def owned(store: NetworkStore, network: Network) -> list[Belonging]:
 
 
 def _of_members(store: NetworkStore, network: Network) -> Iterator[Belonging]:
-    for health in store.health.below(keys.network_healths(network.name)):
-        yield store.health, key_of(health.record, 0), health.record
-    for claim in store.addresses.below(keys.addresses(network.name)):
+    for key, health in store.health.items_below(keys.network_healths(network.name)):
+        yield store.health, key, health.record
+    for key, claim in store.addresses.items_below(keys.addresses(network.name)):
         if not claim.record.instance_id:
-            yield store.addresses, key_of(claim.record, 0), claim.record
+            yield store.addresses, key, claim.record
     if vni := vni_of(network):
         found = store.vnis.get(keys.vni(vni))
         if found and found.record.network == network.name:
@@ -49,7 +49,7 @@ def vni_of(network: Network) -> int:
 
 
 def key_of(record: Listener | NetworkHealth | AddressClaim | VniClaim, vni: int) -> str:
-    """Return the key of a belonging; *vni* is the number of its network."""
+    """Return the key that a belonging has by what is in it; *vni* is the number of its network."""
     match record:
         case NetworkForward():
             return keys.network_forward(record.network, record.listen_address)

@@ -88,7 +88,7 @@ class Listeners(Generic[T]):
     async def update(self, network: str, address: str, wanted: T, *, expected_revision: int) -> Entry[T]:
         async with self._networks.changing:
             entry, found = self.get(network, address), self._network(network)
-            entry.expect(expected_revision, f"{self._kind.noun}", address)
+            entry.expect(expected_revision, self._kind.noun, address)
             old = entry.record
             record = self._kind.checked(
                 replace(wanted, network=network, listen_address=old.listen_address), found

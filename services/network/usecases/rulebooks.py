@@ -53,8 +53,8 @@ class Rulebooks:
 
     def targets(self, network: str) -> set[str]:
         """Return where the listen addresses of a network lead to. Cheap."""
-        forwards = (e.record for e in self._store.forwards.entries() if e.record.network == network)
-        balancers = (e.record for e in self._store.balancers.entries() if e.record.network == network)
+        forwards = _below(self._store.forwards, keys.network_forwards(network), NONE)
+        balancers = _below(self._store.balancers, keys.load_balancers(network), NONE)
         return Rulebook(forwards=tuple(forwards), balancers=tuple(balancers)).targets()
 
     def _mesh(self, network: Network, far: Iterable[NicReservation]) -> Mesh:
