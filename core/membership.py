@@ -37,12 +37,16 @@ class Membership:
 
     @property
     def etcd_client(self) -> str:
-        """host:port where its etcd answers other members, over mTLS."""
-        return _moved(self.rpc, ETCD_CLIENT)
+        return etcd_client(self.rpc)
 
     @property
     def etcd_peer(self) -> str:
-        return _moved(self.rpc, ETCD_PEER)
+        return etcd_peer(self.rpc)
+
+
+def is_here(member: str, here: str) -> bool:
+    """Return whether what a record says to be on *member* is on *here*; records of one member name none."""
+    return member in ("", here)
 
 
 def _moved(address: str, by: int) -> str:
@@ -51,6 +55,7 @@ def _moved(address: str, by: int) -> str:
 
 
 def etcd_client(rpc: str) -> str:
+    """Return host:port where the etcd of a member answers others, over mTLS."""
     return _moved(rpc, ETCD_CLIENT)
 
 

@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 
 
+async def nothing() -> None:
+    """What is awaited where there is nothing to do."""
+
+
 async def cancelled(task: asyncio.Task[None] | None) -> None:
     """End *task*, if there is one, and return when it has ended. Raises: what it failed with."""
     if task:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.errors import NotFound
+from core.membership import is_here
 from core.operations.convert import from_proto
 from core.operations.operation import Operation
 from core.projects import home_of
@@ -238,7 +239,7 @@ class Backend:
 
     def operation_service(self, operation: Operation) -> Any:
         """Return the stub by which an operation is cancelled. Raises: Unavailable when its member is away."""
-        if self.cluster and operation.member not in ("", self.cluster.here):
+        if self.cluster and not is_here(operation.member, self.cluster.here):
             return common.OperationServiceStub(self.cluster.line(operation.member, operation.service))
         return self.operation_services[operation.service]
 

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from core.errors import PodiumError, Stale, Unavailable
-from core.events import Event
 from core.logs import get_logger
 from core.operations import operation as op_states
 from core.operations.history import History
@@ -90,7 +89,7 @@ class Ledger:
         if ticket:
             ticket.is_used = True  # what the story accepts in turn is not what was asked for
         try:
-            self.revisions[operation.id] = await self._store.commit(_stamped(whole, self._clock()))
+            self.revisions[operation.id] = await self._store.commit(whole)
         except Stale:
             if ticket:
                 await self._refuse_second(ticket)
@@ -196,7 +195,7 @@ class Ledger:
             whole.delete(keys.operation(expired))
         known = self._ending[id] = asyncio.get_running_loop().create_future()
         try:
-            await self._commit_patiently(_stamped(whole, self._clock()), id)
+            await self._commit_patiently(whole, id)
         except Stale as exc:
             log.warning("operation_outcome_stale", operation=id, error=str(exc))
             final = _ended(operation, op_states.FAILED, metadata, exc, self._clock())
@@ -275,13 +274,3 @@ def _ended(
         error_message=error.message,
         error_about=error.about,
     )
-
-
-def _stamped(txn: Txn, now: float) -> Txn:
-    """Give events without a time the time of their commit."""
-    txn.events = [event if event.time else _at(event, now) for event in txn.events]
-    return txn
-
-
-def _at(event: Event, now: float) -> Event:
-    return replace(event, time=now)

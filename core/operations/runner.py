@@ -14,21 +14,19 @@ from typing import Any, TypeVar
 from core.errors import Internal, NotFound, PodiumError, Unavailable, WrongState, from_exception
 from core.failpoints import declare, failpoint, publish
 from core.logs import get_logger
+from core.membership import is_here
 from core.operations import operation as op_states
 from core.operations.ledger import Ledger, Tell, acceptance
 from core.operations.operation import Context, Operation, Step, Story
 from core.rpc.identity import current_identity
 from core.rpc.once import new_operation_id, ticket_for
 from core.state.store import Store, Txn
+from core.tasks import nothing
 
 T = TypeVar("T")
 log = get_logger(__name__)
 _UNDO_PATIENCE_S = 30.0
 _STEP_PATIENCE_S = 10.0
-
-
-async def _nothing() -> None:
-    return None
 
 
 class Runner:
@@ -78,7 +76,7 @@ class Runner:
 
     def is_own(self, member: str) -> bool:
         """Return whether what a record says to be on *member* is on this one."""
-        return member in ("", self._member)
+        return is_here(member, self._member)
 
     def require_own(self, member: str, what: str) -> None:
         """Raises: Unavailable for what is another member's, as a caller that knows late may not."""
@@ -124,7 +122,7 @@ class Runner:
         requestor: dict[str, str] | None = None,
         wait: bool = False,
         id: str = "",
-        if_refused: Callable[[], Awaitable[None]] = _nothing,
+        if_refused: Callable[[], Awaitable[None]] = nothing,
     ) -> Operation:
         """Record the operation together with *txn* in one commit, then run its story.
 
@@ -298,7 +296,7 @@ class Runner:
             self._spawn(operation, self.fail(operation.id, error))
 
     async def _record(
-        self, operation: Operation, txn: Txn | None, if_refused: Callable[[], Awaitable[None]] = _nothing
+        self, operation: Operation, txn: Txn | None, if_refused: Callable[[], Awaitable[None]] = nothing
     ) -> None:
         whole = acceptance(operation, txn)
         try:

@@ -29,6 +29,7 @@ from core.rpc.identity import (
 from core.rpc.status import to_status
 from core.rpc.tls import MEMBER, peer_of, server_credentials
 from core.settings import Settings
+from core.tasks import nothing
 
 Settled = Callable[[], Awaitable[None]]
 log = get_logger(__name__)
@@ -41,10 +42,6 @@ OPTIONS = [
 ]
 
 
-async def _nothing_to_settle() -> None:
-    return None
-
-
 async def serve(
     settings: Settings,
     service: str,
@@ -52,7 +49,7 @@ async def serve(
     *,
     announce: Callable[[str], Awaitable[None]] | None = None,
     home_of: HomeOf = lambda project, feature: project,
-    settled: Settled = _nothing_to_settle,
+    settled: Settled = nothing,
 ) -> grpc.aio.Server:
     """Start to serve and return the server; *register* adds servicers and returns their full names.
 

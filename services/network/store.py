@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.membership import is_here
 from core.netrecords import (
     AddressSet,
     NetworkAcl,
@@ -75,7 +76,7 @@ class NetworkStore:
 
     def is_local(self, nic: NicReservation) -> bool:
         """Return whether a NIC is this member's to plug, filter and serve."""
-        return nic.member in ("", self.member)
+        return is_here(nic.member, self.member)
 
     def local_on(self, network: str) -> list[NicReservation]:
         return [nic for nic in self.nics_on(network) if self.is_local(nic)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.membership import is_here
 from core.records import Pool
 from core.state import keys
 from core.state.cache import Cache
@@ -49,7 +50,7 @@ class MemberPools(Cache[Pool]):
 
     def is_ours(self, pool: Pool) -> bool:
         """Return whether a record is of a pool that this member made."""
-        return not self._member or pool.member in ("", self._member)
+        return not self._member or is_here(pool.member, self._member)
 
     def is_made_here(self, name: str) -> bool:
         """Return whether this member made it, so that its custom volumes lie here."""

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 
 from core.errors import Stale
+from core.membership import is_here
 from core.state import keys
 from core.state.store import Txn
 from services.network.store import NetworkStore
@@ -16,7 +17,7 @@ async def adopt(store: NetworkStore) -> None:
     for key, entry in store.nics.items():
         nic = entry.record
         found = store.instances.get(keys.instance(nic.project, nic.instance_name))
-        is_elsewhere = found is not None and found.record.member not in ("", store.member)
+        is_elsewhere = found is not None and not is_here(found.record.member, store.member)
         if nic.member or not store.member or is_elsewhere:
             continue
         with contextlib.suppress(Stale):  # whoever changed it said so

@@ -11,6 +11,7 @@ from core.errors import AlreadyExists, Busy, Invalid, NotFound, PodiumError, Sta
 from core.events import Event
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
+from core.membership import is_here
 from core.names import in_project, network_name
 from core.netrecords import NetworkHealth, VniClaim
 from core.records import PASSING, Network, NicReservation
@@ -345,7 +346,7 @@ class Networks:
 
     async def _end_passing(self, network: Network) -> None:
         """Finish what a crash of ours left, or of a member that is no more; else its maker is at it."""
-        if network.member in ("", self._store.member) or network.member not in self._store.others():
+        if is_here(network.member, self._store.member) or network.member not in self._store.others():
             await self._down(network.name)
             await self._forget(network.name)
         elif network.status == "Deleting":

@@ -14,6 +14,7 @@ from typing import Any
 
 from core.errors import NotFound, Unsupported
 from core.logs import get_logger
+from core.membership import is_here
 from core.records import Instance, Pool, Volume
 from core.state import keys
 from core.state.repository import Entry
@@ -72,7 +73,7 @@ class Notes:
         self._wake.clear()
         changed, self._changed = self._changed, set()
         for pool in [entry.record for entry in self._store.pools.entries()]:
-            if pool.status == "Created" and pool.member in ("", self._member):
+            if pool.status == "Created" and is_here(pool.member, self._member):
                 try:
                     await self._flush_pool(pool, changed)
                 except (OSError, NotFound, Unsupported) as exc:
@@ -89,7 +90,7 @@ class Notes:
         """Yield name and content of the notes that *pool* should have."""
         yield noted.POOL, lambda: noted.of_pool(pool)
         for entry in self._store.instances.entries():
-            if entry.record.pool == pool.name and entry.record.member in ("", self._member):
+            if entry.record.pool == pool.name and is_here(entry.record.member, self._member):
                 yield entry.record.id, partial(self._of_instance, entry.record)
         for own in self._store.volumes.entries(keys.volumes(pool.name)):
             if own.record.status == "Created" and self._store.pools.is_made_here(pool.name):

@@ -12,6 +12,7 @@ from typing import Any
 from core.configkeys.instance import INSTANCE
 from core.errors import Forbidden, Invalid, PodiumError, WrongState
 from core.logs import get_logger
+from core.membership import is_here
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Instance, InstanceObserved
 from core.state import keys
@@ -127,7 +128,7 @@ class Power:
         _check(action)
         names = []
         for entry in self._host.store.instances.entries(keys.instances(project)):
-            is_ours = entry.record.member in ("", self._member)
+            is_ours = is_here(entry.record.member, self._member)
             if is_ours and self._host.store.observed_of(entry.record).record.status in _POSSIBLE[action]:
                 names.append(entry.record.name)
         return await self._claims.runner.accept(
