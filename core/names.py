@@ -14,6 +14,7 @@ _INTERFACE = re.compile(r"[-_A-Za-z0-9.]{2,15}")
 _DEVICE = re.compile(r"[A-Za-z0-9/._:-]+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{1,64}")
 _MAX = 255
+_DIGITS = 64
 _DOTS = (".", "..")
 # What the kernel keeps for itself beside the names of interfaces, in /proc/sys/net and elsewhere.
 NO_INTERFACES = frozenset({"all", "default", "..", "bonding_masters"})
@@ -169,6 +170,10 @@ def alias_name(name: str) -> str:
 def is_fingerprint(text: str) -> bool:
     """Whether *text* may be the beginning of an image's fingerprint."""
     return _FINGERPRINT.fullmatch(text) is not None
+
+
+def is_whole_fingerprint(text: str) -> bool:
+    return len(text) == _DIGITS and is_fingerprint(text)
 
 
 def in_project(path: str, project: str) -> str:

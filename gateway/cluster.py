@@ -5,6 +5,7 @@ Made in a cluster only; a Podium that is alone follows none of this.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from core.settings import Settings
 from core.state import codec, keys
 from core.state.cache import Cache
 from core.state.store import Store
+
+_LAST_CALLS_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Cluster:
         self.presence: Cache[Presence] = Cache(store, Presence, keys.PRESENCE)
         self.placed: Cache[Placed] = Cache(store, Placed, keys.INSTANCES)
         self.pools: Cache[Placed] = Cache(store, Placed, keys.POOLS)
-        self._lines: dict[tuple[str, str, str], Any] = {}
+        self._lines: dict[tuple[str, str], tuple[str, Any]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         for cache in (self.members, self.presence, self.placed, self.pools):
@@ -44,8 +48,9 @@ class Cluster:
     async def stop(self) -> None:
         for cache in (self.members, self.presence, self.placed, self.pools):
             await cache.stop()
-        for line in self._lines.values():
+        for _, line in self._lines.values():
             await line.close()
+        await asyncio.gather(*self._closing)
 
     async def member_of(self, project: str, name: str) -> str:
         """Return where an instance is; this member where there is none. Asks the state for what is new."""
@@ -75,10 +80,18 @@ class Cluster:
             raise Unavailable(
                 "MEMBER_AWAY", f"Member {member!r} does not answer ({service}); try again", about=member
             )
-        # A process that came back is reached at once by a new channel; an old one waits before it tries.
-        place = (member, service, entry.record.holder)
-        if place not in self._lines:
-            self._lines[place] = member_channel(
-                self._settings, service, member=member, address=entry.record.address
-            )
-        return self._lines[place]
+        holder, line = self._lines.get((member, service), ("", None))
+        if line is None or holder != entry.record.holder:
+            # A process that came back is reached at once by a new channel; an old one waits before it tries.
+            self._close(line)
+            line = member_channel(self._settings, service, member=member, address=entry.record.address)
+            self._lines[member, service] = entry.record.holder, line
+        return line
+
+    def _close(self, line: Any) -> None:
+        """Close a line to a process that is gone, once its last calls know that."""
+        if line is not None:
+            # Owned by this object until it is done, or stop().
+            task = asyncio.create_task(line.close(_LAST_CALLS_S))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

@@ -84,7 +84,7 @@ class Routed:
         self._cluster = cluster
         self._make = make
         self._local = local
-        self._others: dict[Any, Any] = {}
+        self._others: dict[str, tuple[Any, Any]] = {}
 
     def __getattr__(self, method: str) -> Any:
         row = ROUTES.get(method)
@@ -104,9 +104,11 @@ class Routed:
         if member == self._cluster.here:
             return self._local
         line = self._cluster.line(member, "runtime")
-        if line not in self._others:
-            self._others[line] = self._make(line)
-        return self._others[line]
+        known, stub = self._others.get(member, (None, None))
+        if known is not line:
+            stub = self._make(line)
+            self._others[member] = line, stub
+        return stub
 
     def _call(self, method: str, shape: str, where: Where) -> Callable[..., Any]:
         async def one(request: Any, **how: Any) -> Any:

@@ -67,8 +67,9 @@ class _Channel:
         self._inner = inner
         self._service = service
 
-    async def close(self) -> None:
-        await self._inner.close()
+    async def close(self, grace_s: float | None = None) -> None:
+        """Calls that are under way have *grace_s* to end."""
+        await self._inner.close(grace_s)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         return self._inner.get_state(try_to_connect)

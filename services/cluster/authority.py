@@ -121,7 +121,7 @@ class Authority:
         self._make_folder()
         key = ec.generate_private_key(ec.SECP384R1())
         write_private(self._folder / "member.key", _key_pem(key))
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, member[:64])])
+        subject = _subject(member)
         csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA384())
         return csr.public_bytes(Encoding.PEM)
 
@@ -234,7 +234,7 @@ def issue(wanted: Wanted, ca: Pair | None = None) -> Pair:
     """Return a new key with its certificate, signed by *ca* or by itself."""
     key = ec.generate_private_key(ec.SECP384R1())
     if not ca:
-        return Pair(_signed(key.public_key(), wanted, _subject(wanted), key), _key_pem(key))
+        return Pair(_signed(key.public_key(), wanted, _subject(wanted.common_name), key), _key_pem(key))
     return Pair(certify(key.public_key(), wanted, ca), _key_pem(key))
 
 
@@ -246,14 +246,14 @@ def certify(key: Any, wanted: Wanted, ca: Pair) -> bytes:
     return _signed(key, wanted, issuer, loaded)
 
 
-def _subject(wanted: Wanted) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.common_name[:64])])
+def _subject(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
 
 
 def _signed(key: Any, wanted: Wanted, issuer: x509.Name, issuer_key: ec.EllipticCurvePrivateKey) -> bytes:
     now = datetime.datetime.now(datetime.UTC)
     builder = (
-        x509.CertificateBuilder(issuer, _subject(wanted), key, x509.random_serial_number())
+        x509.CertificateBuilder(issuer, _subject(wanted.common_name), key, x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + wanted.lifetime)
         .add_extension(x509.BasicConstraints(wanted.is_ca, 0 if wanted.is_ca else None), critical=True)

@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_interface
 import orjson
 
 from core.configkeys import others
+from core.configkeys.devices.disk import is_root
 from core.configkeys.devices.registry import check_devices
 from core.configkeys.devices.registry import without_empty as without_empty_options
 from core.configkeys.instance import PROFILE, check_profile
@@ -37,7 +38,7 @@ def profile_users(profile: Profile, instances: Iterable[Instance]) -> list[str]:
 def root_disk(devices: Mapping[str, Mapping[str, str]]) -> tuple[str, str]:
     """Return the name of the root disk and its pool, "" for none."""
     for name, options in devices.items():
-        if options.get("type") == "disk" and options.get("path") == "/":
+        if is_root(options):
             return name, options.get("pool", "")
     return "", ""
 

@@ -170,7 +170,7 @@ class Joins:
             return False
         for entry in self._store.members.entries():
             if f"https://{membership.etcd_peer(entry.record.rpc)}" == etcd.peer:
-                await self._write(entry.record.name, votes=True)
+                await self._note_vote(entry.record.name)
         log.info("etcd_votes", etcd=etcd.name)
         return True
 
@@ -220,12 +220,12 @@ class Joins:
                 log.warning("votes_not_given", error=exc.message)
             await asyncio.sleep(_PAUSE_S)
 
-    async def _write(self, name: str, *, votes: bool) -> None:
+    async def _note_vote(self, name: str) -> None:
         key = keys.member(name)
         kv = await self._store.store.get(key)
         if kv is None:
             return
-        member = replace(codec.decode(Member, kv.value), votes=votes)
+        member = replace(codec.decode(Member, kv.value), votes=True)
         revision = await self._store.store.commit(Txn().unchanged(key, kv.revision).put(key, member))
         self._store.members.apply(key, member, revision)
 

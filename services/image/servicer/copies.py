@@ -7,13 +7,11 @@ from contextlib import aclosing
 from typing import Any
 
 from core.errors import Invalid
-from core.names import is_fingerprint
+from core.names import is_whole_fingerprint
 from protos.podium.image.v1 import copy_pb2 as pb
 from protos.podium.image.v1 import copy_pb2_grpc as rpc
 from services.image.servicer.messages import COPY_PART_NUMBERS, COPY_PARTS
 from services.image.usecases.copies import Copies
-
-_DIGITS = 64
 
 
 class CopyServicer(rpc.CopyServiceServicer):
@@ -51,6 +49,6 @@ def _part(number: Any) -> str:
 
 def _checked(fingerprint: str) -> str:
     """Raises: Invalid for what is no whole fingerprint, which names files here."""
-    if len(fingerprint) != _DIGITS or not is_fingerprint(fingerprint):
+    if not is_whole_fingerprint(fingerprint):
         raise Invalid("BAD_FINGERPRINT", "The full fingerprint of an image is needed")
     return fingerprint

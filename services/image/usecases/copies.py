@@ -20,9 +20,10 @@ from core.logs import get_logger
 from core.records import ImageCopy
 from core.state import keys
 from core.state.store import Txn
-from services.image.formats import magic
+from core.tasks import cancelled
 from services.image.ports import SQUASHFS, Blobs, Converter, CopyFile, Peers
 from services.image.store import ImageStore
+from services.image.usecases.images import name_of
 from services.image.usecases.receive import MADE, Receiver
 
 log = get_logger(__name__)
@@ -33,7 +34,7 @@ _WHOLE = ("unified",), ("metadata", "rootfs")
 
 
 class Copies:
-    """start() follows what others delete; stop() lets it be."""
+    """Which files of images this member has, and how it comes by those that it has not."""
 
     def __init__(self, store: ImageStore, blobs: Blobs, converter: Converter, peers: Peers) -> None:
         self._store = store
@@ -67,9 +68,7 @@ class Copies:
 
     def _file(self, fingerprint: str, part: str, hashed: bool) -> CopyFile:
         path = self.path(fingerprint, part)
-        with path.open("rb") as file:
-            stem = f"meta-{fingerprint}" if part == "metadata" else fingerprint
-            name = stem + magic.extension(file.read(512))
+        name = name_of(path, fingerprint, part)
         # Nothing but this says whether a base came as it was sent.
         is_hashed = hashed or part == SQUASHFS
         sha256 = self._blobs.sha256(fingerprint, part) if is_hashed else ""
@@ -258,9 +257,7 @@ class Follower:
         self._task = asyncio.create_task(self._follow(), name="deleted images")
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await cancelled(self._task)
 
     async def _follow(self) -> None:
         while True:

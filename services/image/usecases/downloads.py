@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from core.errors import Invalid, NotFound, WrongState
-from core.names import alias_name, is_fingerprint
+from core.names import alias_name, is_whole_fingerprint
 from core.operations.operation import Context, Operation, Step, Story
 from core.operations.runner import Runner
 from core.records import Image
@@ -324,7 +324,7 @@ def origin_of(source: RemoteSource) -> dict[str, str]:
 def source_of(origin: dict[str, str]) -> RemoteSource | None:
     """Return where a newer version of an image would be; None for one that came from no alias."""
     alias = origin.get("alias", "")
-    if not alias or (len(alias) == 64 and is_fingerprint(alias)):
+    if not alias or is_whole_fingerprint(alias):
         return None
     return RemoteSource(
         origin["protocol"],

@@ -128,13 +128,8 @@ class Images:
     def files(self, image: Image) -> list[tuple[str, Path, str]]:
         """Return (part, path, suggested file name) of every file of an image; call ensure() before."""
         parts = ("metadata", "rootfs") if image.split else ("unified",)
-        found = []
-        for part in parts:
-            path = self._blobs.part(image.fingerprint, part)
-            with path.open("rb") as file:
-                stem = f"meta-{image.fingerprint}" if part == "metadata" else image.fingerprint
-                found.append((part, path, stem + magic.extension(file.read(512))))
-        return found
+        paths = {part: self._blobs.part(image.fingerprint, part) for part in parts}
+        return [(part, path, name_of(path, image.fingerprint, part)) for part, path in paths.items()]
 
     async def prepared(self, project: str, fingerprint: str) -> Prepared:
         """Return what instances are made from; also for an image deleted while instances lie on it.
@@ -204,3 +199,10 @@ class Images:
 
 def _alias_taken(name: str) -> AlreadyExists:
     return AlreadyExists("EXISTS", f'Alias "{name}" already exists', about=name)
+
+
+def name_of(path: Path, fingerprint: str, part: str) -> str:
+    """Return how the file of a part is called where it is given away. Raises: FileNotFoundError."""
+    stem = f"meta-{fingerprint}" if part == "metadata" else fingerprint
+    with path.open("rb") as file:
+        return stem + magic.extension(file.read(512))

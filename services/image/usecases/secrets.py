@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.errors import Forbidden, Invalid, NotFound, WrongState
-from core.names import alias_name, is_fingerprint
+from core.names import alias_name, is_whole_fingerprint
 from core.operations.operation import TOKEN, Operation
 from core.operations.runner import Runner
 from core.state import keys
@@ -65,7 +65,7 @@ class Secrets:
 
     async def expect(self, wanted: Awaited) -> Operation:
         """Give out a secret to bring an image. Raises: Invalid."""
-        if not is_fingerprint(wanted.fingerprint) or len(wanted.fingerprint) != 64:
+        if not is_whole_fingerprint(wanted.fingerprint):
             words = "The full fingerprint of the image to come is needed"
             raise Invalid("BAD_FINGERPRINT", words, about="source.fingerprint")
         for name in wanted.aliases:

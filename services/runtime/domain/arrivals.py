@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from core.configkeys.devices.disk import is_root
 from core.configkeys.schema import without_empty
 from core.names import is_fingerprint
 from core.records import Instance, Profile, Snapshot
-from services.runtime.domain.snapshots import is_root, snapshot_name
+from services.runtime.domain.snapshots import snapshot_name
 
 _BASE_IMAGE, _APPLY_TEMPLATE = "volatile.base_image", "volatile.apply_template"
 _HWADDR = re.compile(r"volatile\.[a-zA-Z0-9_.-]{1,64}\.hwaddr")

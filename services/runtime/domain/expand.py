@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.configkeys.devices.disk import is_root
 from core.configkeys.devices.registry import check_instance_devices
 from core.configkeys.instance import check_expanded
 from core.configkeys.nic import PHYSICAL
@@ -43,7 +44,7 @@ def find_root(devices: Devices) -> Root | None:
 
     Raises: Invalid when there is more than one.
     """
-    found = [d for d in devices.values() if d.get("type") == "disk" and d.get("path") == "/"]
+    found = [options for options in devices.values() if is_root(options)]
     if not found:
         return None
     if len(found) > 1:

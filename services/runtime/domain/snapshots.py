@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from core.configkeys.devices.disk import is_root
 from core.errors import Invalid
 from core.records import Instance, Snapshot
 from core.units import parse_expiry
@@ -128,10 +129,6 @@ def of_owner(was: Instance, instance: Instance) -> Instance:
         idmap_raw=instance.idmap_raw,
         devices=devices,
     )
-
-
-def is_root(device: Mapping[str, str]) -> bool:
-    return device.get("type") == "disk" and device.get("path") == "/"
 
 
 def of_now(snapshot: Snapshot, instance: Instance) -> Instance:

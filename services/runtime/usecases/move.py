@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from core.configkeys.devices.disk import is_root
 from core.errors import AlreadyExists, Forbidden, NotFound, PodiumError, WrongState
 from core.names import instance_name
 from core.operations.operation import TASK, Context, Operation, Step, Story
@@ -13,7 +14,7 @@ from core.records import Instance
 from core.state import codec, keys
 from core.state.store import Txn
 from services.runtime.domain.expand import root_of
-from services.runtime.domain.snapshots import is_root, of_owner
+from services.runtime.domain.snapshots import of_owner
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.create import NO_COPY_POOL, Create
 from services.runtime.usecases.host import Host
