@@ -43,27 +43,27 @@ from services.runtime.servicer.remote import RemoteCreateServicer
 from services.runtime.storage.drivers import available
 from services.runtime.store import RuntimeStore
 from services.runtime.transfers import Transfers
-from services.runtime.usecases.balance import Balance
-from services.runtime.usecases.boot import Boot
-from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.create import Create
-from services.runtime.usecases.exec import Execs
-from services.runtime.usecases.follow import Follow
-from services.runtime.usecases.freshfigures import FreshFigures
-from services.runtime.usecases.health import HealthChecks
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.hotplug import Hotplug
+from services.runtime.usecases.inside.exec import Execs
+from services.runtime.usecases.instances.change import Changes
+from services.runtime.usecases.instances.create import Create
+from services.runtime.usecases.instances.follow import Follow
+from services.runtime.usecases.instances.remote import RemoteCreate
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.poolcopies import PoolCopies
-from services.runtime.usecases.pools import Pools
-from services.runtime.usecases.power import Power
-from services.runtime.usecases.reconcile import Reconcile
-from services.runtime.usecases.remote import RemoteCreate
-from services.runtime.usecases.revive import Revive
-from services.runtime.usecases.shutdown import HostShutdown
+from services.runtime.usecases.pools.copies import PoolCopies
+from services.runtime.usecases.pools.pools import Pools
+from services.runtime.usecases.running.balance import Balance
+from services.runtime.usecases.running.boot import Boot
+from services.runtime.usecases.running.freshfigures import FreshFigures
+from services.runtime.usecases.running.health import HealthChecks
+from services.runtime.usecases.running.hotplug import Hotplug
+from services.runtime.usecases.running.power import Power
+from services.runtime.usecases.running.reconcile import Reconcile
+from services.runtime.usecases.running.revive import Revive
+from services.runtime.usecases.running.shutdown import HostShutdown
+from services.runtime.usecases.running.watch import Watch
 from services.runtime.usecases.unbounded import Unbounded
-from services.runtime.usecases.watch import Watch
 
 
 async def main() -> None:

@@ -8,18 +8,18 @@ from services.runtime.ports import Ticks
 from services.runtime.servicer.copies import CopyServicer
 from services.runtime.servicer.snapshots import SnapshotServicer
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.copy import Copies
-from services.runtime.usecases.create import Create
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.move import Moves
+from services.runtime.usecases.instances.copy import Copies
+from services.runtime.usecases.instances.create import Create
+from services.runtime.usecases.instances.move import Moves
+from services.runtime.usecases.instances.rebuild import Rebuild
+from services.runtime.usecases.instances.refresh import Refresh
+from services.runtime.usecases.instances.restore import Restore
+from services.runtime.usecases.instances.schedules import Schedules
+from services.runtime.usecases.instances.snapshots import Snapshots
+from services.runtime.usecases.instances.still import Stillness
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.power import Power
-from services.runtime.usecases.rebuild import Rebuild
-from services.runtime.usecases.refresh import Refresh
-from services.runtime.usecases.restore import Restore
-from services.runtime.usecases.schedules import Schedules
-from services.runtime.usecases.snapshots import Snapshots
-from services.runtime.usecases.still import Stillness
+from services.runtime.usecases.running.power import Power
 
 
 class Copying:

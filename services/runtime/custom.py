@@ -16,26 +16,26 @@ from services.runtime.servicer.recover import RecoverServicer
 from services.runtime.servicer.storage import StorageServicer
 from services.runtime.servicer.volumebackups import VolumeBackupServicer
 from services.runtime.servicer.volumes import VolumeServicer
-from services.runtime.usecases.backups import Backups
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.instances.schedules import Schedules
 from services.runtime.usecases.notes import Notes
-from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.pools import Pools
-from services.runtime.usecases.recover import Recover
-from services.runtime.usecases.schedules import Schedules
-from services.runtime.usecases.volumearchives import VolumeArchives
-from services.runtime.usecases.volumebackups import VolumeBackups
-from services.runtime.usecases.volumeclaims import VolumeClaims
-from services.runtime.usecases.volumecopies import VolumeCopies
-from services.runtime.usecases.volumeimports import VolumeImports
-from services.runtime.usecases.volumelandings import VolumeLandings
-from services.runtime.usecases.volumes import Volumes
-from services.runtime.usecases.volumeschedules import VolumeSchedules
-from services.runtime.usecases.volumesnapshots import VolumeSnapshots
-from services.runtime.usecases.volumevoyages import VolumeVoyages
-from services.runtime.usecases.voyages import Voyages
-from services.runtime.usecases.wire import Transit
+from services.runtime.usecases.pools.pools import Pools
+from services.runtime.usecases.pools.recover import Recover
+from services.runtime.usecases.transfers.backups import Backups
+from services.runtime.usecases.transfers.pack import Packs
+from services.runtime.usecases.transfers.voyages import Voyages
+from services.runtime.usecases.transfers.wire import Transit
+from services.runtime.usecases.volumes.archives import VolumeArchives
+from services.runtime.usecases.volumes.backups import VolumeBackups
+from services.runtime.usecases.volumes.claims import VolumeClaims
+from services.runtime.usecases.volumes.copies import VolumeCopies
+from services.runtime.usecases.volumes.custom import Volumes
+from services.runtime.usecases.volumes.imports import VolumeImports
+from services.runtime.usecases.volumes.landings import VolumeLandings
+from services.runtime.usecases.volumes.schedules import VolumeSchedules
+from services.runtime.usecases.volumes.snapshots import VolumeSnapshots
+from services.runtime.usecases.volumes.voyages import VolumeVoyages
 
 
 class Custom:

@@ -14,12 +14,12 @@ from services.runtime.servicer.guest import GuestServicer
 from services.runtime.servicer.previous import PreviousServicer
 from services.runtime.servicer.sftp import SftpServicer
 from services.runtime.storage import beside
-from services.runtime.usecases.abouts import AboutInstances
-from services.runtime.usecases.files import Roots
-from services.runtime.usecases.guest import Guests
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.sftp import SftpSessions
-from services.runtime.usecases.templates import Templates
+from services.runtime.usecases.inside.files import Roots
+from services.runtime.usecases.inside.guest import Guests
+from services.runtime.usecases.inside.sftp import SftpSessions
+from services.runtime.usecases.instances.abouts import AboutInstances
+from services.runtime.usecases.instances.templates import Templates
 
 Find = Callable[[str, str], Awaitable[Target]]
 

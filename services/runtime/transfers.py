@@ -12,20 +12,20 @@ from services.runtime.custom import Custom
 from services.runtime.kernel.transit import RsyncTransit
 from services.runtime.servicer.carriers import Carriers
 from services.runtime.servicer.transfer import TransferServicer
-from services.runtime.usecases.abouts import AboutInstances
-from services.runtime.usecases.archive import Archives
-from services.runtime.usecases.arrive import Arrivals
-from services.runtime.usecases.backups import Backups
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.create import Create
-from services.runtime.usecases.departures import Departures
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.landings import Landings
-from services.runtime.usecases.pack import Packs
+from services.runtime.usecases.instances.abouts import AboutInstances
+from services.runtime.usecases.instances.create import Create
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.volumevoyages import VolumeVoyages
-from services.runtime.usecases.voyages import Voyages
-from services.runtime.usecases.wire import Transit
+from services.runtime.usecases.transfers.archive import Archives
+from services.runtime.usecases.transfers.arrive import Arrivals
+from services.runtime.usecases.transfers.backups import Backups
+from services.runtime.usecases.transfers.departures import Departures
+from services.runtime.usecases.transfers.landings import Landings
+from services.runtime.usecases.transfers.pack import Packs
+from services.runtime.usecases.transfers.voyages import Voyages
+from services.runtime.usecases.transfers.wire import Transit
+from services.runtime.usecases.volumes.voyages import VolumeVoyages
 
 
 @dataclass(frozen=True)

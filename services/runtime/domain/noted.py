@@ -1,6 +1,6 @@
 """What a pool's notes say of it and of its volumes, as data. Pure.
 
-A note holds whole records, so that recover can write them again; see usecases/notes.py and recover.py.
+A note holds whole records, so that recover can write them again; see usecases/notes.py, pools/recover.py.
 """
 
 from __future__ import annotations

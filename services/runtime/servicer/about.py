@@ -11,7 +11,7 @@ from core.records import Instance
 from protos.podium.runtime.v1 import about_pb2 as pb
 from protos.podium.runtime.v1 import about_pb2_grpc as rpc
 from services.runtime.store import RuntimeStore
-from services.runtime.usecases.abouts import AboutInstances
+from services.runtime.usecases.instances.abouts import AboutInstances
 
 
 class InstanceAboutServicer(rpc.InstanceAboutServiceServicer):

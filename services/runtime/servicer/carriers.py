@@ -14,13 +14,13 @@ from services.runtime.domain.offers import Answer, Offer
 from services.runtime.servicer.headers import answer_of, header_of_offer, offer_of
 from services.runtime.servicer.line import Line
 from services.runtime.servicer.volumes import ref_of
-from services.runtime.usecases.arrive import Spec, WantedArrival
-from services.runtime.usecases.departures import Departures
-from services.runtime.usecases.landings import Landings
-from services.runtime.usecases.volumeimports import WantedVolume
-from services.runtime.usecases.volumevoyages import VolumeVoyages
-from services.runtime.usecases.voyages import Voyage, Voyages
-from services.runtime.usecases.wire import Wire
+from services.runtime.usecases.transfers.arrive import Spec, WantedArrival
+from services.runtime.usecases.transfers.departures import Departures
+from services.runtime.usecases.transfers.landings import Landings
+from services.runtime.usecases.transfers.voyages import Voyage, Voyages
+from services.runtime.usecases.transfers.wire import Wire
+from services.runtime.usecases.volumes.imports import WantedVolume
+from services.runtime.usecases.volumes.voyages import VolumeVoyages
 
 Requests = AsyncIterator[pb.RunTransferRequest]
 Responses = AsyncGenerator[pb.RunTransferResponse, None]

@@ -9,7 +9,7 @@ from core.policy.expansion import Expanded
 from core.records import Instance, InstanceObserved, NicReservation
 from protos.podium.runtime.v1 import instance_pb2 as pb
 from services.runtime.kernel import links
-from services.runtime.usecases.figures import Figures
+from services.runtime.usecases.running.figures import Figures
 
 STATUS = {
     "creating": pb.INSTANCE_STATUS_CREATING,

@@ -12,10 +12,10 @@ from protos.podium.runtime.v1 import copy_pb2 as pb
 from protos.podium.runtime.v1 import copy_pb2_grpc as rpc
 from services.runtime.servicer.instances import source_of
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.copy import Copies, Origin, WantedCopy
-from services.runtime.usecases.move import Destination, Moves
-from services.runtime.usecases.rebuild import Rebuild
-from services.runtime.usecases.refresh import Refresh
+from services.runtime.usecases.instances.copy import Copies, Origin, WantedCopy
+from services.runtime.usecases.instances.move import Destination, Moves
+from services.runtime.usecases.instances.rebuild import Rebuild
+from services.runtime.usecases.instances.refresh import Refresh
 
 
 class CopyServicer(rpc.CopyServiceServicer):

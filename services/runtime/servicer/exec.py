@@ -17,8 +17,8 @@ from core.operations.servicer import answer
 from protos.podium.runtime.v1 import exec_pb2 as pb
 from protos.podium.runtime.v1 import exec_pb2_grpc as rpc
 from services.runtime.domain.target import Target
-from services.runtime.usecases.exec import Execs
-from services.runtime.usecases.session import Borrower, Command, Session
+from services.runtime.usecases.inside.exec import Execs
+from services.runtime.usecases.inside.session import Borrower, Command, Session
 
 _CHUNK = 1 << 20
 # What LXD's clients ask for by name: the engine's own files, and the recorded output of commands.

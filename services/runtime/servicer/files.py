@@ -13,7 +13,7 @@ from protos.podium.runtime.v1 import files_pb2_grpc as rpc
 from services.runtime.domain.target import Target
 from services.runtime.kernel.patience import Descriptor, Patience
 from services.runtime.servicer.pouring import WORTHWHILE, pour_in, pour_out
-from services.runtime.usecases import files
+from services.runtime.usecases.inside import files
 
 _KINDS = {
     pb.FILE_TYPE_UNSPECIFIED: files.FILE,

@@ -10,7 +10,7 @@ from protos.podium.runtime.v1 import guest_pb2 as pb
 from protos.podium.runtime.v1 import guest_pb2_grpc as rpc
 from services.runtime.domain import idmaps
 from services.runtime.domain.guest import Change, ConfigChange, DeviceChange, Hook
-from services.runtime.usecases.guest import Guests
+from services.runtime.usecases.inside.guest import Guests
 
 _STATES = {"true": pb.GUEST_STATE_READY, "false": pb.GUEST_STATE_STARTED}
 

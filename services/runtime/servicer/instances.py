@@ -17,13 +17,13 @@ from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import instance_pb2 as pb
 from protos.podium.runtime.v1 import instance_pb2_grpc as rpc
 from services.runtime.servicer import convert, metrics
-from services.runtime.usecases import figures
-from services.runtime.usecases.change import Changes, Update
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.create import Create, Source, Wanted
-from services.runtime.usecases.follow import Follow
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.power import Power
+from services.runtime.usecases.instances.change import Changes, Update
+from services.runtime.usecases.instances.create import Create, Source, Wanted
+from services.runtime.usecases.instances.follow import Follow
+from services.runtime.usecases.running import figures
+from services.runtime.usecases.running.power import Power
 
 _ACTIONS = {
     pb.STATE_ACTION_START: "start",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from core.errors import NotFound
 from core.rpc.line import Exchange, Line
-from services.runtime.usecases.exec import Execs
-from services.runtime.usecases.session import Session
+from services.runtime.usecases.inside.exec import Execs
+from services.runtime.usecases.inside.session import Session
 
 
 class Lending:

@@ -8,7 +8,7 @@ from itertools import chain
 from protos.podium.runtime.v1 import instance_pb2 as pb
 from services.runtime.domain.health import HEALTHY
 from services.runtime.ports import PoolSpace
-from services.runtime.usecases.figures import Figures
+from services.runtime.usecases.running.figures import Figures
 
 Sample = tuple[str, float, tuple[str, ...]]
 _MEMORY = {

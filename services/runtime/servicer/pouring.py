@@ -15,7 +15,7 @@ from core.descriptors import big_pipe, readable, writable
 from core.errors import Unavailable
 from core.rpc.line import Line
 from services.runtime.kernel.patience import Descriptor
-from services.runtime.usecases import files
+from services.runtime.usecases.inside import files
 
 # Below it a pipe costs more than it saves.
 WORTHWHILE = 1 << 20

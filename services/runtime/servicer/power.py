@@ -6,7 +6,7 @@ from typing import Any
 
 from protos.podium.runtime.v1 import power_pb2 as pb
 from protos.podium.runtime.v1 import power_pb2_grpc as rpc
-from services.runtime.usecases.shutdown import HostShutdown
+from services.runtime.usecases.running.shutdown import HostShutdown
 
 
 class HostPowerServicer(rpc.HostPowerServiceServicer):

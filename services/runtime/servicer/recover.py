@@ -7,7 +7,7 @@ from typing import Any
 
 from protos.podium.runtime.v1 import recover_pb2 as pb
 from protos.podium.runtime.v1 import recover_pb2_grpc as rpc
-from services.runtime.usecases.recover import Found, Recover, WantedPool
+from services.runtime.usecases.pools.recover import Found, Recover, WantedPool
 
 
 class RecoverServicer(rpc.RecoverServiceServicer):

@@ -10,8 +10,8 @@ from core.rpc.identity import current_identity
 from protos.podium.runtime.v1 import remote_pb2 as pb
 from protos.podium.runtime.v1 import remote_pb2_grpc as rpc
 from services.runtime.servicer.instances import wanted_of
+from services.runtime.usecases.instances.remote import RemoteCreate
 from services.runtime.usecases.peers import RemoteImage
-from services.runtime.usecases.remote import RemoteCreate
 
 
 class RemoteCreateServicer(rpc.RemoteCreateServiceServicer):

@@ -11,7 +11,7 @@ from core.errors import Invalid
 from protos.podium.runtime.v1 import sftp_pb2 as pb
 from protos.podium.runtime.v1 import sftp_pb2_grpc as rpc
 from services.runtime.domain.target import Target
-from services.runtime.usecases.sftp import Session, SftpSessions
+from services.runtime.usecases.inside.sftp import Session, SftpSessions
 
 
 class SftpServicer(rpc.SftpServiceServicer):

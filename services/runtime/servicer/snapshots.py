@@ -19,8 +19,8 @@ from services.runtime.domain.snapshots import of_now
 from services.runtime.servicer import convert
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.restore import Restore
-from services.runtime.usecases.snapshots import Snapshots, WantedSnapshot
+from services.runtime.usecases.instances.restore import Restore
+from services.runtime.usecases.instances.snapshots import Snapshots, WantedSnapshot
 
 _UNKNOWN = -1
 

@@ -11,7 +11,7 @@ from protos.podium.runtime.v1 import storage_pb2 as pb
 from protos.podium.runtime.v1 import storage_pb2_grpc as rpc
 from services.runtime.domain.volumes import has_images, url
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.pools import Pools
+from services.runtime.usecases.pools.pools import Pools
 
 
 class StorageServicer(rpc.StorageServiceServicer):

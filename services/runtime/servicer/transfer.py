@@ -16,10 +16,10 @@ from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import transfer_pb2 as pb
 from protos.podium.runtime.v1 import transfer_pb2_grpc as rpc
 from services.runtime.servicer.carriers import Carriers
-from services.runtime.usecases.arrive import Arrivals, WantedArrival
-from services.runtime.usecases.backups import Backups, WantedBackup
-from services.runtime.usecases.pack import Packs
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.transfers.arrive import Arrivals, WantedArrival
+from services.runtime.usecases.transfers.backups import Backups, WantedBackup
+from services.runtime.usecases.transfers.pack import Packs
 
 
 class TransferServicer(rpc.TransferServiceServicer):

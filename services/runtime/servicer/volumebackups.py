@@ -14,9 +14,9 @@ from protos.podium.runtime.v1 import volumebackup_pb2 as pb
 from protos.podium.runtime.v1 import volumebackup_pb2_grpc as rpc
 from services.runtime.servicer.transfer import backup_message
 from services.runtime.servicer.volumes import ref_of
-from services.runtime.usecases.backups import WantedBackup
-from services.runtime.usecases.volumebackups import VolumeBackups
-from services.runtime.usecases.volumeimports import VolumeImports, WantedVolume
+from services.runtime.usecases.transfers.backups import WantedBackup
+from services.runtime.usecases.volumes.backups import VolumeBackups
+from services.runtime.usecases.volumes.imports import VolumeImports, WantedVolume
 
 
 class VolumeBackupServicer(rpc.VolumeBackupServiceServicer):

@@ -15,10 +15,10 @@ from protos.podium.runtime.v1 import volume_pb2 as pb
 from protos.podium.runtime.v1 import volume_pb2_grpc as rpc
 from services.runtime.domain.volumes import Users, VolumeRef
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.volumeclaims import VolumeClaims
-from services.runtime.usecases.volumecopies import VolumeCopies, WantedCopy
-from services.runtime.usecases.volumes import Name, NewVolume, Volumes
-from services.runtime.usecases.volumesnapshots import VolumeSnapshots
+from services.runtime.usecases.volumes.claims import VolumeClaims
+from services.runtime.usecases.volumes.copies import VolumeCopies, WantedCopy
+from services.runtime.usecases.volumes.custom import Name, NewVolume, Volumes
+from services.runtime.usecases.volumes.snapshots import VolumeSnapshots
 
 
 class VolumeServicer(rpc.VolumeServiceServicer):

@@ -38,10 +38,10 @@ from services.runtime.ports import (
     VolumeKind,
 )
 from services.runtime.store import RuntimeStore
-from services.runtime.usecases.disks import InstanceFacts
+from services.runtime.usecases.instances.disks import InstanceFacts
+from services.runtime.usecases.instances.volatile import plugged, with_nics
 from services.runtime.usecases.peers import Images, Networks
-from services.runtime.usecases.plugs import Plugs
-from services.runtime.usecases.volatile import plugged, with_nics
+from services.runtime.usecases.running.plugs import Plugs
 
 log = get_logger(__name__)
 _RATE = "limits."

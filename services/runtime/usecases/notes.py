@@ -1,7 +1,7 @@
 """Note in each pool what is recorded of it and of its volumes, a moment after every change.
 
-The records are the truth; whoever loses them finds the notes (see recover.py). One follower writes all of
-them, so no change of a record can be forgotten, and none waits for a disk.
+The records are the truth; whoever loses them finds the notes (see pools/recover.py). One follower writes
+all of them, so no change of a record can be forgotten, and none waits for a disk.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ from core.state.repository import Entry
 from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain import expand
-from services.runtime.usecases.disks import check_disks, check_places
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.volatile import asked
+from services.runtime.usecases.instances.disks import check_disks, check_places
+from services.runtime.usecases.instances.volatile import asked
 
 # What LXD puts before a refusal.
 _UPDATE, _CREATE = "Invalid config: ", "Failed creating instance record: "

@@ -13,7 +13,7 @@ from core.tasks import cancelled
 from services.runtime.domain import unbounded
 from services.runtime.domain.unbounded import Unenforced
 from services.runtime.usecases.host import Host
-from services.runtime.usecases.volumes import bound_of
+from services.runtime.usecases.volumes.custom import bound_of
 
 log = get_logger(__name__)
 _LOOK_EVERY_S = 30.0

@@ -16,15 +16,15 @@ from core.state import keys
 from core.state.memory import MemoryStore
 from core.state.store import KV, Change, Resync, Txn
 from services.runtime.store import RuntimeStore
-from services.runtime.usecases.abouts import AboutInstances
-from services.runtime.usecases.change import Changes
 from services.runtime.usecases.claims import Claims
-from services.runtime.usecases.create import Create, Source, Wanted
 from services.runtime.usecases.host import Host
+from services.runtime.usecases.instances.abouts import AboutInstances
+from services.runtime.usecases.instances.change import Changes
+from services.runtime.usecases.instances.create import Create, Source, Wanted
+from services.runtime.usecases.instances.templates import Templates
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.power import Power
-from services.runtime.usecases.templates import Templates
-from services.runtime.usecases.watch import Watch
+from services.runtime.usecases.running.power import Power
+from services.runtime.usecases.running.watch import Watch
 from tests.fakes import runtime_host as fakes
 
 MEMBER = "m"

@@ -15,8 +15,8 @@ from services.runtime.domain.applications import Application
 from services.runtime.domain.idmaps import id_map
 from services.runtime.engine import config as rendering
 from services.runtime.ports import EnginePlan, Told
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.create import Source, Wanted
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.instances.create import Source, Wanted
 from tests.unit.runtime.conftest import World
 
 _APP = Application(("/bin/app", "two words", "it's"), "/srv", 33, 44, {"A": "1"}, "SIGQUIT")

@@ -12,8 +12,8 @@ from core.records import Pool
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain.arrivals import Arrived, ArrivedEntry
-from services.runtime.usecases.arrive import Arrivals, WantedArrival
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.transfers.arrive import Arrivals, WantedArrival
 from tests.unit.runtime.conftest import MEMBER, World
 
 BASE = "cd" * 32

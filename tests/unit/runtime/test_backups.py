@@ -16,8 +16,8 @@ from core.operations.operation import FAILED, SUCCEEDED, Operation
 from core.records import Instance
 from core.state import keys
 from core.state.store import Txn
-from services.runtime.usecases.backups import Backups, WantedBackup
 from services.runtime.usecases.policy import Policy
+from services.runtime.usecases.transfers.backups import Backups, WantedBackup
 from tests.unit.runtime.conftest import MEMBER, World
 
 

@@ -12,12 +12,12 @@ from core.records import Instance, Pool, Profile, Project
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.copying import Copying
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.copy import Origin, WantedCopy
-from services.runtime.usecases.create import Source
-from services.runtime.usecases.move import Destination
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.instances.copy import Origin, WantedCopy
+from services.runtime.usecases.instances.create import Source
+from services.runtime.usecases.instances.move import Destination
+from services.runtime.usecases.instances.snapshots import WantedSnapshot
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.snapshots import WantedSnapshot
 from tests.fakes import runtime_host as fakes
 from tests.unit.runtime.conftest import MEMBER, World
 

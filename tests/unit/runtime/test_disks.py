@@ -16,7 +16,7 @@ from services.runtime.domain.devices import disk
 from services.runtime.domain.devices.plan import Bind, DevicePlan, HostNode
 from services.runtime.domain.devices.registry import plan_devices
 from services.runtime.kernel import blocks
-from services.runtime.usecases.disks import InstanceFacts, check_disks, check_places
+from services.runtime.usecases.instances.disks import InstanceFacts, check_disks, check_places
 from tests.fakes.runtime_host import FakeFacts
 from tests.unit.runtime.conftest import World
 

@@ -22,8 +22,8 @@ from services.runtime.domain.target import Target
 from services.runtime.kernel.gate import Gate, refuse_waiting
 from services.runtime.ports import ExecPlan
 from services.runtime.servicer.exec import ExecServicer
-from services.runtime.usecases.exec import Execs
-from services.runtime.usecases.session import Command
+from services.runtime.usecases.inside.exec import Execs
+from services.runtime.usecases.inside.session import Command
 from tests.fakes.runtime_host import FakeEngine
 
 
@@ -107,7 +107,7 @@ async def test_a_command_begins_when_its_client_is_there(target: Target) -> None
 async def test_a_client_that_never_comes_leaves_no_process(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.runtime.usecases.exec._CONNECT_S", 0.1)
+    monkeypatch.setattr("services.runtime.usecases.inside.exec._CONNECT_S", 0.1)
     runner = Runner(MemoryStore(), service="runtime", member="m")
     execs = Execs(lambda project, name: target, an_engine(), runner)
     operation = await execs.start("default", "web", Command(["sleep", "1000"]))
@@ -195,7 +195,7 @@ async def test_a_client_that_connects_half_its_channels_ends_its_command(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command begins with the first channel, to be quick; without the others it must not go on."""
-    monkeypatch.setattr("services.runtime.usecases.exec._CONNECT_S", 0.3)
+    monkeypatch.setattr("services.runtime.usecases.inside.exec._CONNECT_S", 0.3)
     runner = Runner(MemoryStore(), service="runtime", member="m")
     execs = Execs(lambda project, name: target, an_engine(), runner)
     operation = await execs.start("default", "web", Command(["sleep", "1000"]))

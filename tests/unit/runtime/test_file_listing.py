@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import WrongState
-from services.runtime.usecases import files
+from services.runtime.usecases.inside import files
 
 
 def test_a_folder_is_listed_in_order(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.runtime.usecases.freshfigures import FreshFigures
+from services.runtime.usecases.running.freshfigures import FreshFigures
 from tests.unit.runtime.conftest import MEMBER, World
 
 

@@ -11,8 +11,8 @@ from core.errors import WrongState
 from core.policy.expansion import Expanded
 from core.state import keys
 from services.runtime.domain.guest import ConfigChange, DeviceChange, Hook, changes
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.guest import Guests
+from services.runtime.usecases.inside.guest import Guests
+from services.runtime.usecases.instances.change import Update
 
 NIC = {"type": "nic", "network": "b"}
 

@@ -10,8 +10,8 @@ from core.errors import WrongState
 from core.records import Profile
 from core.state import keys
 from core.state.store import Txn
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.follow import Follow
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.instances.follow import Follow
 from tests.unit.runtime.conftest import MEMBER, World
 
 LAN = {"lan": {"type": "nic", "network": "b"}}

@@ -13,8 +13,8 @@ from core.errors import Invalid
 from core.records import Instance
 from services.runtime.domain import idmaps
 from services.runtime.domain.idmaps import PRIVILEGED, IdMap, Range, Wanted, id_map, parse_raw, wanted
-from services.runtime.usecases import ids
-from services.runtime.usecases.change import Update
+from services.runtime.usecases.instances import ids
+from services.runtime.usecases.instances.change import Update
 from tests.unit.runtime.conftest import MEMBER, World
 
 OWN = Instance(idmap_base=1_000_000, idmap_size=65536)

@@ -9,7 +9,7 @@ from gateway.lxd.views.metrics import metrics_text
 from services.runtime.kernel import usage
 from services.runtime.ports import DiskUsage, GuestInterface, PoolSpace, Usage, UsageDetails
 from services.runtime.servicer import metrics
-from services.runtime.usecases.figures import Figures
+from services.runtime.usecases.running.figures import Figures
 
 GROUP = "podium/x"
 MEMORY = (

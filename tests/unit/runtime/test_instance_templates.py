@@ -12,8 +12,8 @@ from core.state import keys
 from core.state.store import Txn
 from services.runtime.domain import cloudinit
 from services.runtime.domain.expand import Expanded
-from services.runtime.usecases.abouts import AboutInstances
-from services.runtime.usecases.change import Update
+from services.runtime.usecases.instances.abouts import AboutInstances
+from services.runtime.usecases.instances.change import Update
 from services.runtime.usecases.peers import About
 from tests.fakes.runtime_host import FakeBeside
 

@@ -13,13 +13,13 @@ import pytest
 from core.errors import PodiumError, Unavailable
 from services.runtime.domain.arrivals import ArrivedEntry
 from services.runtime.domain.offers import Answer, Offer
-from services.runtime.usecases import wire as wires
-from services.runtime.usecases.abouts import AboutInstances
-from services.runtime.usecases.arrive import Arrivals, Spec, WantedArrival
-from services.runtime.usecases.landings import Landings
+from services.runtime.usecases.instances.abouts import AboutInstances
 from services.runtime.usecases.peers import About
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.voyages import Voyages
+from services.runtime.usecases.transfers import wire as wires
+from services.runtime.usecases.transfers.arrive import Arrivals, Spec, WantedArrival
+from services.runtime.usecases.transfers.landings import Landings
+from services.runtime.usecases.transfers.voyages import Voyages
 from tests.fakes.runtime_host import FakeBeside
 from tests.unit.runtime.conftest import MEMBER, World
 

@@ -20,8 +20,8 @@ from gateway.told import Told
 from services.runtime.domain.idmaps import id_map
 from services.runtime.domain.target import Target
 from services.runtime.servicer.lending import Lending
-from services.runtime.usecases.exec import Execs
-from services.runtime.usecases.session import Command
+from services.runtime.usecases.inside.exec import Execs
+from services.runtime.usecases.inside.session import Command
 from tests.fakes.runtime_host import FakeEngine
 
 
@@ -181,7 +181,7 @@ async def test_a_channel_is_taken_once(two: Two) -> None:
 
 
 async def test_channels_that_never_come_end_the_command(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.runtime.usecases.exec._CONNECT_S", 0.2)
+    monkeypatch.setattr("services.runtime.usecases.inside.exec._CONNECT_S", 0.2)
     operation, pipes = await two.run("sleep", "1000")
     pipes.take("0", operation.metadata["fds"]["0"])
 

@@ -20,8 +20,8 @@ from services.runtime.domain.limits import (
     spans,
     unlimited,
 )
-from services.runtime.usecases.balance import Balance
-from services.runtime.usecases.change import Update
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.running.balance import Balance
 from tests.unit.runtime.conftest import MEMBER, World
 
 CPUS = frozenset(range(4))

@@ -16,8 +16,8 @@ from core.records import Profile, Project
 from core.state import keys
 from core.state.store import Txn
 from services.runtime.usecases import policy
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.create import Source, Wanted
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.instances.create import Source, Wanted
 from tests.unit.runtime.conftest import World
 
 DEVICES = {"root": {"type": "disk", "path": "/", "pool": "default", "size": "1GiB"}}

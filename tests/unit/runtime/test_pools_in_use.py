@@ -7,8 +7,8 @@ import asyncio
 from core.records import Pool
 from core.state import keys
 from core.state.store import Txn
-from services.runtime.usecases.create import Source, Wanted
-from services.runtime.usecases.pools import Pools
+from services.runtime.usecases.instances.create import Source, Wanted
+from services.runtime.usecases.pools.pools import Pools
 from tests.unit.runtime.conftest import MEMBER, World
 
 

@@ -20,7 +20,7 @@ from services.runtime.domain.target import Target
 from services.runtime.kernel.patience import Descriptor, Patience
 from services.runtime.servicer.lending import Lending
 from services.runtime.servicer.pouring import pour_in, pour_out
-from services.runtime.usecases.exec import Execs
+from services.runtime.usecases.inside.exec import Execs
 from tests.fakes.runtime_host import FakeEngine
 
 _DATA = os.urandom(5 << 20)

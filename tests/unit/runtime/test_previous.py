@@ -6,7 +6,7 @@ from typing import Any
 
 from core.records import Previous
 from core.state import codec, keys
-from services.runtime.usecases.change import Update
+from services.runtime.usecases.instances.change import Update
 
 
 async def previous_of(world: Any, name: str) -> Previous | None:

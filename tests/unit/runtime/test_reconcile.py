@@ -11,9 +11,9 @@ import pytest
 from core.records import Instance, InstanceObserved
 from core.state import keys
 from core.state.store import Txn
-from services.runtime.usecases.power import Power
-from services.runtime.usecases.reconcile import Reconcile
-from services.runtime.usecases.watch import Watch
+from services.runtime.usecases.running.power import Power
+from services.runtime.usecases.running.reconcile import Reconcile
+from services.runtime.usecases.running.watch import Watch
 from tests.unit.runtime.conftest import MEMBER, World
 
 STRAY = "00000000-0000-4000-8000-000000000000"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime.usecases import recording
-from services.runtime.usecases.recording import Recording
+from services.runtime.usecases.inside import recording
+from services.runtime.usecases.inside.recording import Recording
 
 
 async def _record(folder: Path, id: str, data: bytes) -> Recording:

@@ -18,10 +18,10 @@ from services.runtime.storage import notes
 from services.runtime.storage.dir import DirDriver
 from services.runtime.usecases.notes import Notes, lost_ids
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.recover import Recover, WantedPool
-from services.runtime.usecases.volumeclaims import VolumeClaims
-from services.runtime.usecases.volumes import NewVolume, Volumes
-from services.runtime.usecases.volumesnapshots import VolumeSnapshots
+from services.runtime.usecases.pools.recover import Recover, WantedPool
+from services.runtime.usecases.volumes.claims import VolumeClaims
+from services.runtime.usecases.volumes.custom import NewVolume, Volumes
+from services.runtime.usecases.volumes.snapshots import VolumeSnapshots
 from tests.unit.runtime.conftest import World
 
 REF = VolumeRef("default", "default", "data")

@@ -18,9 +18,9 @@ from services.runtime.domain.health import Check, Health, check_of
 from services.runtime.domain.revival import ASKED, CLEAN, FAILED, UNHEALTHY, due, ended, policy
 from services.runtime.kernel.endings import is_failure, wait_status
 from services.runtime.kernel.probes import HostProbes
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.health import HealthChecks
-from services.runtime.usecases.revive import Revive
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.running.health import HealthChecks
+from services.runtime.usecases.running.revive import Revive
 from tests.unit.runtime.conftest import MEMBER, World
 
 DOWN = InstanceObserved("i", status="stopped", ended=FAILED, ended_at=1000.0, last_used_at=990.0)

@@ -8,11 +8,11 @@ import pytest
 
 from core.configkeys.schedule import is_due, parse_schedule
 from core.records import Snapshot
-from services.runtime.usecases.create import Source, Wanted
+from services.runtime.usecases.instances.create import Source, Wanted
+from services.runtime.usecases.instances.schedules import Schedules
+from services.runtime.usecases.instances.snapshots import Snapshots
+from services.runtime.usecases.instances.still import Stillness
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.schedules import Schedules
-from services.runtime.usecases.snapshots import Snapshots
-from services.runtime.usecases.still import Stillness
 from tests.fakes.runtime_host import FakeTicks
 from tests.unit.runtime.conftest import MEMBER, World
 

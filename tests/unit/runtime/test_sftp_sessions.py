@@ -12,8 +12,8 @@ from core.errors import LimitReached
 from services.runtime.domain.target import Target
 from services.runtime.kernel.patience import Descriptor
 from services.runtime.sftp import wire
-from services.runtime.usecases import sftp
-from services.runtime.usecases.sftp import SftpSessions
+from services.runtime.usecases.inside import sftp
+from services.runtime.usecases.inside.sftp import SftpSessions
 
 
 class Session:

@@ -7,8 +7,8 @@ import pytest
 from core.errors import WrongState
 from core.records import Instance
 from services.runtime.domain.shutdown import Stopping, plan
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.shutdown import HostShutdown
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.running.shutdown import HostShutdown
 from tests.unit.runtime.conftest import MEMBER, World
 
 

@@ -12,10 +12,10 @@ from core.operations.operation import Operation
 from core.records import Instance, Profile, Snapshot
 from core.state import keys
 from core.state.store import Txn
+from services.runtime.usecases.instances.restore import Restore
+from services.runtime.usecases.instances.snapshots import Snapshots, WantedSnapshot
+from services.runtime.usecases.instances.still import Stillness
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.restore import Restore
-from services.runtime.usecases.snapshots import Snapshots, WantedSnapshot
-from services.runtime.usecases.still import Stillness
 from tests.unit.runtime.conftest import World
 
 

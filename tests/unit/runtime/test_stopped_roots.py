@@ -10,7 +10,7 @@ from typing import Any
 
 from services.runtime.domain.idmaps import id_map
 from services.runtime.domain.target import Target
-from services.runtime.usecases.files import Roots
+from services.runtime.usecases.inside.files import Roots
 
 
 class SlowMounts:

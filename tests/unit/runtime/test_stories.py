@@ -11,9 +11,9 @@ from core.operations.operation import Operation
 from core.state import codec, keys
 from core.state.memory import MemoryStore
 from services.runtime.ports import ExitRecord
-from services.runtime.usecases import power
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.create import Source, Wanted
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.instances.create import Source, Wanted
+from services.runtime.usecases.running import power
 from tests.unit.runtime.conftest import World
 
 _NEW = "Failed initialising instance: "

@@ -7,11 +7,11 @@ import pytest
 from services.runtime.domain import unbounded
 from services.runtime.domain.unbounded import Unenforced
 from services.runtime.domain.volumes import VolumeRef
-from services.runtime.usecases.change import Update
+from services.runtime.usecases.instances.change import Update
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.unbounded import Unbounded
-from services.runtime.usecases.volumeclaims import VolumeClaims
-from services.runtime.usecases.volumes import NewVolume, Volumes
+from services.runtime.usecases.volumes.claims import VolumeClaims
+from services.runtime.usecases.volumes.custom import NewVolume, Volumes
 from tests.unit.runtime.conftest import World
 
 

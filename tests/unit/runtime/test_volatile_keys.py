@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from core.errors import Invalid
-from services.runtime.usecases.change import Update
-from services.runtime.usecases.create import Source, Wanted
-from services.runtime.usecases.volatile import asked
+from services.runtime.usecases.instances.change import Update
+from services.runtime.usecases.instances.create import Source, Wanted
+from services.runtime.usecases.instances.volatile import asked
 from tests.unit.runtime.conftest import World
 
 NOW = {"volatile.idmap.base": "0", "volatile.eth0.hwaddr": "00:16:3e:00:00:01", "volatile.uuid": "x"}

@@ -15,11 +15,11 @@ from core.state.store import Txn
 from services.runtime.domain.volumes import VolumeRef
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.volumeclaims import VolumeClaims, key_of
-from services.runtime.usecases.volumecopies import VolumeCopies, WantedCopy
-from services.runtime.usecases.volumes import NewVolume, Volumes
-from services.runtime.usecases.volumeschedules import VolumeSchedules
-from services.runtime.usecases.volumesnapshots import VolumeSnapshots
+from services.runtime.usecases.volumes.claims import VolumeClaims, key_of
+from services.runtime.usecases.volumes.copies import VolumeCopies, WantedCopy
+from services.runtime.usecases.volumes.custom import NewVolume, Volumes
+from services.runtime.usecases.volumes.schedules import VolumeSchedules
+from services.runtime.usecases.volumes.snapshots import VolumeSnapshots
 from tests.unit.runtime.conftest import World
 
 REF = VolumeRef("default", "default", "data")

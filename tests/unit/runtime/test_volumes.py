@@ -14,8 +14,8 @@ from core.state.store import Txn
 from services.runtime.domain.volumes import VolumeRef
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.policy import Policy
-from services.runtime.usecases.volumeclaims import VolumeClaims
-from services.runtime.usecases.volumes import NewVolume, Volumes
+from services.runtime.usecases.volumes.claims import VolumeClaims
+from services.runtime.usecases.volumes.custom import NewVolume, Volumes
 from tests.unit.runtime.conftest import World
 
 REF = VolumeRef("default", "default", "data")

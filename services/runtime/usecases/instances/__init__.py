@@ -1,0 +1,1 @@
+"""Instances that are made, changed, copied and deleted, and their snapshots."""

@@ -1,0 +1,1 @@
+"""Storage pools: made, changed, deleted, had on each member, and what lies in them recovered."""

@@ -1,0 +1,1 @@
+"""Instances as archives and streams: backups, and the ways to and from other servers."""
