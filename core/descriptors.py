@@ -10,6 +10,8 @@ import os
 
 _PIECE = 1 << 18
 _PIPE_SIZE = 1 << 20
+# How long what a command leaves running may be silent, and may write, until its output is taken as ended.
+_QUIET_S, _LONGEST_S = 2.0, 10.0
 
 
 def big_pipe() -> tuple[int, int]:
@@ -21,17 +23,26 @@ def big_pipe() -> tuple[int, int]:
 
 
 class Reader:
-    """The output of a process. After finish() it ends as soon as nothing is left to read."""
+    """The output of a process. After finish() it ends with the descriptor, or when that stays silent.
 
-    def __init__(self, fd: int, *, terminal: bool = False) -> None:
+    A shell may end before what it writes through (`exec > >(tee log)`); a daemon that it started keeps
+    the descriptor for ever. The first is waited for, the second for as long as *quiet_s* says.
+    """
+
+    def __init__(self, fd: int, *, terminal: bool = False, quiet_s: float = _QUIET_S) -> None:
         self.fd = fd
         self._terminal = terminal
         self._held = b""
         self._finishing = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._quiet_s = quiet_s
+        self._until = 0.0
         os.set_blocking(fd, False)
 
     def finish(self) -> None:
-        """The process is gone; grandchildren that keep the descriptor open are not waited for."""
+        """The process is gone, though what it left running may write on for a while."""
+        if not self._finishing.is_set():
+            self._until = asyncio.get_running_loop().time() + _LONGEST_S
         self._finishing.set()
 
     def close(self) -> None:
@@ -40,6 +51,7 @@ class Reader:
             asyncio.get_running_loop().remove_reader(self.fd)
             self.fd = -1
         self._finishing.set()
+        self._closed.set()
 
     async def read(self) -> bytes:
         """Return the next bytes; none at the end.
@@ -63,27 +75,34 @@ class Reader:
             try:
                 return os.read(self.fd, _PIECE)
             except BlockingIOError:
-                if self._finishing.is_set():
+                if not await self._goes_on(self.fd):
                     return b""
             except OSError as exc:
                 if exc.errno == errno.EIO:  # a terminal whose other side is closed
                     return b""
                 raise
-            await self._readable(self.fd)
         return b""
 
-    async def _readable(self, fd: int) -> None:
+    async def _goes_on(self, fd: int) -> bool:
+        """Wait until there is more, or the end. False: it stays silent, or has gone on for too long."""
+        if not self._finishing.is_set():
+            return await self._readable(fd, self._finishing, None)
+        left = min(self._quiet_s, self._until - asyncio.get_running_loop().time())
+        return left > 0 and await self._readable(fd, self._closed, left)
+
+    async def _readable(self, fd: int, other: asyncio.Event, timeout_s: float | None) -> bool:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         loop.add_reader(fd, ready.set)
-        waits = [asyncio.ensure_future(ready.wait()), asyncio.ensure_future(self._finishing.wait())]
+        waits = [asyncio.ensure_future(event.wait()) for event in (ready, other)]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if self.fd == fd:
                 loop.remove_reader(fd)
             for wait in waits:
                 wait.cancel()
+        return bool(done)
 
 
 async def readable(fd: int) -> None:

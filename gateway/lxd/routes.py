@@ -10,7 +10,7 @@ import functools
 
 from aiohttp import web
 
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from gateway.backend import Handler
 from gateway.lxd.handlers import (
     abouts,
@@ -275,9 +275,12 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
 )
 
 
+_MACHINES = "/1.0/virtual-machines"
+
+
 def table() -> list[tuple[str, str, str, Handler]]:
     """Return every route, the instance routes under each of their prefixes."""
-    prefixes = ("/1.0/instances", "/1.0/containers", "/1.0/virtual-machines")
+    prefixes = ("/1.0/instances", "/1.0/containers", _MACHINES)
     expanded = [
         (method, prefix + path, access, _of_one(handler) if path else handler)
         for prefix in prefixes
@@ -293,6 +296,8 @@ def _of_one(handler: Handler) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
         if "/" in request.match_info["name"]:
             raise Invalid("BAD_NAME", "Invalid instance name", about=request.match_info["name"][:64])
+        if request.path.startswith(_MACHINES):
+            raise NotFound("NO_INSTANCE", "Instance not found", about=request.match_info["name"][:64])
         answer: web.StreamResponse = await handler(request)
         return answer
 

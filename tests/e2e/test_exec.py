@@ -47,6 +47,23 @@ def test_the_client_ends_as_the_command_did(guest: Podium, command: str, status:
     assert guest.run("exec", NAME, "-T", "--", *argv, timeout=20).returncode == status
 
 
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_a_terminal_belongs_to_who_runs_the_command(guest: Podium, user: str) -> None:
+    """screen, gpg, mesg and every script that writes to $(tty) open it by its name."""
+    look = 'sleep 0.1; stat -c "%u %G" "$(tty)"; echo written >"$(tty)"'
+    done = guest.run("exec", NAME, "-t", "--user", user, "--", "sh", "-c", look, timeout=20)
+
+    assert done.stdout.split() == [user.encode(), b"tty", b"written"], done.stderr
+
+
+def test_what_a_command_leaves_to_write_is_heard(guest: Podium) -> None:
+    """bash ends before what it writes through; a daemon that keeps the pipe for ever is not waited for."""
+    late = "(sleep 0.3; echo late) & echo early"
+    assert guest.lxc("exec", NAME, "--", "sh", "-c", late, timeout=20) == "early\nlate\n"
+
+    assert guest.lxc("exec", NAME, "--", "sh", "-c", "sleep 60 & echo started", timeout=20) == "started\n"
+
+
 def test_a_command_that_was_not_found_says_so(guest: Podium) -> None:
     done = guest.run("exec", NAME, "--", "nosuch", timeout=20)
 

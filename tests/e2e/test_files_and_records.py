@@ -104,6 +104,37 @@ def test_what_cannot_be_is_said_in_lxds_words(guest: Podium, tmp_path: Path) -> 
         )
 
 
+@pytest.mark.parametrize("leads", ["nothing-yet", "/opt/nothing-yet", "../../../../../../opt/nothing-yet"])
+def test_what_is_pushed_to_a_link_lands_where_it_leads(guest: Podium, tmp_path: Path, leads: str) -> None:
+    """As open(2) would have it; /etc/resolv.conf of a stopped instance is such a link. Never outside."""
+    (tmp_path / "f").write_text("through\n")
+    guest.lxc("exec", NAME, "--", "sh", "-c", f"rm -f /opt/*; ln -s {leads} /opt/link")
+
+    guest.lxc("file", "push", str(tmp_path / "f"), f"{NAME}/opt/link")
+
+    assert guest.lxc("exec", NAME, "--", "cat", "/opt/nothing-yet") == "through\n"
+    assert guest.lxc("exec", NAME, "--", "readlink", "/opt/link") == f"{leads}\n"
+    assert not Path("/opt/nothing-yet").exists()
+
+
+def test_links_that_lead_to_each_other_are_refused(guest: Podium, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    guest.lxc("exec", NAME, "--", "ln", "-s", "round", "/opt/round")
+
+    done = guest.run("file", "push", str(tmp_path / "f"), f"{NAME}/opt/round")
+
+    assert done.returncode == 1
+    assert b"symbolic links" in done.stderr
+
+
+def test_a_program_with_the_set_uid_bit_comes_with_its_permissions(guest: Podium, tmp_path: Path) -> None:
+    guest.lxc("exec", NAME, "--", "sh", "-c", "echo x >/opt/su; chmod 4711 /opt/su")
+
+    guest.lxc("file", "pull", f"{NAME}/opt/su", str(tmp_path / "su"))
+
+    assert (tmp_path / "su").stat().st_mode & 0o777 == 0o711
+
+
 def test_a_file_that_is_there_keeps_its_owner_and_mode(guest: Podium, tmp_path: Path) -> None:
     """As in LXD: the stock client sends those of its own file, which nobody asked for."""
     (tmp_path / "new").write_text("new")

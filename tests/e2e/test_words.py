@@ -41,6 +41,13 @@ def server(podium: Podium) -> Iterator[Podium]:
         ("profile list --project nosuch", 'Failed loading project "nosuch": Project not found'),
         ("network list --project nosuch", 'Failed to load project "nosuch": Project not found'),
         ("info x --project nosuch", "Instance not found"),
+        ("query /1.0/virtual-machines/t-words", "Instance not found"),
+        ("query /1.0/virtual-machines/t-words/state", "Instance not found"),
+        ("query -X DELETE /1.0/virtual-machines/t-words", "Instance not found"),
+        (
+            "query -X PUT -d {} /1.0/instances/t-words",
+            "Volatile idmap keys can't be deleted by the user",
+        ),
         ("image alias create debian/12 nosuch", 'Alias "debian/12" already exists'),
         (
             "init debian/12 x --project nosuch",
@@ -51,3 +58,18 @@ def server(podium: Podium) -> Iterator[Podium]:
 def test_what_is_refused_is_said_in_lxds_words(server: Podium, command: str, words: str) -> None:
     done = server.run(*command.split())
     assert (done.returncode, done.stderr.decode().strip()) == (1, f"Error: {words}")
+
+
+def test_an_empty_file_takes_neither_profiles_nor_devices(server: Podium) -> None:
+    before = server.lxc("config", "show", NAME)
+
+    done = server.run("config", "edit", NAME, input=b"\n")
+
+    assert done.returncode == 1
+    assert b"Volatile idmap keys can't be deleted by the user" in done.stderr
+    assert server.lxc("config", "show", NAME) == before
+
+
+def test_what_has_never_run_has_an_empty_log(server: Podium) -> None:
+    assert server.lxc("info", NAME, "--show-log").endswith("\nLog:\n\n\n")
+    assert server.rest.call("GET", f"/1.0/instances/{NAME}/logs") == [f"/1.0/instances/{NAME}/logs/lxc.log"]

@@ -36,12 +36,17 @@ def _ref(request: web.Request) -> pb.FileRef:
     return pb.FileRef(project=req.project(request), name=req.name(request), path=path)
 
 
+def _shown(path: str) -> str:
+    """Return *path* as events tell it: clients may leave the slash before it out."""
+    return path if path.startswith("/") else f"/{path}"
+
+
 def _headers(info: Any) -> dict[str, str]:
     at = datetime.fromtimestamp(info.modified_at.ToSeconds(), UTC)
     return {
         "X-Lxd-Uid": str(info.uid),
         "X-Lxd-Gid": str(info.gid),
-        "X-Lxd-Mode": f"{info.mode:04o}",
+        "X-Lxd-Mode": f"0{info.mode:03o}",  # clients read what does not begin with 0 as decimal
         "X-Lxd-Type": _NAMES.get(info.type, "file"),
         "X-Lxd-Modified": at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
     }
@@ -59,7 +64,7 @@ async def get_file(request: web.Request) -> web.StreamResponse:
         asked = pb.ReadFileRequest(file=_ref(request), line=ticket.line, ticket=ticket.id)
         async with aclosing(backend.files.ReadFile(asked)) as stream:
             info = (await anext(stream)).info
-            feed.announce(request, "instance-file-retrieved", path=request.query["path"])
+            feed.announce(request, "instance-file-retrieved", path=_shown(request.query["path"]))
             return await _file_answer(request, info, _content(stream, ticket))
 
 
@@ -109,7 +114,7 @@ async def post_file(request: web.Request) -> web.Response:
     if kind == "symlink":
         header.target = await request.read()
     await _write(request, header)
-    feed.announce(request, "instance-file-pushed", path=header.file.path)
+    feed.announce(request, "instance-file-pushed", path=_shown(header.file.path))
     return envelope.empty()
 
 
@@ -165,5 +170,5 @@ async def _writing(request: web.Request, header: pb.WriteHeader) -> AsyncIterato
 
 async def delete_file(request: web.Request) -> web.Response:
     await req.backend(request).files.DeleteFile(pb.DeleteFileRequest(file=_ref(request)))
-    feed.announce(request, "instance-file-deleted", path=request.query["path"])
+    feed.announce(request, "instance-file-deleted", path=_shown(request.query["path"]))
     return envelope.empty()

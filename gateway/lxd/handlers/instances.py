@@ -99,8 +99,6 @@ def _urls(prefix: str, names: Iterable[str]) -> list[str]:
 
 
 async def _get(request: web.Request, view: Any) -> Any:
-    if _prefix(request) == "/1.0/virtual-machines":
-        view = pb.INSTANCE_VIEW_SPEC
     reply = await req.backend(request).instances.GetInstance(
         pb.GetInstanceRequest(project=req.project(request), name=req.name(request), view=view)
     )
@@ -181,6 +179,8 @@ async def _update(request: web.Request, *, merge: bool) -> Any:
     for _ in range(_RETRIES):
         current = await _get(request, pb.INSTANCE_VIEW_SPEC)
         etag.check(request, etag_of(current))
+        if not merge:
+            _refuse_unread(current, data)
         message = pb.UpdateInstanceRequest(
             project=req.project(request),
             name=req.name(request),
@@ -202,6 +202,17 @@ async def _update(request: web.Request, *, merge: bool) -> Any:
             continue
         return backend.accepted(reply.operation)
     raise Stale("STALE", "The instance changes too often right now; read it again")
+
+
+def _refuse_unread(current: Any, data: dict[str, Any]) -> None:
+    """Raises: Invalid, in LXD's words, for a replacement by who did not read what it replaces.
+
+    An empty file given to `lxc config edit` would take the instance's profiles, and its root disk with them.
+    """
+    wanted = req.text_map(data, "config")
+    for key in current.config:
+        if key.startswith("volatile.idmap.") and key not in wanted:
+            raise Invalid("VOLATILE_STAYS", "Volatile idmap keys can't be deleted by the user", about=key)
 
 
 async def put_instance(request: web.Request) -> web.Response:

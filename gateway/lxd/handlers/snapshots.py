@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid, NotFound, Stale
+from core.errors import Invalid, Stale
 from core.names import in_project
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
@@ -20,11 +20,6 @@ _RETRIES = 4
 
 def _prefix(request: web.Request) -> str:
     return "/1.0/" + request.path.split("/")[2]
-
-
-def _containers_only(request: web.Request) -> None:
-    if _prefix(request) == "/1.0/virtual-machines":
-        raise NotFound("NO_INSTANCE", "Instance not found", about=req.name(request))
 
 
 async def of_instance(request: web.Request) -> list[dict[str, Any]]:
@@ -47,7 +42,6 @@ async def of_all(request: web.Request, *, all_projects: bool) -> dict[tuple[str,
 
 
 async def list_snapshots(request: web.Request) -> web.Response:
-    _containers_only(request)
     if req.recursion(request):
         return envelope.sync(await of_instance(request))
     own = f"{_prefix(request)}/{req.name(request)}/snapshots"
@@ -57,7 +51,6 @@ async def list_snapshots(request: web.Request) -> web.Response:
 
 
 async def create_snapshot(request: web.Request) -> web.Response:
-    _containers_only(request)
     data = await req.body(request)
     message = pb.CreateSnapshotRequest(
         project=req.project(request),
@@ -85,7 +78,6 @@ def _put_expiry(message: Any, data: dict[str, Any]) -> None:
 
 
 async def _get(request: web.Request) -> Any:
-    _containers_only(request)
     reply = await req.backend(request).snapshots.GetSnapshot(
         pb.GetSnapshotRequest(
             project=req.project(request), instance=req.name(request), name=req.name(request, "snapshot")
@@ -139,7 +131,6 @@ async def post_snapshot(request: web.Request) -> web.Response:
 
 
 async def delete_snapshot(request: web.Request) -> web.Response:
-    _containers_only(request)
     backend = req.backend(request)
     message = pb.DeleteSnapshotRequest(
         project=req.project(request), instance=req.name(request), name=req.name(request, "snapshot")

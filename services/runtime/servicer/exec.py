@@ -22,7 +22,8 @@ from services.runtime.usecases.inside.session import Borrower, Command, Session
 
 _CHUNK = 1 << 20
 # What LXD's clients ask for by name: the engine's own files, and the recorded output of commands.
-_ENGINE_LOGS = ("lxc.conf", "lxc.log")
+_LOG = "lxc.log"
+_ENGINE_LOGS = ("lxc.conf", _LOG)
 _RECORDED = "exec_"
 _LONGEST_NAME = 255
 Requests = AsyncIterator[pb.ConnectChannelRequest]
@@ -105,10 +106,14 @@ class ExecServicer(rpc.ExecServiceServicer):
         target = self._find(request.project, request.name)
         recorded = target.logs.iterdir() if target.logs.is_dir() else ()
         found = [*recorded, *(target.folder / name for name in _ENGINE_LOGS)]
-        return pb.ListLogsResponse(files=sorted(p.name for p in found if p.is_file()))
+        return pb.ListLogsResponse(files=sorted({_LOG, *(p.name for p in found if p.is_file())}))
 
     async def ReadLog(self, request: pb.ReadLogRequest, context: Any) -> AsyncIterator[pb.ReadLogResponse]:
-        async for chunk in _chunks(self._log(request.project, request.name, request.file)):
+        path = self._log(request.project, request.name, request.file)
+        if not path.exists():
+            yield pb.ReadLogResponse()  # of one that has never run
+            return
+        async for chunk in _chunks(path):
             yield pb.ReadLogResponse(chunk=chunk)
 
     async def DeleteLog(self, request: pb.DeleteLogRequest, context: Any) -> pb.DeleteLogResponse:
@@ -132,7 +137,7 @@ class ExecServicer(rpc.ExecServiceServicer):
         ):
             raise Invalid("BAD_LOG", f"log file name {file[:64]} not valid", about=file[:64])
         path = (target.folder if file in _ENGINE_LOGS else target.logs) / file
-        if not path.is_file():
+        if not path.is_file() and file != _LOG:
             raise NotFound("NO_LOG", "Log file not found", about=file[:64])
         return path
 

@@ -85,7 +85,9 @@ def test_options_of_a_mount_are_taken_and_those_of_file_systems_refused() -> Non
 
 
 def test_what_is_not_there_must_not_be_required() -> None:
-    with pytest.raises(WrongState, match='Failed to start device "d1": Missing source path "/srv" for disk'):
+    with pytest.raises(
+        WrongState, match='Failed start validation for device "d1": Missing source path "/srv" for disk'
+    ):
         planned(HOST)
     assert planned({**HOST, "required": "false"}) is None
     assert planned({**HOST, "optional": "true"}) is None

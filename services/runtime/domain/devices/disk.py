@@ -6,7 +6,7 @@ import posixpath
 
 from core.configkeys.devices import disk
 from core.configkeys.devices.disk import DiskLimits
-from services.runtime.domain.devices.plan import Bind, DevicePlan, Facts, Options, cannot_start
+from services.runtime.domain.devices.plan import Bind, DevicePlan, Facts, Options, cannot_start, not_startable
 
 
 def plan(device: str, options: Options, facts: Facts) -> DevicePlan:
@@ -34,7 +34,7 @@ def _path(device: str, options: Options, facts: Facts) -> Bind | None:
     source = posixpath.normpath(options["source"])
     if not facts.is_there(source):
         if disk.is_required(options):
-            raise cannot_start(device, f'Missing source path "{source}" for disk "{device}"')
+            raise not_startable(device, f'Missing source path "{source}" for disk "{device}"')
         return None
     return Bind(
         source,

@@ -27,6 +27,8 @@ def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:
     if options.get("gputype") == "mig":
         raise cannot_start(device, "Failed to detect requested GPU device")
     cards = [d for d in facts.devices() if d.subsystem == "drm"]
+    if (address := options.get("pci")) and not any(d.pci == _full(address) for d in facts.devices()):
+        raise cannot_start(device, f"Invalid PCI address (no device found): {address}")
     wanted = [d for d in cards if _fits(d, options) and _is_named(d, options)]
     # Nodes of the same card (card0, renderD128) share its address.
     pcis = {d.pci for d in wanted}
@@ -53,7 +55,12 @@ def _fits(found: HostDevice, options: Options) -> bool:
 
 def _is_named(found: HostDevice, options: Options) -> bool:
     if address := options.get("pci"):
-        return found.pci == (address if address.count(":") == 2 else f"0000:{address}").lower()
+        return found.pci == _full(address)
     if id := options.get("id"):
         return found.path.endswith(f"/card{id}")
     return True
+
+
+def _full(address: str) -> str:
+    """Return a PCI address with its domain, as the kernel writes it."""
+    return (address if address.count(":") == 2 else f"0000:{address}").lower()

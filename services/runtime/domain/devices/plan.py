@@ -183,6 +183,12 @@ def cannot_start(device: str, why: str) -> WrongState:
     return WrongState("DEVICE_NOT_STARTED", f'Failed to start device "{device}": {why}', about=device)
 
 
+def not_startable(device: str, why: str) -> WrongState:
+    """As cannot_start, of what can be seen before anything is done."""
+    words = f'Failed start validation for device "{device}": {why}'
+    return WrongState("DEVICE_NOT_STARTED", words, about=device)
+
+
 def rules_of(plans: Iterable[DevicePlan]) -> tuple[str, ...]:
     """Return the cgroup rules of all *plans*, each once."""
     return tuple(sorted({rule for plan in plans for rule in plan.rules}))

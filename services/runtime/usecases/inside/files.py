@@ -29,6 +29,7 @@ _TOLD = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EBUSY
 _MOST_LISTED = 16 << 20
 _CHUNK = 1 << 20
 _AT_ONCE, _MOMENT_MS = 64, 5
+_MOST_LINKS = 40  # the kernel's own bound; source: path_resolution(7)
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,8 @@ def _names(folder: int) -> Iterator[str]:
 def create(root: int, target: Target, path: str, header: Header) -> Descriptor | None:
     """Make what *header* says; return a descriptor to write to for files."""
     with _errors(path, "mkdir" if header.kind == FOLDER else "open"):
+        if header.kind == FILE:
+            path = _past_links(root, path)
         folder, name = parent_beneath(root, path)
         try:
             if header.kind == FOLDER:
@@ -227,6 +230,20 @@ def create(root: int, target: Target, path: str, header: Header) -> Descriptor |
             return Descriptor(_make_file(root, folder, name, path, target, header))
         finally:
             os.close(folder)
+
+
+def _past_links(root: int, path: str) -> str:
+    """Return where the links at the end of *path* lead, even to nothing. Raises: OSError, Invalid."""
+    for _ in range(_MOST_LINKS):
+        folder, name = parent_beneath(root, path)
+        try:
+            link = os.readlink(name, dir_fd=folder)
+        except OSError:  # it is none, or nothing yet
+            return path
+        finally:
+            os.close(folder)
+        path = link if link.startswith("/") else f"{path.rstrip('/').rpartition('/')[0]}/{link}"
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
 
 def _own(fd: int, target: Target, header: Header, default_mode: int) -> None:
@@ -257,7 +274,7 @@ def _make_link(folder: int, name: str, path: str, target: Target, header: Header
 
 
 def _make_file(root: int, folder: int, name: str, path: str, target: Target, header: Header) -> int:
-    """Open an existing file through its links, or make a new one at the very place.
+    """Open an existing file, or make a new one at the very place.
 
     An existing one keeps owner and mode, as in LXD: the stock client sends those of its own file unasked.
     """

@@ -18,7 +18,7 @@ from core.operations import outcomes
 from core.operations.operation import Operation
 from services.runtime.kernel.gate import Gate
 from services.runtime.kernel.processes import Child
-from services.runtime.kernel.terminals import resize, until_raw
+from services.runtime.kernel.terminals import own_terminal, resize, until_raw
 
 _END_OF_FILE = b"\x04"  # the line discipline's VEOF; source: termios(3)
 _OUTPUTS = ("1", "2")
@@ -186,12 +186,19 @@ class Session:
         assert self._status
         if self._gate:
             await self._gate.open(self._status)
-        status = await self._status
+        status = await self._ended(self._status)
         if self.borrower:
             self.borrower.tell("ended", self.id)
         for reader in self.readers.values():
             reader.finish()
         return 128 - status if status < 0 else status
+
+    async def _ended(self, status: asyncio.Future[int]) -> int:
+        if not self.command.interactive or self.console:
+            return await status
+        assert self._process
+        owning = asyncio.to_thread(own_terminal, self._process.pid, self._owner[0], lambda: not status.done())
+        return (await asyncio.gather(status, owning))[0]
 
     @property
     def is_lendable(self) -> bool:
