@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.image.formats.form import Form
 from services.image.sources.recipe import Recipe
 
 # Told how far something is, in words for people.
@@ -87,12 +88,16 @@ class HeadStart(Protocol):
 class Converter(Protocol):
     """Archives of strangers to a squashfs of ours, outside root and within bounds."""
 
-    async def head_start(self, first: bytes, source: Path, target: Path) -> HeadStart | None:
+    async def head_start(
+        self, first: bytes, source: Path, target: Path, form: Form = Form.ANY
+    ) -> HeadStart | None:
         """Begin to convert what begins with *first* and is being stored in *source*; None if it must wait."""
         ...
 
-    async def convert(self, source: Path, target: Path, tell: Tell | None = None) -> None:
-        """Raises: Invalid when *source* is no archive we can read, or exceeds the bounds."""
+    async def convert(
+        self, source: Path, target: Path, tell: Tell | None = None, form: Form = Form.ANY
+    ) -> None:
+        """Raises: Invalid when *source* cannot be read, has another form, or exceeds the bounds."""
         ...
 
     async def read(self, squashfs: Path, name: str, limit: int) -> bytes:

@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 
 from core.errors import Invalid
+from services.image.formats.form import Form, check_form
 from services.image.formats.scanner import Limits, Member, TarScanner
 from services.image.formats.sparse import Expander
 from services.image.formats.squashwriter import DATA_AT, SquashWriter
@@ -27,20 +28,20 @@ _CHUNK = 1 << 20
 _LOOK_EVERY_S = 0.002
 
 
-def run(source: str, numbers: str, target: int, reader: int) -> int:
-    """Do it; *reader* is the process that unpacks, 0 for none. Returns the exit code."""
+def run(source: str, numbers: str, form: str, target: int, reader: int) -> int:
+    """Do it; *reader* is the process that unpacks, 0 for none; form: a Form. Returns the exit code."""
     limits = Limits(*map(int, numbers.split(",")))
     scanner = TarScanner(limits, lambda: os.stat(source).st_size)
     try:
         with closing(_unpacked(reader, target) if reader else copied(0, target)) as pieces:
-            write(scanner, pieces, target)
+            write(scanner, pieces, target, Form(form))
     except Invalid as exc:
         print(exc.message.replace("\n", " "), file=sys.stderr)
         return REFUSED
     return 0
 
 
-def write(scanner: TarScanner, pieces: Iterable[memoryview], target: int) -> None:
+def write(scanner: TarScanner, pieces: Iterable[memoryview], target: int, form: Form = Form.ANY) -> None:
     """Write the tables of the tarball whose *pieces* lie in *target* as they come. Raises: Invalid."""
     tree = Tree()
     sparse: list[Node] = []
@@ -57,6 +58,7 @@ def write(scanner: TarScanner, pieces: Iterable[memoryview], target: int) -> Non
         # For pages just written this only starts their way to the disk, so that the final fsync is short.
         os.posix_fadvise(target, DATA_AT + scanner.passed - len(piece), len(piece), os.POSIX_FADV_DONTNEED)
     scanner.finish()
+    check_form(tree, form)
     expander = Expander(target, os.lseek(target, 0, os.SEEK_END))
     sizes = {node.number: expander.expand(node) for node in sparse if node.links}
     with open(target, "r+b", buffering=_CHUNK, closefd=False) as file:

@@ -1,6 +1,6 @@
 """Make a squashfs of the archive on stdin, as a process of its own (see layer.py).
 
-    python -m services.image.formats.layerchild SOURCE TARGET LIMITS [READER...]
+    python -m services.image.formats.layerchild SOURCE TARGET LIMITS FORM [READER...]
 
 SOURCE is the file that was received so far, READER the program that unpacks it. That one starts first
 and works while all else is loaded.
@@ -16,12 +16,12 @@ _DATA_AT = 4096
 
 
 def main() -> int:
-    source, target, numbers, *reader = sys.argv[1:]
+    source, target, numbers, form, *reader = sys.argv[1:]
     out = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     os.lseek(out, _DATA_AT, os.SEEK_SET)
     pid = _start(reader, out) if reader else 0
     layer = importlib.import_module("services.image.formats.layer")
-    code: int = layer.run(source, numbers, out, pid)
+    code: int = layer.run(source, numbers, form, out, pid)
     return code
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from core.descriptors import Writer, big_pipe
 from core.errors import Invalid, TooLate
+from services.image.formats.form import Form
 from services.image.formats.layer import REFUSED
 from services.image.formats.scanner import Limits
 
@@ -31,8 +32,9 @@ def bad(why: str) -> Invalid:
 class Pipeline:
     """The process and its input. open(), then run() to its end or cancelled."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, form: Form = Form.ANY) -> None:
         self._limits = limits
+        self._form = form
         self._input: Writer | None = None
         self._process: Process
 
@@ -75,7 +77,7 @@ class Pipeline:
         return await asyncio.create_subprocess_exec(
             *("prlimit", f"--fsize={_MAX_BYTES}", f"--cpu={_MAX_CPU_S}", f"--as={limits.memory_bytes}", "--"),
             *(sys.executable, "-S", "-B", "-m", "services.image.formats.layerchild"),
-            *(str(received), str(target), ",".join(map(str, numbers)), *reader),
+            *(str(received), str(target), ",".join(map(str, numbers)), self._form, *reader),
             stdin=source,
             stdout=DEVNULL,
             stderr=PIPE,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core.errors import TooLate
 from services.image.formats import magic
+from services.image.formats.form import Form
 from services.image.formats.headstart import HeadStart
 from services.image.formats.pipeline import Pipeline, bad
 from services.image.formats.scanner import Limits
@@ -36,21 +37,25 @@ class SquashfsConverter:
         # Apart, since a head start lasts as long as its sender likes.
         self._head_slots = asyncio.Semaphore(_WORKERS)
 
-    async def head_start(self, first: bytes, source: Path, target: Path) -> HeadStart | None:
+    async def head_start(
+        self, first: bytes, source: Path, target: Path, form: Form = Form.ANY
+    ) -> HeadStart | None:
         kind = magic.kind_of(first)
         # A squashfs is read from its end.
         if kind in ("", "squashfs") or self._head_slots.locked():
             return None
         await self._head_slots.acquire()
         try:
-            pipeline = Pipeline(self._limits)
+            pipeline = Pipeline(self._limits, form)
             await pipeline.open(_reader(kind), source, target, None)
         except BaseException:
             self._head_slots.release()
             raise
         return HeadStart(pipeline, self._head_slots)
 
-    async def convert(self, source: Path, target: Path, tell: Tell | None = None) -> None:
+    async def convert(
+        self, source: Path, target: Path, tell: Tell | None = None, form: Form = Form.ANY
+    ) -> None:
         async with self._slots:
             with source.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -58,7 +63,7 @@ class SquashfsConverter:
                 if not kind:
                     raise bad("it is neither a tarball nor a squashfs")
                 reader = ["sqfs2tar", str(source)] if kind == "squashfs" else _reader(kind)
-                pipeline = Pipeline(self._limits)
+                pipeline = Pipeline(self._limits, form)
                 await pipeline.open(reader, source, target, file.fileno())
                 how_far = partial(_progress, file, size, target)
                 async with _telling(tell, how_far, self._tell_every_s):

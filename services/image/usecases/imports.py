@@ -20,6 +20,7 @@ from core.operations.runner import Runner
 from core.records import Alias, Image, ImageCopy
 from core.state import keys
 from services.image.domain import metadata as meta
+from services.image.formats.form import Form, form_of
 from services.image.ports import Blobs, Converter, HeadStart
 from services.image.store import ImageStore
 from services.image.usecases.receive import MADE, Receiver
@@ -97,7 +98,7 @@ class Imports:
         try:
             async with self._counted(header.project) as count:
                 folder = self._blobs.staging(id)
-                received = await Receiver(folder, self._converter, count).receive(parts)
+                received = await Receiver(folder, self._converter, count, is_image=True).receive(parts)
             if received.head_start:
                 self._head_starts[id] = received.head_start
         except BaseException:
@@ -174,8 +175,8 @@ class Imports:
             return made
         # A file in staging proves nothing: a crash may have left it half written.
         if not await self._finished_head_start(id):
-            source = self._received(ctx, "rootfs" if ctx.input["split"] else "unified")
-            await self._converter.convert(source, made, partial(_tell, ctx))
+            part = "rootfs" if ctx.input["split"] else "unified"
+            await self._converter.convert(self._received(ctx, part), made, partial(_tell, ctx), form_of(part))
         return made
 
     async def _finished_head_start(self, id: str) -> bool:
@@ -214,7 +215,7 @@ class Imports:
         source = squashfs
         if split:
             source = self._blobs.staging(ctx.operation.id) / "metadata.squashfs"
-            await self._converter.convert(self._received(ctx, "metadata"), source)
+            await self._converter.convert(self._received(ctx, "metadata"), source, form=Form.METADATA)
         parsed = meta.parse(await self._converter.read(source, "metadata.yaml", meta.MAX_BYTES))
         if parsed["templates"] and not await self._converter.is_directory(source, "templates"):
             raise Invalid("BAD_TEMPLATES", "metadata.yaml names templates, but the image has no such folder")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.descriptors import readable
 from core.errors import Invalid
+from services.image.formats.form import Form, form_of
 from services.image.ports import Converter, HeadStart
 from services.image.usecases.rooms import Count
 
@@ -39,8 +40,11 @@ class Received:
 class Receiver:
     """Fills one staging folder. Use once: receive(), which cleans up after itself when it raises."""
 
-    def __init__(self, folder: Path, converter: Converter, count: Count | None = None) -> None:
-        """*count*: is told the size of each piece, and may raise."""
+    def __init__(
+        self, folder: Path, converter: Converter, count: Count | None = None, *, is_image: bool = False
+    ) -> None:
+        """*count*: is told the size of each piece, and may raise. is_image: its form is looked at, too."""
+        self._is_image = is_image
         self._folder = folder
         self._tell = count
         self._converter = converter
@@ -129,8 +133,9 @@ class Receiver:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(self._folder / part, flags, 0o640)
         if part != "metadata":
+            form = form_of(part) if self._is_image else Form.ANY
             self._head_start = await self._converter.head_start(
-                first, self._folder / part, self._folder / MADE
+                first, self._folder / part, self._folder / MADE, form
             )
 
     def _close_when_stored(self) -> None:

@@ -49,6 +49,14 @@ def with_field(offset: int, field: bytes) -> bytes:
     return tarball({"metadata.yaml": YAML, "rootfs": None})[:1536] + bytes(block) + bytes(1024)
 
 
+def hard_link(name: str, to: str) -> bytes:
+    """A tarball of an image in which *name* is one."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.LNKTYPE, to
+    begin = tarball({"rootfs": None, "rootfs/hello": YAML})[: 3 * 512]
+    return begin + info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
 def flipped(data: bytes) -> bytes:
     """Flip a bit of the check sum at the end."""
     return data[:-6] + bytes([data[-6] ^ 1]) + data[-5:]
@@ -95,8 +103,16 @@ ZOO: dict[str, tuple[Callable[[Path], Parts], str]] = {
                 **{"metadata.yaml": YAML + b"templates: {/etc/x: {template: shadow}}\n", "templates": "/etc"}
             ),
         ),
-        "no such folder",
+        "templates is no folder",
     ),
+    "templates nobody names are a link": (lambda _: (unified(templates="/etc"),), "templates is no folder"),
+    "templates with a pipe": (
+        lambda _: (
+            unified(templates=None)[:-10_240] + header("templates/t", 0, tarfile.FIFOTYPE) + bytes(1024),
+        ),
+        "templates/t is not a regular file",
+    ),
+    "metadata.yaml is a hard link": (lambda _: (hard_link("metadata.yaml", "rootfs/hello"),), "hard link"),
     "no metadata": (lambda _: (tarball({"rootfs": None}),), "metadata.yaml"),
     "no rootfs": (lambda _: (tarball({"metadata.yaml": YAML}),), "no folder rootfs"),
     "a name that leads out": (lambda _: (unified(**{"../evil": b"x"}),), "leads out"),

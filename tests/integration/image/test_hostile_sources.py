@@ -24,6 +24,7 @@ CHOSEN = (
     "rootfs is a link",
     "metadata.yaml is a link",
     "templates is a link",
+    "metadata.yaml is a hard link",
     "no rootfs",
     "a name that leads out",
     "an absolute name",
