@@ -52,7 +52,9 @@ FAMILIES: Mapping[str, Parser | Family] = {
 }
 _OWN: Mapping[str, Parser | Family] = {
     **FAMILIES,
-    "image.": Family(lambda _, value: text(value), "properties of the image it came from", applied="nothing"),
+    "image.": Family(
+        lambda _, value: lines(value), "properties of the image it came from", applied="nothing"
+    ),
     "volatile.": Family(_volatile, "what the server remembers", applied="see docs"),
 }
 _SENTENCES = Sentences(bad_value="{why}", unknown="Unknown configuration key: {name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 
+from core import compression
 from core.configkeys.schema import ConfigKey, Parser, Schema, Sentences, lines, one_of, text
 from core.configkeys.values import parse_uint32
 from core.errors import Invalid
@@ -93,9 +94,11 @@ def parse_subnets(value: str) -> list[str]:
 
 
 def parse_compression(value: str) -> str:
-    """An enumeration: what is more than a name would reach a command."""
-    if value not in ("none", "bzip2", "gzip", "lzma", "squashfs", "xz", "zstd"):
-        raise ValueError(f'Invalid compression algorithm "{value[:64]}"')
+    """As for one archive: a name, or one with a level."""
+    try:
+        compression.parse_compression(value)
+    except Invalid as exc:
+        raise ValueError(exc.message) from None
     return value
 
 

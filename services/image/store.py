@@ -51,7 +51,7 @@ class ImageStore:
 
     async def image(self, project: str, prefix: str) -> Entry[Image]:
         """Return the image whose fingerprint begins with *prefix*. Raises: NotFound, Invalid."""
-        found = []
+        found, prefix = [], prefix.lower()
         if is_fingerprint(prefix):
             found = self._matching(project, prefix) or await self._just_stored(project, prefix)
         if len(found) > 1:

@@ -27,12 +27,18 @@ async def download(request: web.Request, data: dict[str, Any], project: str) -> 
             public=req.flag(data, "public"),
             auto_update=req.flag(data, "auto_update"),
             profiles=req.texts(data, "profiles"),
+            without_profiles=has_no_profiles(data),
             properties=req.text_map(data, "properties"),
             aliases=alias_names(data),
             asked_in=req.project(request),
         )
     )
     return envelope.accepted(backend.accepted(reply.operation))
+
+
+def has_no_profiles(data: dict[str, Any]) -> bool:
+    """Whether an image shall have none: an empty list says so, and none at all means the default one."""
+    return data.get("profiles") == []
 
 
 def source_of(source: dict[str, Any]) -> RemoteSource:

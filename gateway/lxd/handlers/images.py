@@ -80,13 +80,15 @@ async def _change(request: web.Request, *, merge: bool) -> web.Response:
         await _require_profile(request, name)
     if merge:
         properties = {**image.properties, **properties}
+    keeps = merge and data.get("profiles") is None
     change = pb.UpdateImageRequest(
         project=_project(request),
         fingerprint=image.fingerprint,
         properties={k: v for k, v in properties.items() if v},
         public=req.flag(data, "public") if "public" in data else merge and image.public,
         auto_update=req.flag(data, "auto_update") if "auto_update" in data else merge and image.auto_update,
-        profiles=req.texts(data, "profiles") or (image.profiles if merge else []),
+        profiles=image.profiles if keeps else req.texts(data, "profiles"),
+        without_profiles=not image.profiles if keeps else downloads.has_no_profiles(data),
         expected_revision=image.revision,
     )
     if not merge:

@@ -11,6 +11,7 @@ from protos.podium.common.v1.source_pb2 import RemoteSource as RemoteSourceMessa
 from protos.podium.image.v1 import download_pb2 as pb
 from protos.podium.image.v1 import download_pb2_grpc as rpc
 from services.image.ports import RemoteSource
+from services.image.servicer.messages import profiles_of
 from services.image.usecases.downloads import Downloads, Wanted
 from services.image.usecases.refresh import Refresh
 
@@ -28,7 +29,7 @@ class DownloadServicer(rpc.DownloadServiceServicer):
             public=request.public,
             auto_update=request.auto_update,
             cached=request.cached,
-            profiles=tuple(request.profiles) or ("default",),
+            profiles=profiles_of(request),
             properties=dict(request.properties),
             aliases=tuple(request.aliases),
             asked_in=request.asked_in,

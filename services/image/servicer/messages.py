@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.records import Alias, Image
 from core.state.repository import Entry
+from protos.podium.image.v1 import download_pb2
 from protos.podium.image.v1 import image_pb2 as pb
 from services.image.ports import SQUASHFS
 from services.image.store import ImageStore
@@ -17,6 +18,10 @@ PART_NUMBERS = {name: number for number, name in PARTS.items()}
 # Of a base that came without a part of an image there is the squashfs alone.
 COPY_PARTS = {**PARTS, pb.IMAGE_PART_UNSPECIFIED: SQUASHFS}
 COPY_PART_NUMBERS = {name: number for number, name in COPY_PARTS.items()}
+
+
+def profiles_of(request: pb.UpdateImageRequest | download_pb2.DownloadImageRequest) -> tuple[str, ...]:
+    return () if request.without_profiles else tuple(request.profiles) or ("default",)
 
 
 def image_message(store: ImageStore, entry: Entry[Image]) -> pb.Image:

@@ -18,7 +18,7 @@ from core.state.repository import Entry
 from protos.podium.image.v1 import image_pb2 as pb
 from protos.podium.image.v1 import image_pb2_grpc as rpc
 from services.image.servicer.lending import Lending
-from services.image.servicer.messages import PART_NUMBERS, PARTS, alias_message, image_message
+from services.image.servicer.messages import PART_NUMBERS, PARTS, alias_message, image_message, profiles_of
 from services.image.store import ImageStore
 from services.image.usecases.builds import Builds, Wanted
 from services.image.usecases.images import Images
@@ -101,7 +101,7 @@ class ImageServicer(rpc.ImageServiceServicer):
             properties=dict(request.properties),
             public=request.public,
             auto_update=request.auto_update,
-            profiles=tuple(request.profiles),
+            profiles=profiles_of(request),
             expires_at=request.expires_at.ToNanoseconds() / 1e9,
         )
         entry = await self._images.update(

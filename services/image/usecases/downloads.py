@@ -29,6 +29,8 @@ from services.image.usecases.progress import how_far
 KIND = "image.download"
 _TELL_EVERY_S = 0.5
 _PROTOCOLS = ("simplestreams", "lxd", "url", "oci")
+# Their servers say what an image is called, also what is no longer so in its metadata.yaml.
+_DESCRIBED = ("simplestreams", "lxd")
 _INSIDE = "may_reach_inside"
 Part = tuple[str, bytes]
 
@@ -90,7 +92,7 @@ class Downloads:
         if source.protocol not in _PROTOCOLS:
             raise Invalid("BAD_PROTOCOL", f"Unsupported protocol: {source.protocol[:40]}", about="protocol")
         if source.protocol != "url" and not source.wanted:
-            raise Invalid("NO_IMAGE", "An alias or a fingerprint of the image on the server is needed")
+            raise Invalid("NO_IMAGE", "must specify one of alias or fingerprint for init from image")
         for name in wanted.aliases:
             alias_name(name)
         architecture = self._choices.architecture(wanted.project) if source.by_alias else ""
@@ -249,9 +251,10 @@ def _header(wanted: Wanted, known: Known) -> Header:
         wanted.project,
         known.filename,
         wanted.public,
-        wanted.properties or known.properties,
+        {**known.properties, **wanted.properties},
         known.fingerprint,
         dict.fromkeys(wanted.aliases, ""),
+        is_described=wanted.source.protocol in _DESCRIBED,
         auto_update=wanted.auto_update,
         cached=wanted.cached,
         profiles=wanted.profiles,

@@ -63,7 +63,7 @@ class Images:
             properties=wanted.properties,
             public=wanted.public,
             auto_update=wanted.auto_update,
-            profiles=wanted.profiles or ("default",),
+            profiles=wanted.profiles,
             expires_at=wanted.expires_at or entry.record.expires_at,
         )
         told = Txn().emit(event("image-updated", "images", project, new.fingerprint))

@@ -47,6 +47,8 @@ class Header:
     """When the image was made; 0.0 where metadata.yaml tells."""
     is_ours: bool = False
     """Its rootfs is a squashfs that Podium made this moment: the kernel may mount it as it is."""
+    is_described: bool = False
+    """Its properties are all it has; those of metadata.yaml do not count."""
     auto_update: bool = False
     cached: bool = False
     profiles: tuple[str, ...] = ("default",)
@@ -115,6 +117,7 @@ class Imports:
                 "filename": header.filename,
                 "public": header.public,
                 "properties": header.properties,
+                "is_described": header.is_described,
                 "expected": header.expected,
                 "aliases": header.aliases,
                 "created_at": header.created_at,
@@ -236,7 +239,7 @@ class Imports:
         image = Image(
             project=project,
             fingerprint=fingerprint,
-            properties={**metadata["properties"], **given["properties"]},
+            properties=({} if given.get("is_described") else metadata["properties"]) | given["properties"],
             public=given["public"],
             architecture=metadata["architecture"],
             filename=given["filename"],

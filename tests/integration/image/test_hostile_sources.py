@@ -121,6 +121,21 @@ def _assert_refused(service: Service, names: Iterator[str], done: list[Operation
     assert not list((service.root / "staging").iterdir())
 
 
+async def test_what_a_server_calls_its_image_counts(service: Service, server: ImageServer) -> None:
+    """Whoever took a property away there took it from all who copy the image; ours come on top."""
+    content = unified()
+    source = _lxd(server, "", content)
+    path = f"/1.0/images/{_hash(content)}"
+    about = json.loads(server.files[path])["metadata"] | {"properties": {"release": "2", "note": "a\nb"}}
+    server.files[path] = json.dumps({"metadata": about}).encode()
+
+    operation = await service.downloads.accept(Wanted("default", source, properties={"mine": "x"}))
+    await service.runner.wait(operation.id)
+
+    image = await service.get(_hash(content))
+    assert dict(image.properties) == {"release": "2", "note": "a\nb", "mine": "x"}
+
+
 @pytest.mark.parametrize("offer", [_url, _streams, _lxd])
 async def test_a_hostile_image_is_refused_from_wherever_it_comes(
     service: Service, server: ImageServer, tmp_path: Path, offer: Callable[..., RemoteSource]

@@ -243,6 +243,7 @@ async def test_a_short_fingerprint_must_be_unique(service: Service) -> None:
     twice = next(digit for digit in first if first.count(digit) > 1)
     with pytest.raises(Invalid, match="More than one image matches"):
         await service.get(twice)
+    assert (await service.get(listed.images[0].fingerprint.upper())) == listed.images[0]
     for wrong in ("", "%", "../x", "G"):
         with pytest.raises((Invalid, NotFound)):
             await service.get(wrong)
@@ -258,6 +259,15 @@ async def test_an_update_needs_the_revision_it_saw(service: Service) -> None:
     assert changed.public and not changed.properties and list(changed.profiles) == ["default"]
     with pytest.raises(Stale):
         await service.stub.UpdateImage(change)
+
+
+async def test_an_image_may_have_no_profiles(service: Service) -> None:
+    """Which is something else than none that are named."""
+    fingerprint = await service.imported(unified())
+    for without in (True, False):
+        change = pb.UpdateImageRequest(project="default", fingerprint=fingerprint, without_profiles=without)
+        changed = (await service.stub.UpdateImage(change)).image
+        assert list(changed.profiles) == ([] if without else ["default"])
 
 
 async def test_aliases_are_made_moved_renamed_and_deleted(service: Service) -> None:

@@ -88,6 +88,7 @@ def test_bad_values_are_refused_in_lxds_words(name: str, value: str, said: str) 
         ("linux.sysctl.kernel.shmmax", "1"),
         ("linux.kernel_modules", "overlay,nf_nat"),
         ("image.os", "debian"),
+        ("image.description", "two\nlines"),
     ],
 )
 def test_values_that_lxd_takes_are_taken(name: str, value: str) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from core.compression import Compression, parse_compression
+from core.configkeys.others import SERVER
+from core.configkeys.project import PROJECT
+from core.configkeys.schema import Schema
 from core.errors import Invalid
 
 
@@ -41,3 +44,11 @@ def test_every_stream_has_a_program_that_knows_its_levels(name: str) -> None:
     """The level goes as one argument of ours, or not at all."""
     assert Compression(name).argv()
     assert Compression(name, 9).argv()[-1] == "-9"
+
+
+@pytest.mark.parametrize("schema", [PROJECT, SERVER])
+def test_defaults_may_be_whatever_one_archive_may_be(schema: Schema) -> None:
+    for text in ("gzip -9", "zstd -19", "lz4"):
+        schema.check({"images.compression_algorithm": text, "backups.compression_algorithm": text})
+    with pytest.raises(Invalid, match="Invalid compression algorithm"):
+        schema.check({"images.compression_algorithm": "gzip --suffix x"})

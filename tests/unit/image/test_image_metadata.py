@@ -30,6 +30,20 @@ def test_a_good_one_is_brought_to_one_shape() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        ("x86", "i686"),
+        ("armel", "armv6l"),
+        ("armhfp", "armv7l"),
+        ("arm64_generic", "aarch64"),
+        ("mips64el", "mips64"),
+    ],
+)
+def test_architectures_have_the_names_that_lxd_takes(name: str, kernels: str) -> None:
+    assert metadata.parse(GOOD.replace(b"amd64", name.encode()))["architecture"] == kernels
+
+
 BOMB = b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (c, c, c - 1, c - 1) for c in range(98, 122))
 
 
