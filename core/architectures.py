@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 
+from core.errors import Invalid
+
 ARCHITECTURES = {
     "amd64": "x86_64",
     "x86-64": "x86_64",
@@ -46,6 +48,14 @@ ARCHITECTURES = {
     "riscv32": "riscv32",
 }
 """Every name that is taken, to the kernel's."""
+
+
+def known(asked: str) -> str:
+    """Return the kernel's name of the architecture that goes by *asked*; "" for "". Raises: Invalid."""
+    name = ARCHITECTURES.get(asked, "")
+    if asked and not name:
+        raise Invalid("BAD_ARCHITECTURE", f"Architecture isn't supported: {asked[:64]}", about=asked[:64])
+    return name
 
 
 def of_host() -> tuple[str, ...]:

@@ -24,8 +24,8 @@ from core.configkeys.values import (
     parse_syscalls,
     parse_tries,
     parse_uint32,
-    parse_yaml,
 )
+from core.configkeys.yamltext import parse_user_data, parse_yaml
 from core.units import (
     check_memory,
     parse_allowance,
@@ -84,8 +84,8 @@ _BOOT = (
 )
 _GUEST = (
     _k("cloud-init.network-config", parse_yaml, "for cloud-init inside", at="guest API, templates"),
-    _k("cloud-init.user-data", lines, "for cloud-init inside", at="guest API, templates"),
-    _k("cloud-init.vendor-data", lines, "for cloud-init inside", at="guest API, templates"),
+    _k("cloud-init.user-data", parse_user_data, "for cloud-init inside", at="guest API, templates"),
+    _k("cloud-init.vendor-data", parse_user_data, "for cloud-init inside", at="guest API, templates"),
     _k("security.devlxd", parse_bool, "whether /dev/lxd/sock is there", "true", True, "guest API"),
     _k("security.devlxd.images", parse_bool, "guest may export images", "false", True, "guest API"),
 )

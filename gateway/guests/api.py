@@ -16,11 +16,12 @@ import orjson
 from aiohttp import web
 
 from core.configkeys.guest import of_guest
-from core.errors import Kind, PodiumError
+from core.errors import Kind, NotFound, PodiumError
 from core.logs import get_logger
 from core.rpc.identity import Identity, set_identity
 from gateway.backend import Backend
 from gateway.guests import listening
+from gateway.lxd import envelope
 from gateway.lxd.handlers.exports import send_image
 from protos.podium.image.v1 import share_pb2
 from protos.podium.runtime.v1 import guest_pb2 as pb
@@ -158,9 +159,12 @@ async def _image(asked: Asked, fingerprint: str) -> web.StreamResponse:
         return text(403, "not authorized")
     set_identity(Identity("", "devlxd", projects=(guest.image_project,)))
     wanted = share_pb2.GetFilesRequest(project=guest.image_project, fingerprint=fingerprint)
-    reply = await asked.backend.shares.GetFiles(wanted)
+    try:
+        reply = await asked.backend.shares.GetFiles(wanted)
+    except NotFound:
+        return envelope.error(404, "Image not found")
     if not (reply.image.public or reply.image.cached):
-        return text(404, "not found")
+        return envelope.error(404, "Image not found")
     return await send_image(asked.request, asked.backend, reply, share_pb2.Reader())
 
 

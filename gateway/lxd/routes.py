@@ -110,6 +110,7 @@ _ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     *((method, f"/{view.INDEX}", "public", simplestreams.get_index) for method in _READ),
     *((method, f"/{view.PRODUCTS}", "public", simplestreams.get_products) for method in _READ),
     *((method, "/images/{name}/{file}", "public", simplestreams.get_file) for method in _READ),
+    ("GET", "/internal/ready", "admin", internal.ready),
     ("PUT", "/internal/shutdown", "admin", internal.shutdown),
     ("GET", "/1.0", "public", server.get_server),
     ("PUT", "/1.0", "admin", server.put_server),

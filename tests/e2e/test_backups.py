@@ -83,6 +83,7 @@ def test_podium_s_own_command_publishes_exports_and_imports(podium: Podium, tmp_
     assert run("export", "own", str(file), "--compression", "zstd", "--instance-only").returncode == 0
     assert run("import", str(file), "own2", "-s", "default").returncode == 0
     assert podium.lxc("list", "-f", "csv", "-c", "ns", "own2") == "own2,STOPPED\n"
+    assert podium.lxc("file", "pull", "own2/etc/hostname", "-") == "own2\n"
     assert [path.name for path in tmp_path.iterdir() if "own" in path.name] == ["own.tar.zst"]
     podium.lxc("delete", "-f", "own", "own2")
     podium.lxc("image", "delete", "of-own")

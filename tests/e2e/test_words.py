@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,7 @@ def server(podium: Podium) -> Iterator[Podium]:
             "Failed to configure cluster: This is done on the host, as root: podium cluster enable, "
             "podium cluster join TOKEN",
         ),
+        ("config unset nosuch", "cannot set 'nosuch' to '': unknown key"),
         ("profile unset default nosuch", "Unknown configuration key: nosuch"),
         ("stop t-words/s1", "Invalid instance name"),
         ("exec t-words/s1 -- true", "Invalid instance name"),
@@ -73,3 +75,11 @@ def test_an_empty_file_takes_neither_profiles_nor_devices(server: Podium) -> Non
 def test_what_has_never_run_has_an_empty_log(server: Podium) -> None:
     assert server.lxc("info", NAME, "--show-log").endswith("\nLog:\n\n\n")
     assert server.rest.call("GET", f"/1.0/instances/{NAME}/logs") == [f"/1.0/instances/{NAME}/logs/lxc.log"]
+
+
+def test_lxd_s_own_program_finds_the_server_ready(server: Podium) -> None:
+    """Scripts wait by it after a start."""
+    asked = ["lxd", "waitready", "--timeout=10"]
+    environment = {**server.environment, "LXD_DIR": str(server.state_dir)}
+    done = subprocess.run(asked, env=environment, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

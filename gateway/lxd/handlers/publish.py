@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid
+from core.errors import Invalid, NotFound
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from protos.podium.image.v1 import image_pb2, publish_pb2
@@ -18,7 +18,7 @@ SOURCES = ("instance", "container", "virtual-machine", "snapshot")
 async def publish(request: web.Request, data: dict[str, Any]) -> web.Response:
     backend, project = req.backend(request), req.project(request)
     home = backend.effective_project(project, "images")
-    name, _, snapshot = req.text(req.object_of(data, "source"), "name").partition("/")
+    name, snapshot = source_of(req.object_of(data, "source"))
     message = publish_pb2.PublishInstanceRequest(
         project=home,
         instance=transfer_pb2.InstanceRef(project=project, name=name, snapshot=snapshot),
@@ -32,6 +32,21 @@ async def publish(request: web.Request, data: dict[str, Any]) -> web.Response:
     req.put_time(message.expires_at, req.when(data, "expires_at"))
     reply = await backend.publish.PublishInstance(message)
     return envelope.accepted(backend.accepted(reply.operation))
+
+
+def source_of(source: dict[str, Any]) -> tuple[str, str]:
+    """Return the names of an instance and, for one of its snapshots, of that. Raises: Invalid, NotFound."""
+    whole, is_snapshot = req.text(source, "name"), source.get("type") == "snapshot"
+    name, slash, snapshot = whole.partition("/")
+    if not whole:
+        raise Invalid("NO_SOURCE", "No source provided")
+    if bool(slash) != is_snapshot:
+        raise Invalid(
+            "BAD_SOURCE", "Not a snapshot" if is_snapshot else "This is a snapshot", about=whole[:64]
+        )
+    if is_snapshot and not snapshot:
+        raise NotFound("NO_INSTANCE", "Instance not found", about=whole[:64])
+    return name, snapshot
 
 
 def alias_names(data: dict[str, Any]) -> list[str]:

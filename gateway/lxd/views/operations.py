@@ -12,7 +12,7 @@ _SECRETS = frozenset({"fds", "secret", "control", "fs"})
 # Whose instances LXD lists a second time, under the name that they had in its youth.
 _ALSO_CONTAINERS = (
     *("instance.create", "instance.copy", "instance.rename", "instance.update", "instance.delete"),
-    *("instance.restore", "instance.exec", "instance.console", "snapshot.", "backup."),
+    *("instance.restore", "instance.send", "instance.exec", "instance.console", "snapshot.", "backup."),
 )
 _CLASSES = {"task": "task", "channel": "websocket", "token": "token"}
 

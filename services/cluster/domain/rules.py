@@ -104,6 +104,7 @@ def new_server_config(
     old: Mapping[str, str], new: Mapping[str, str], *, unchanged: Iterable[str], merge: bool
 ) -> dict[str, str]:
     """Return the configuration to store. Secrets are hashed; empty and default values are dropped."""
+    others.SERVER.check_known(new)
     others.SERVER.check({k: v for k, v in new.items() if v})
     config = dict(old) if merge else {k: old[k] for k in unchanged if k in old}
     for name, value in new.items():

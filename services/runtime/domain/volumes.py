@@ -9,7 +9,7 @@ from core.configkeys.devices.disk import is_volume
 from core.configkeys.schema import without_empty
 from core.configkeys.storage import check_volume, volume_defaults
 from core.errors import Invalid, Unsupported, WrongState
-from core.names import in_project
+from core.names import in_project, volume_snapshot_name
 from core.records import Pool, Volume
 from core.units import parse_bool
 
@@ -34,6 +34,13 @@ class Users:
 
     urls: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
+
+
+def check_new_snapshot(name: str) -> str:
+    """Check what a new snapshot of a volume is called; later it may be renamed to more. Raises: Invalid."""
+    if any(c.isspace() for c in name):
+        raise Invalid("BAD_NAME", "Storage name cannot contain white space", about=name[:64])
+    return volume_snapshot_name(name)
 
 
 def check_content(kind: str) -> str:

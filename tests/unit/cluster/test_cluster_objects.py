@@ -174,3 +174,13 @@ def test_a_static_address_of_a_profile_is_one_of_its_network() -> None:
     nic["ipv4.address"] = "1.2.3.4"
     with pytest.raises(Invalid, match=r'Device IP address "1.2.3.4" not within network "br0" subnet'):
         checked_profile(Profile("default", "p", devices={"eth0": nic}), {"br0": network})
+
+
+async def test_a_key_of_the_server_that_does_not_exist_cannot_be_unset(cluster: Cluster) -> None:
+    """A typo in `lxc config unset` is told; known keys that have no value may be unset again and again."""
+    with pytest.raises(Invalid, match="cannot set 'nosuch' to '': unknown key"):
+        await cluster.server.update({"nosuch": ""}, unchanged=[], merge=False, expected_revision=0)
+    unset = {"core.proxy_http": "", "images.auto_update_interval": "", "user.a": ""}
+    assert not (
+        await cluster.server.update(unset, unchanged=[], merge=True, expected_revision=0)
+    ).record.config

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import Forbidden, Invalid
+from core.errors import Forbidden, Invalid, NotFound, PodiumError
 from core.operations.operation import Operation
 from core.rpc.identity import Identity, set_identity
 from gateway.auth import Caller, require
@@ -16,6 +16,7 @@ from gateway.lxd import etag, filters
 from gateway.lxd import request as req
 from gateway.lxd.feed import Listener, Message
 from gateway.lxd.handlers.certificates import certificate_bytes
+from gateway.lxd.handlers.publish import source_of
 from gateway.lxd.missing import unknown_project
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
@@ -219,10 +220,9 @@ def test_a_map_of_strings_takes_nothing_else(value: Any) -> None:
         req.text_map({"config": value}, "config")
 
 
-def test_a_created_instance_is_named_under_both_of_its_paths() -> None:
-    shown = operation_json(
-        Operation(id="x", kind="instance.create", project="web", resources={"instances": ("c1",)})
-    )
+@pytest.mark.parametrize("kind", ["instance.create", "instance.restore", "instance.send", "snapshot.delete"])
+def test_an_instance_is_named_under_both_of_its_paths(kind: str) -> None:
+    shown = operation_json(Operation(id="x", kind=kind, project="web", resources={"instances": ("c1",)}))
     assert shown["resources"] == {
         "instances": ["/1.0/instances/c1"],
         "containers": ["/1.0/containers/c1"],
@@ -305,3 +305,28 @@ def test_an_address_of_all_families_is_all_families(address: str, found: tuple[s
 )
 def test_an_unknown_project_is_named_as_lxd_names_it(method: str, path: str, said: str) -> None:
     assert unknown_project(method, path, "nosuch") == said
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "said"),
+    [
+        ({"type": "instance"}, Invalid, "No source provided"),
+        ({"type": "snapshot", "name": ""}, Invalid, "No source provided"),
+        ({"type": "instance", "name": "c1/s0"}, Invalid, "This is a snapshot"),
+        ({"type": "container", "name": "c1/"}, Invalid, "This is a snapshot"),
+        ({"type": "snapshot", "name": "c1"}, Invalid, "Not a snapshot"),
+        ({"type": "snapshot", "name": "c1/"}, NotFound, "Instance not found"),
+    ],
+)
+def test_what_is_published_is_what_its_type_says(
+    source: dict[str, str], error: type[PodiumError], said: str
+) -> None:
+    """An image of something else than was meant would be found out late."""
+    with pytest.raises(error) as caught:
+        source_of(source)
+    assert caught.value.message == said
+
+
+def test_an_instance_or_a_snapshot_is_published_by_its_name() -> None:
+    assert source_of({"type": "virtual-machine", "name": "c1"}) == ("c1", "")
+    assert source_of({"type": "snapshot", "name": "c1/s0"}) == ("c1", "s0")

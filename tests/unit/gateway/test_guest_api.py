@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import time
@@ -13,10 +14,18 @@ from typing import Any
 
 import pytest
 
+from core.errors import NotFound
 from gateway.guests import server
 from gateway.guests.server import GuestApi
 from protos.podium.runtime.v1 import guest_pb2 as pb
 from tests.unit.gateway.test_guest_doors import a_folder
+
+
+class Images:
+    async def GetFiles(self, request: Any) -> Any:
+        raise NotFound(
+            "NO_IMAGE", f"Image not found: there is no alias or fingerprint {request.fingerprint!r}"
+        )
 
 
 class Runtime:
@@ -34,6 +43,7 @@ class Runtime:
             name=request.instance_id,
             root_uid=self.root_uid,
             allowed=self.allowed,
+            may_export_images=True,
             config=config,
         )
 
@@ -46,7 +56,7 @@ class Runtime:
 async def api(tmp_path: Path) -> AsyncIterator[tuple[Runtime, Path]]:
     runtime = Runtime()
     path = a_folder(tmp_path, "web")
-    made = GuestApi(SimpleNamespace(guests=runtime), tmp_path)  # type: ignore[arg-type]
+    made = GuestApi(SimpleNamespace(guests=runtime, shares=Images()), tmp_path)  # type: ignore[arg-type]
     made.start()
     yield runtime, path
     await made.stop()
@@ -94,6 +104,15 @@ async def test_a_path_is_one_of_a_few(api: tuple[Runtime, Path], request_line: s
     """Anything else is nothing, and says nothing of why."""
     answer = await sent(api[1], get(request_line))
     assert answer.split()[1] == str(status).encode()
+
+
+async def test_an_image_that_is_not_there_is_told_in_an_envelope(api: tuple[Runtime, Path]) -> None:
+    """As LXD does, which answers in text elsewhere in the guest API."""
+    answer = await sent(api[1], get("/1.0/images/abc/export"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split()[1] == b"404"
+    said = json.loads(body)
+    assert (said["type"], said["error_code"], said["error"]) == ("error", 404, "Image not found")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_good_one_is_brought_to_one_shape() -> None:
     assert parsed["expiry_date"] == 0
     assert parsed["properties"] == {"os": "Debian", "release": "12", "stable": "true", "nothing": ""}
     assert parsed["templates"]["/etc/hostname"] == {
-        "when": ["create"],
+        "when": ["create", "dance"],
         "template": "hostname.tpl",
         "create_only": True,
         "properties": {},

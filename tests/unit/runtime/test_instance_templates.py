@@ -83,6 +83,20 @@ async def test_templates_become_the_instances_own_when_changed(world: Any) -> No
         await abouts.delete_template(instance, "new.tpl")
 
 
+async def test_a_trigger_with_a_slip_of_the_pen_stays_to_be_seen(world: Any) -> None:
+    """And triggers nothing; what is no text, or too much, is left out."""
+    await world.made()
+    own = a_template("create", "Start", "x" * 99, *("y",) * 99)
+    own["when"].insert(0, ["z"])
+
+    abouts = AboutInstances(world.host, FakeBeside())
+    await abouts.set_metadata(instance_of(world), {"templates": {"/a": own}}, merge=False)
+
+    [found] = (await abouts.of(instance_of(world))).metadata["templates"].values()
+    assert found["when"][:3] == ["create", "Start", "x" * 64]
+    assert len(found["when"]) < 17
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\nb", "x" * 256])
 async def test_a_template_has_a_plain_name(world: Any, name: str) -> None:
     """It becomes the name of a file in backups and images."""

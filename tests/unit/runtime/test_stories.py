@@ -159,6 +159,24 @@ async def test_what_this_host_cannot_run_is_not_made(world: World, asked: str, s
     assert caught.value.message == sentence
 
 
+async def test_an_instance_gets_no_architecture_that_does_not_exist(world: World) -> None:
+    """It could then not be copied, moved or restored from a backup; that of a foreign host may come back."""
+    await world.made()
+    for merge in (True, False):
+        with pytest.raises(Invalid, match="Architecture isn't supported: foo"):
+            wanted = Update(architecture="foo", profiles=("default",), merge=merge)
+            await world.changes.update("default", "web", wanted, expected_revision=0)
+    wanted = Update(architecture="amd64", merge=True)
+    await world.changes.update("default", "web", wanted, expected_revision=0)
+    assert world.host.store.instance("default", "web").record.architecture == "x86_64"
+
+
+async def test_an_instance_of_no_image_tells_of_none(world: World) -> None:
+    await world.create.accept(Wanted("default", "web", Source(empty=True)))
+    instance = world.host.store.instance("default", "web").record
+    assert "volatile.base_image" not in world.host.store.observed_of(instance).record.volatile
+
+
 async def test_of_many_that_are_deleted_at_once_the_last_one_lets_go_of_their_image(world: World) -> None:
     """Each still saw the record of another, and the image stayed mounted for nobody."""
     names = [f"web{number}" for number in range(8)]

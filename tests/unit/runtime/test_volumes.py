@@ -11,7 +11,7 @@ from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, Unsupport
 from core.records import Pool, Project, Volume
 from core.state import keys
 from core.state.store import Txn
-from services.runtime.domain.volumes import VolumeRef
+from services.runtime.domain.volumes import VolumeRef, check_new_snapshot
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.volumes.claims import VolumeClaims
@@ -82,6 +82,30 @@ async def test_a_volume_in_use_is_not_deleted(world: World, volumes: Volumes) ->
     assert volumes.users(volumes.find(REF).record).urls == ("instances/web",)
     with pytest.raises(WrongState, match="still in use"):
         await volumes.delete(REF)
+
+
+async def test_a_volume_is_used_by_the_profile_that_brings_it(world: World, volumes: Volumes) -> None:
+    """As LXD has it: instances are told only with a disk of their own; all of them keep it from going."""
+    await made(volumes)
+    await world.made()
+    profile = world.host.store.profiles.get(keys.profile("default", "default"))
+    assert profile
+    disk = {"type": "disk", "pool": "default", "source": "data", "path": "/mnt"}
+    shared = replace(profile.record, devices={**profile.record.devices, "data": disk})
+    revision = await world.host.store.commit(Txn().put(keys.profile("default", "default"), shared))
+    await world.host.store.profiles.wait_for(revision)
+
+    assert volumes.users(volumes.find(REF).record).urls == ("profiles/default",)
+    await attach(world)
+    assert volumes.users(volumes.find(REF).record).urls == ("instances/web", "profiles/default")
+    with pytest.raises(WrongState, match="still in use"):
+        await volumes.delete(REF)
+
+
+@pytest.mark.parametrize("name", ["a b", "a\tb", "a\u00a0b"])
+def test_a_new_snapshot_of_a_volume_has_no_blanks_in_its_name(name: str) -> None:
+    with pytest.raises(Invalid, match="Storage name cannot contain white space"):
+        check_new_snapshot(name)
 
 
 async def test_the_root_disk_of_an_instance_is_no_use_of_a_volume(world: World, volumes: Volumes) -> None:

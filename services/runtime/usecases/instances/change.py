@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from core.architectures import known
 from core.configkeys.instance import INSTANCE
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Forbidden, Invalid, PodiumError, Stale, WrongState
@@ -260,12 +261,16 @@ def _remembered(instance: Instance) -> dict[str, Any]:
 
 
 def _changed(old: Instance, wanted: Update) -> Instance:
+    """Raises: Invalid."""
+    architecture = old.architecture
+    if wanted.architecture not in ("", architecture):
+        architecture = known(wanted.architecture)
     own = {k: v for k, v in wanted.config.items() if not k.startswith("volatile.")}
     if not wanted.merge:
         return replace(
             old,
             description=wanted.description,
-            architecture=wanted.architecture or old.architecture,
+            architecture=architecture,
             ephemeral=bool(wanted.ephemeral),
             profiles=wanted.profiles or (),
             config=without_empty(own),
@@ -274,7 +279,7 @@ def _changed(old: Instance, wanted: Update) -> Instance:
     return replace(
         old,
         description=wanted.description or old.description,
-        architecture=wanted.architecture or old.architecture,
+        architecture=architecture,
         ephemeral=old.ephemeral if wanted.ephemeral is None else wanted.ephemeral,
         profiles=old.profiles if wanted.profiles is None else wanted.profiles,
         config=without_empty({**old.config, **own}),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.architectures import ARCHITECTURES, of_host
+from core.architectures import known, of_host
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Busy, Invalid, NotFound, Stale, WrongState
 from core.events import Event
@@ -260,7 +260,7 @@ class Create:
             **ids.volatile(instance, self._host.expanded(instance).config),
             "volatile.last_state.idmap": "[]",
         }
-        volatile = {key: value for key, value in volatile.items() if value or key not in birth.volatile}
+        volatile = without_empty(volatile)
         observed = InstanceObserved(
             instance.id,
             instance.project,
@@ -334,9 +334,7 @@ class Create:
 def runnable(asked: str) -> str:
     """Return the architecture of a new instance, this host's where none is *asked*. Raises: Invalid."""
     here = of_host()
-    name = ARCHITECTURES.get(asked, "") if asked else here[0]
-    if not name:
-        raise Invalid("BAD_ARCHITECTURE", f"Architecture isn't supported: {asked[:64]}", about=asked[:64])
+    name = known(asked) or here[0]
     if name not in here:
         why = "Requested architecture isn't supported by this host"
         raise Invalid("FOREIGN_ARCHITECTURE", f"Failed creating instance record: {why}", about=name)

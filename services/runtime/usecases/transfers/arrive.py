@@ -127,7 +127,7 @@ class Arrivals:
             arrived = replace(arrived, instance=replace(arrived.instance, **_told(wanted.spec)))
         pool = "" if wanted.spec else self._pool(wanted, arrived)
         snapshots = () if wanted.instance_only else arrived.snapshots
-        # A copy gets its own name into its root, also by a restore; a backup is left as it was.
+        # A copy gets its own name into its root, also by a restore.
         was_named = arrived.instance.name if wanted.spec else name
 
         def also(txn: Txn, instance: Instance) -> None:
@@ -140,7 +140,8 @@ class Arrivals:
         volatile = arrivals.kept_volatile(arrived.instance)
         if wanted.spec:
             volatile[APPLY_TEMPLATE] = "copy"
-        input = {"start": False, "seed": wanted.spec is not None}
+        # A backup is left as it was, but for another name.
+        input = {"start": False, "seed": wanted.spec is not None or name != arrived.instance.name}
         birth = Birth(IMPORT, wanted.project, name, volatile, input, also)
         try:
             return await self._create.born(

@@ -44,6 +44,15 @@ class NewVolume:
     config: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class _Found:
+    """Who names a volume, by kind; *running* as in Users."""
+
+    instances: list[str] = field(default_factory=list)
+    profiles: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+
+
 class Volumes:
     def __init__(self, host: Host, policy: Policy, claims: VolumeClaims) -> None:
         self._host = host
@@ -175,18 +184,26 @@ class Volumes:
         return self.all_users().get(_name_of(volume), Users())
 
     def all_users(self) -> dict[Name, Users]:
-        """Return who names which volume, in one pass over all instances and profiles."""
-        urls, running = defaultdict[Name, list[str]](list), defaultdict[Name, list[str]](list)
-        for entry in self._store.instances.entries():
-            record = entry.record
-            for name in self._named(record.project, self._host.expanded(record).devices):
-                urls[name].append(rules.url("instances", record.name, record.project))
-                if self._store.observed_of(record).record.status not in (STOPPED, "error"):
-                    running[name].append(record.name)
+        """Return who names which volume, in one pass over all instances and profiles.
+
+        Instances that have it by a profile are told by that profile, unless it names another: one of its own
+        project.
+        """
+        found = defaultdict[Name, _Found](_Found)
         for profile in self._store.profiles.entries():
             for name in self._named(profile.record.project, profile.record.devices):
-                urls[name].append(rules.url("profiles", profile.record.name, profile.record.project))
-        return {name: Users(tuple(found), tuple(running[name])) for name, found in urls.items()}
+                found[name].profiles.append(
+                    rules.url("profiles", profile.record.name, profile.record.project)
+                )
+        for entry in self._store.instances.entries():
+            record = entry.record
+            own = rules.named(record.devices)
+            for name in self._named(record.project, self._host.expanded(record).devices):
+                if (name[0], name[2]) in own or not found[name].profiles:
+                    found[name].instances.append(rules.url("instances", record.name, record.project))
+                if self._store.observed_of(record).record.status not in (STOPPED, "error"):
+                    found[name].running.append(record.name)
+        return {name: Users((*f.instances, *f.profiles), tuple(f.running)) for name, f in found.items()}
 
     def _named(self, project: str, devices: rules.Devices) -> set[Name]:
         found = rules.named(devices)

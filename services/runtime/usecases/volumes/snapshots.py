@@ -15,7 +15,7 @@ from core.state import codec, keys
 from core.state.repository import Entry
 from core.state.store import Txn
 from services.runtime.domain.snapshots import expiry, next_name
-from services.runtime.domain.volumes import VolumeRef
+from services.runtime.domain.volumes import VolumeRef, check_new_snapshot
 from services.runtime.ports import VolumeKind
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.policy import Policy
@@ -59,7 +59,7 @@ class VolumeSnapshots:
         volume, now = entry.record, datetime.now().astimezone()
         names = {snapshot.record.name for snapshot in self._store.snapshots_of_volume(volume)}
         name = ref.snapshot or next_name(volume.config.get("snapshots.pattern") or _PATTERN, names, now)
-        volume_snapshot_name(name)
+        check_new_snapshot(name)
         if name in names:
             raise taken(name)
         if expires_at is None:
