@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from core.errors import Invalid, NotFound
+from core.architectures import ARCHITECTURES
+from core.errors import Invalid, NotFound, Unsupported
+from core.names import is_fingerprint
 
 _UNIFIED = ("lxd_combined.tar.gz", "incus_combined.tar.gz")
 _METADATA = ("lxd.tar.xz", "incus.tar.xz")
@@ -20,9 +22,9 @@ _ROOTS = {
     "squashfs": ("combined_squashfs_sha256",),
     "root.tar.xz": ("combined_rootxz_sha256", "combined_sha256"),
 }
+_MACHINES = frozenset({"disk-kvm.img", "disk1.img", "uefi1.img", "disk.qcow2"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d{8}")
-_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "armhf": "armv7l", "i386": "i686"}
 _MOST_PRODUCTS = 100_000
 
 
@@ -46,6 +48,8 @@ class Offer:
     aliases: tuple[str, ...]
     files: tuple[File, ...]
     properties: dict[str, str] = field(default_factory=dict)
+    is_machine: bool = False
+    """It is for virtual machines, and has no files that could be brought."""
 
 
 def product_paths(index: Any) -> list[str]:
@@ -73,24 +77,36 @@ def offers(products: Any) -> Iterator[Offer]:
 
 
 def pick(found: list[Offer], wanted: str, architecture: str) -> Offer:
-    """Return the newest image of an alias, or the one of a fingerprint or its beginning. Raises: NotFound.
+    """Return the newest image of an alias, or the one of a fingerprint or its beginning.
 
-    An alias without architecture means this host's; `NAME/amd64` any.
+    An alias without architecture means this host's; `NAME/amd64` any. Raises: NotFound, Invalid, Unsupported.
     """
-    newest = sorted(found, key=lambda offer: offer.version, reverse=True)
+    newest = sorted(
+        (offer for offer in found if not offer.is_machine), key=lambda offer: offer.version, reverse=True
+    )
     native = [offer for offer in newest if offer.architecture == architecture]
     for offer in native:
         if wanted in offer.aliases:
             return offer
     name, _, arch = wanted.rpartition("/")
     for offer in newest:
-        if name in offer.aliases and offer.architecture == _ARCHITECTURES.get(arch, arch):
+        if name in offer.aliases and offer.architecture == ARCHITECTURES.get(arch, arch):
             return offer
-    if re.fullmatch(r"[0-9a-f]{7,64}", wanted):
-        for offer in newest:
-            if offer.fingerprint.startswith(wanted):
-                return offer
+    if is_fingerprint(wanted) and (chosen := _of_fingerprint(newest, wanted)):
+        return chosen
+    if any(wanted in offer.aliases or name in offer.aliases for offer in found if offer.is_machine):
+        words = f"{wanted[:80]!r} is an image of virtual machines, which are not supported"
+        raise Unsupported("NO_VMS", words, about=wanted[:80])
     raise NotFound("NO_IMAGE", f"The server offers no image {wanted[:80]!r} for {architecture}", about=wanted)
+
+
+def _of_fingerprint(offers: list[Offer], wanted: str) -> Offer | None:
+    """Raises: Invalid, where several images have such a beginning."""
+    found = {offer.fingerprint: offer for offer in offers if offer.fingerprint.startswith(wanted)}
+    if len(found) > 1:
+        words = f"More than one image of the server matches {wanted!r}; give more digits"
+        raise Invalid("AMBIGUOUS", words, about=wanted)
+    return next(iter(found.values()), None)
 
 
 def _offers_of(product: dict[str, Any], version: str, content: dict[str, Any]) -> Iterator[Offer]:
@@ -110,6 +126,8 @@ def _offers_of(product: dict[str, Any], version: str, content: dict[str, Any]) -
             fingerprint = _first_hash(by_kind.get(metadata_kind, {}), names)
             if metadata and root and fingerprint:
                 yield _offer(product, version, content, fingerprint, (metadata, root), root_kind)
+    if not _MACHINES.isdisjoint(by_kind):
+        yield replace(_offer(product, version, content, "", (), ""), is_machine=True)
 
 
 def _offer(
@@ -140,7 +158,7 @@ def _offer(
     return Offer(
         fingerprint,
         version,
-        _ARCHITECTURES.get(arch, arch),
+        ARCHITECTURES.get(arch, arch),
         aliases,
         files,
         {name: value for name, value in properties.items() if value},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import Invalid, NotFound
+from core.errors import Invalid, NotFound, Unsupported
 from services.image.domain.simplestreams import Offer, offers, pick, product_paths
 
 _HASH = "ab" * 32
@@ -32,10 +32,37 @@ def test_a_squashfs_and_its_metadata_are_one_image() -> None:
     assert found.properties["description"] == "Mini One amd64 (20260101_0100)"
 
 
-def test_a_virtual_machine_is_no_offer() -> None:
+def test_a_virtual_machine_is_refused_by_what_it_is() -> None:
     items = {"m": _item("lxd.tar.xz", **{"combined_disk-kvm-img_sha256": _HASH}), "d": _item("disk-kvm.img")}
+    found = list(offers(_products(items)))
 
-    assert list(offers(_products(items))) == []
+    for wanted in ("mini", "mini/1", "mini/amd64"):
+        with pytest.raises(Unsupported, match="virtual machines"):
+            pick(found, wanted, "x86_64")
+
+
+def test_a_container_beside_a_virtual_machine_is_picked() -> None:
+    items = {"u": _item("lxd_combined.tar.gz"), "d": _item("disk-kvm.img")}
+
+    assert pick(list(offers(_products(items))), "mini", "x86_64").fingerprint == _HASH
+
+
+def test_the_beginning_of_a_fingerprint_picks_one_image_or_none() -> None:
+    """However short; the same image in several versions is one."""
+    twice = list(offers(_products({"u": _item("lxd_combined.tar.gz")}))) * 2
+    other = list(offers(_products({"u": _item("lxd_combined.tar.gz", sha256="a" * 64)})))
+
+    assert pick(twice, "a", "aarch64").fingerprint == _HASH
+    with pytest.raises(Invalid, match="More than one"):
+        pick([*twice, *other], "a", "x86_64")
+    with pytest.raises(NotFound):
+        pick(twice, "c", "x86_64")
+
+
+def test_architectures_have_the_names_of_kernels() -> None:
+    (found,) = offers(_products({"u": _item("lxd_combined.tar.gz")}, arch="ppc64el"))
+
+    assert found.architecture == "ppc64le" and pick([found], "mini/ppc64el", "x86_64") == found
 
 
 def test_a_unified_image_is_its_own_hash() -> None:
