@@ -25,6 +25,7 @@ from services.image.domain.layers import (
     Tree,
 )
 from services.image.formats.tarheader import BLOCK, header
+from services.image.formats.tarheaders import check_segments
 
 _CHUNK = 1 << 20
 _KINDS = {
@@ -124,6 +125,9 @@ def _node(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Node:
     if kind in (SYMLINK, HARDLINK):
         node.link = info.linkname
     if kind == FILE:
+        if info.issparse():
+            segments = tuple(pair for pair in cast(Any, info).sparse if pair[1])
+            check_segments(segments, stored=archive.offset - info.offset_data, real=info.size)
         node.size = info.size
         assert archive.fileobj
         node.place = Place(

@@ -262,6 +262,43 @@ async def test_a_hostile_layer_is_refused(server: FakeRegistry, tmp_path: Path, 
         await _bring(_source(server), tmp_path)
 
 
+def _sparse(*segments: tuple[int, int], real: int = 1000) -> bytes:
+    """A layer with a sparse file of GNU's own format that has ten bytes in it."""
+    info = tarfile.TarInfo("odd")
+    info.size, info.type = 10, tarfile.GNUTYPE_SPARSE
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    for number, pair in enumerate(segments):
+        block[386 + 24 * number : 410 + 24 * number] = b"%011o\0%011o\0" % pair
+    block[483:495] = b"%011o\0" % real
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + b"x" * 10 + bytes(502 + 1024)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (_sparse((0, 5000), real=10_000), "more in it than was sent"),
+        (_sparse((0, 5), (3, 5)), "do not fit"),
+        (_sparse((0, 5), (998, 5)), "do not fit"),
+        (_sparse((0, 10), real=3), "do not fit"),
+    ],
+)
+async def test_a_sparse_file_that_cannot_be_is_refused(
+    server: FakeRegistry, tmp_path: Path, content: bytes, words: str
+) -> None:
+    server.push(content)
+
+    with pytest.raises(Invalid, match=words):
+        await _bring(_source(server), tmp_path)
+
+
+async def test_a_sparse_file_is_one_with_its_holes(server: FakeRegistry, tmp_path: Path) -> None:
+    server.push(_sparse((0, 5), (500, 5), (1000, 0)))
+
+    assert (await _files(_source(server), tmp_path))["odd"].size == 1000
+
+
 async def test_links_that_lead_out_stay_in_the_image(server: FakeRegistry, tmp_path: Path) -> None:
     """They lead there in the instance too; only what is written through them must not leave the tree."""
     server.push(layer(("out", "../../../etc"), ("out/motd", b"x"), ("abs", "/srv"), ("abs/y", b"y")))
