@@ -249,6 +249,7 @@ class FakeCgroups:
         self.is_v2 = False
         self.frozen: set[str] = set()
         self.given: dict[str, frozenset[int]] = {}
+        self.applied: dict[str, dict[str, str]] = {}
 
     def cpus(self) -> frozenset[int]:
         return frozenset(range(4))
@@ -260,7 +261,7 @@ class FakeCgroups:
         return {}
 
     def apply(self, id: str, config: dict[str, str]) -> None:
-        return None
+        self.applied[id] = config
 
     def usage(self, id: str, *, detailed: bool = False) -> Usage:
         return Usage()

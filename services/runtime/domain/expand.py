@@ -58,6 +58,19 @@ def nics_of(devices: Devices) -> dict[str, dict[str, str]]:
     return {name: options for name, options in found.items() if options}
 
 
+def differ_in_nics(before: Expanded, after: Expanded) -> bool:
+    """Say whether two states of an instance are the same but for NICs, and nothing else follows from those.
+
+    A proxy does: its translation names an address that a NIC was given.
+    """
+    others = [
+        {name: options for name, options in one.devices.items() if options.get("type") != "nic"}
+        for one in (before, after)
+    ]
+    has_proxies = any(options.get("type") == "proxy" for options in others[1].values())
+    return before.config == after.config and others[0] == others[1] and not has_proxies
+
+
 def _as_nic(options: Mapping[str, str]) -> dict[str, str]:
     if options.get("type") == "nic":
         return dict(options)

@@ -10,6 +10,7 @@ from core.errors import WrongState
 from core.records import Profile
 from core.state import keys
 from core.state.store import Txn
+from services.runtime.domain.expand import Expanded, differ_in_nics
 from services.runtime.usecases.instances.change import Update
 from services.runtime.usecases.instances.follow import Follow
 from tests.unit.runtime.conftest import MEMBER, World
@@ -18,7 +19,10 @@ LAN = {"lan": {"type": "nic", "network": "b"}}
 
 
 async def _update(world: World, devices: dict[str, dict[str, str]]) -> str:
-    wanted = Update(devices=devices, profiles=("default",))
+    return await _outcome(world, Update(devices=devices, profiles=("default",)))
+
+
+async def _outcome(world: World, wanted: Update) -> str:
     operation = await world.changes.update("default", "web", wanted, expected_revision=0)
     return (await world.done(operation)).error_message
 
@@ -71,6 +75,45 @@ async def test_an_instance_with_a_bounded_nic_is_bounded_from_its_start(world: W
     await world.changed("start")
     id = world.host.store.instance("default", "web").record.id
     assert world.networks.plugged[id] == ["eth0"]
+
+
+async def test_a_nic_that_comes_or_goes_touches_neither_limits_nor_other_devices(world: World) -> None:
+    await _running(world)
+    assert await _update(world, {}) == ""
+    applied = world.host.cgroups.applied  # type: ignore[attr-defined]
+    applied.clear()
+    assert [await _update(world, LAN), await _update(world, {})] == ["", ""]
+    assert applied == {}
+
+
+@pytest.mark.parametrize("config", [{"limits.memory": "1GiB"}, {"user.a": "b"}])
+async def test_limits_follow_when_keys_change_with_the_nics(world: World, config: dict[str, str]) -> None:
+    id = await _running(world)
+    wanted = Update(devices=LAN, profiles=("default",), config=config)
+    assert await _outcome(world, wanted) == ""
+    assert world.host.cgroups.applied[id].items() >= config.items()  # type: ignore[attr-defined]
+
+
+async def test_limits_follow_an_edited_profile_also_when_only_its_nics_changed(world: World) -> None:
+    """Who brings a profile to instances knows not what it was before."""
+    id = await _running(world)
+    follow = Follow(world.host, world.changes, MEMBER)
+    await follow.start()
+    applied = world.host.cgroups.applied  # type: ignore[attr-defined]
+    applied.clear()
+    await follow.settle("default", "default", await _edit_profile(world, LAN))
+    assert id in applied
+    await follow.stop()
+
+
+def test_what_follows_from_more_than_nics_is_told_from_what_does_not() -> None:
+    root, proxy = {"type": "disk", "path": "/"}, {"type": "proxy", "nat": "true"}
+    before = Expanded({"a": "b"}, {"root": root})
+    assert differ_in_nics(before, Expanded({"a": "b"}, {"root": root, **LAN}))
+    assert not differ_in_nics(before, Expanded({"a": "c"}, {"root": root, **LAN}))
+    assert not differ_in_nics(before, Expanded({"a": "b"}, {"root": {**root, "size": "1GiB"}, **LAN}))
+    with_proxy = {"root": root, "web": proxy}
+    assert not differ_in_nics(Expanded({}, with_proxy), Expanded({}, {**with_proxy, **LAN}))
 
 
 async def test_a_refused_nic_leaves_the_instance_as_it_was(world: World) -> None:

@@ -22,6 +22,7 @@ from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain import cloudinit, expand
 from services.runtime.domain.cloudinit import INSTANCE_ID
+from services.runtime.domain.expand import differ_in_nics
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
@@ -166,7 +167,8 @@ class Changes:
             self._check_modules(_old(ctx), instance)
         _remember(ctx, instance)
         asked = {**observed.volatile, **ctx.input.get("volatile", {})}
-        told = await self._tell(instance, replace(observed, volatile=asked))
+        narrow = self._is_of_nics(_old(ctx), instance)
+        told = await self._tell(instance, replace(observed, volatile=asked), narrow=narrow)
         told = cloudinit.followed(told, self._host.expanded(instance))
         self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
@@ -187,8 +189,19 @@ class Changes:
             if used.get(new.id, 0) > size:
                 raise WrongState("TOO_SMALL", f"The root disk holds {used[new.id]} bytes, more than {size}")
 
-    async def _tell(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
-        """Make the host follow the record, live where it runs, and return what the instance is then."""
+    def _is_of_nics(self, old: Instance, new: Instance) -> bool:
+        """Say whether the record changed, and nothing in it but NICs. What profiles change is not in it."""
+        return old != new and differ_in_nics(self._host.expanded(old), self._host.expanded(new))
+
+    async def _tell(
+        self, instance: Instance, observed: InstanceObserved, *, narrow: bool = False
+    ) -> InstanceObserved:
+        """Make the host follow the record, live where it runs, and return what the instance is then.
+
+        narrow: only its NICs have to.
+        """
+        if narrow:
+            return await self._host.ensure_nics(instance, observed)
         expanded = self._host.expanded(instance)
         if observed.status in UP:
             await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
