@@ -91,7 +91,8 @@ def _number(text: str, names: dict[str, int]) -> int:
     if text in names:
         return names[text]
     if not (text.isascii() and text.isdigit() and len(text) < 5):
-        raise ValueError(f"Error parsing schedule: failed to parse int from {text[:32]}")
+        why = f'strconv.Atoi: parsing "{text[:32]}": invalid syntax'
+        raise ValueError(f"Error parsing schedule: failed to parse int from {text[:32]}: {why}")
     return int(text)
 
 

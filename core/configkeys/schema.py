@@ -133,11 +133,11 @@ class Schema:
         for name, value in config.items():
             self._check_one(name, value, of or self.what)
 
-    def check_known(self, config: Mapping[str, str]) -> None:
+    def check_known(self, config: Mapping[str, str], *, of: str = "") -> None:
         """Check the names alone, also of keys that are to be unset. Raises: Invalid UNKNOWN_KEY."""
         for name, value in config.items():
             if self.find(name) is None:
-                raise self._unknown(name, value, self.what)
+                raise self._unknown(name, value, of or self.what)
 
     def _check_one(self, name: str, value: str, what: str) -> None:
         key = self.find(name)

@@ -83,10 +83,10 @@ def test_what_cannot_be_is_refused_as_lxd_refuses_it(made: Podium) -> None:
 
 
 def test_metadata_is_patched_over_rest(made: Podium) -> None:
-    """What is not given stays."""
+    """What is not given stays, within properties and templates too."""
     path = "/1.0/instances/tpl/metadata"
     before = json.loads(made.lxc("query", path))
     made.lxc("query", "-X", "PATCH", "-d", '{"properties": {"a": "b"}}', path)
 
     after = json.loads(made.lxc("query", path))
-    assert after == {**before, "properties": {"a": "b"}}
+    assert after == {**before, "properties": {**before["properties"], "a": "b"}}

@@ -35,6 +35,8 @@ def server(podium: Podium) -> Iterator[Podium]:
         ),
         ("config unset nosuch", "cannot set 'nosuch' to '': unknown key"),
         ("profile unset default nosuch", "Unknown configuration key: nosuch"),
+        ("config unset nosuch", "cannot set 'nosuch' to '': unknown key"),
+        ("project unset default nosuch", 'Invalid project configuration key "nosuch"'),
         ("stop t-words/s1", "Invalid instance name"),
         ("exec t-words/s1 -- true", "Invalid instance name"),
         ("console t-words --type vga", "VGA console is only supported by virtual machines"),

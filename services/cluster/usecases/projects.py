@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.configkeys.project import DEFAULTS, FEATURES, check_project
+from core.configkeys.project import DEFAULTS, FEATURES, PROJECT, check_project
 from core.configkeys.schema import without_empty
 from core.errors import AlreadyExists, Forbidden, NotFound, Stale, WrongState
 from core.names import project_name
@@ -97,6 +97,8 @@ class Projects:
 
     async def update(self, project: Project, *, merge: bool, expected_revision: int) -> Entry[Project]:
         """Raises: NotFound, Stale, Invalid, WrongState, and what the objects of the project do not fit."""
+
+        PROJECT.check_known(project.config)
 
         async def attempt() -> Entry[Project]:
             entry = await self._store.projects.get(keys.project(project.name))

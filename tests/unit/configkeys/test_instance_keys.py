@@ -70,6 +70,11 @@ _UINT = 'Invalid value for uint32 "{0}": strconv.ParseUint: parsing "{0}": {1}'
         ("cloud-init.network-config", "*x", "yaml: unknown anchor 'x' referenced"),
         ("cloud-init.user-data", "#cloud-config\nx", _NO_MAP.format(1, "!!str `x`")),
         ("cloud-init.vendor-data", "#cloud-config\n- a: b", _NO_MAP.format(1, "!!seq")),
+        (
+            "snapshots.schedule",
+            "x * * * *",
+            'Error parsing schedule: failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax',
+        ),
         ("security.secureboot", "true", "Unknown configuration key: security.secureboot"),
         ("foo", "bar", "Unknown configuration key: foo"),
     ],

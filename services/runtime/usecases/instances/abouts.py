@@ -74,8 +74,7 @@ class AboutInstances:
         """Raises: Invalid."""
 
         def changed(about: About) -> About:
-            whole = {**about.metadata, **wanted} if merge else wanted
-            return replace(about, metadata=_checked(whole))
+            return replace(about, metadata=_checked(_merged(about.metadata, wanted) if merge else wanted))
 
         await self._change(instance, changed)
 
@@ -136,6 +135,12 @@ class AboutInstances:
 
 def _bad(why: str) -> Invalid:
     return Invalid("BAD_METADATA", f"The metadata is not usable: {why}")
+
+
+def _merged(old: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *old* with what is *wanted*; properties and templates by name, as LXD has it."""
+    maps = {k: {**old.get(k, {}), **v} for k, v in wanted.items() if isinstance(v, Mapping)}
+    return {**old, **wanted, **maps}
 
 
 def _checked(raw: dict[str, Any]) -> dict[str, Any]:

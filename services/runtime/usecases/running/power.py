@@ -268,7 +268,7 @@ class Power:
         except TimeoutError:
             raise WrongState(
                 "NOT_STOPPED",
-                'Failed shutting down instance, status is "Running": context deadline exceeded',
+                'Failed shutting down instance, status is "Running": shutting down the container failed',
                 about=instance.name,
             ) from None
 
