@@ -7,11 +7,11 @@ when this member's own is away: the cluster service keeps it, everyone who asks 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core.errors import Invalid
+from core.files import replace_file
 
 FILE = "cluster.json"
 ENDPOINTS = "etcd-endpoints"
@@ -76,7 +76,7 @@ def read(state_dir: Path) -> Membership | None:
 
 
 def write(state_dir: Path, membership: Membership) -> None:
-    _replace(state_dir / FILE, json.dumps(asdict(membership), indent=2) + "\n")
+    replace_file(state_dir / FILE, json.dumps(asdict(membership), indent=2) + "\n", durable=True)
 
 
 def endpoints(run_dir: Path) -> tuple[str, ...]:
@@ -88,14 +88,4 @@ def endpoints(run_dir: Path) -> tuple[str, ...]:
 
 
 def write_endpoints(run_dir: Path, found: tuple[str, ...]) -> None:
-    _replace(run_dir / ENDPOINTS, "".join(f"{endpoint}\n" for endpoint in found))
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.chmod(0o644)
-    new.rename(path)
+    replace_file(run_dir / ENDPOINTS, "".join(f"{endpoint}\n" for endpoint in found), durable=True)

@@ -22,6 +22,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.files import replace_file
 from core.settings import Settings
 from deploy import lxcfs
 from deploy.etcd import etcd_argv
@@ -178,9 +179,7 @@ class Supervisor:
         path = self._settings.run_dir / "supervisor.json"
         processes = {name: process.pid for name, process in self._running.items()}
         body = {"supervisor": os.getpid(), "processes": processes, "is_stopping": self._stopping}
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(body))
-        new.rename(path)
+        replace_file(path, json.dumps(body))
 
     def _log(self, name: str) -> contextlib.AbstractContextManager[int]:
         path = self._settings.state_dir / "logs" / f"{name}.log"

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from core.configkeys.nic import IPVLAN, ROUTED
 from core.errors import WrongState
+from core.files import replace_file
 from core.records import Network, NicReservation
 from services.network.domain import render
 from services.network.domain.aclrules import has_acls
@@ -296,9 +297,7 @@ def _noted(mark: Path) -> dict[str, str]:
 
 
 def _note(mark: Path, tunnels: dict[str, str]) -> None:
-    new = mark.with_name("tunnels.new")
-    new.write_text(json.dumps(tunnels))
-    new.rename(mark)
+    replace_file(mark, json.dumps(tunnels))
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.files import replace_file
 from core.state import codec
 from services.runtime.devices import sockets
 from services.runtime.domain.devices.plan import End, Forward
@@ -194,9 +195,7 @@ def _started(pid: int) -> int:
 
 
 def _note(folder: Path, process: _Process) -> None:
-    new = folder / "process.new"
-    new.write_bytes(codec.encode(process))
-    new.rename(folder / "process")
+    replace_file(folder / "process", codec.encode(process))
 
 
 def _noted(folder: Path) -> _Process:

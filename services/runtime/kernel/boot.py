@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core.files import replace_file
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -23,9 +25,7 @@ class BootMarker:
             return True
 
     def seen(self) -> None:
-        new = self._path.with_suffix(".new")
-        new.write_text(_BOOT_ID.read_text())
-        new.rename(self._path)
+        replace_file(self._path, _BOOT_ID.read_text())
 
     def forget(self) -> None:
         """Make the next start the first one of this boot."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core.files import replace_file
+
 
 class TickMarker:
     """Implements ports.Ticks by a file in a folder of root's."""
@@ -18,6 +20,4 @@ class TickMarker:
             return 0.0
 
     def seen(self, at: float) -> None:
-        new = self._path.with_suffix(".new")
-        new.write_text(f"{at:.0f}")
-        new.rename(self._path)
+        replace_file(self._path, f"{at:.0f}")

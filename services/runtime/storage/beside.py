@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import orjson
 
+from core.files import replace_file
 from services.runtime.usecases.peers import About
 
 _NAME = "about.json"
@@ -34,12 +34,4 @@ def write(volume: Path, about: About) -> None:
     """Replace it, as a whole or not at all. Raises: OSError. Blocks."""
     templates = {name: base64.b64encode(text).decode() for name, text in about.templates.items()}
     data = orjson.dumps({"metadata": about.metadata, "templates": templates})
-    new = volume / f"{_NAME}.new"
-    with suppress(FileNotFoundError):
-        new.unlink()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(volume / _NAME)
+    replace_file(volume / _NAME, data, mode=0o600, durable=True)

@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from core.files import replace_file
+
 FOLDER = "notes"
 _MOST = 4 << 20
 _END = ".json"
@@ -51,14 +53,8 @@ def write(pool: Path, name: str, note: dict[str, Any]) -> None:
     if read(pool, name) == note:
         return
     (pool / FOLDER).mkdir(mode=0o700, exist_ok=True)
-    new = pool / FOLDER / f"{name}.new"
-    with suppress(FileNotFoundError):
-        new.unlink()
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        # Not synced: what a crash of the host cuts off is written again at the next start, of the records.
-        file.write(orjson.dumps(note, option=orjson.OPT_INDENT_2))
-    new.rename(_path(pool, name))
+    # Not durable: what a crash of the host cuts off is written again at the next start, of the records.
+    replace_file(_path(pool, name), orjson.dumps(note, option=orjson.OPT_INDENT_2), mode=0o600)
 
 
 def remove(pool: Path, name: str) -> None:

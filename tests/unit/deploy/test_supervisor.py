@@ -74,7 +74,7 @@ async def test_a_process_is_kept_running_while_nothing_can_be_written_down(
     """etcd is the first to die of a full disk; who restarts it must not have died of that before."""
     ran = tmp_path / "ran"
     (tmp_path / "logs").mkdir()
-    (settings.run_dir / "supervisor.new").mkdir()  # as good as no room
+    (settings.run_dir / "supervisor.json.new").mkdir()  # as good as no room
     program = Program("etcd", ("sh", "-c", f"echo once >> {ran}"), None)
 
     keeping = asyncio.create_task(Supervisor(settings)._keep(program))
