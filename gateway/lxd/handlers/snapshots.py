@@ -11,6 +11,7 @@ from core.errors import Invalid, Stale
 from core.names import in_project
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
+from gateway.lxd.codes import stamp_text
 from gateway.lxd.handlers import migration
 from gateway.lxd.views.snapshots import snapshot_json
 from protos.podium.runtime.v1 import snapshot_pb2 as pb
@@ -87,7 +88,7 @@ async def _get(request: web.Request) -> Any:
 
 
 def etag_of(s: Any) -> str:
-    return etag.of(s.expires_at.ToNanoseconds())
+    return etag.of(stamp_text(s, "expires_at"))
 
 
 async def get_snapshot(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from aiohttp import web
 from core.errors import Invalid
 from gateway.lxd import envelope, etag
 from gateway.lxd import request as req
+from gateway.lxd.codes import stamp_text
 from gateway.lxd.handlers import migration, volumes
 from gateway.lxd.views.volumes import (
     snapshot_in_list,
@@ -44,7 +45,7 @@ async def get_snapshot(request: web.Request) -> web.Response:
             raise volumes.missing(request)
         return envelope.sync(system_snapshot_json(name))
     snapshot = await _snapshot_of(request)
-    return envelope.sync(snapshot_json(snapshot), etag=_tag(snapshot))
+    return envelope.sync(snapshot_json(snapshot), etag=etag_of(snapshot))
 
 
 async def _snapshot_of(request: web.Request) -> Any:
@@ -55,8 +56,8 @@ async def _snapshot_of(request: web.Request) -> Any:
     raise volumes.missing(request)
 
 
-def _tag(snapshot: Any) -> str:
-    return etag.of(snapshot.description, int(snapshot.expires_at.ToNanoseconds()))
+def etag_of(snapshot: Any) -> str:
+    return etag.of(snapshot.description, stamp_text(snapshot, "expires_at"))
 
 
 async def post_snapshot(request: web.Request) -> web.Response:
@@ -73,7 +74,7 @@ async def post_snapshot(request: web.Request) -> web.Response:
 
 async def put_snapshot(request: web.Request) -> web.Response:
     data, snapshot = await req.body(request), await _snapshot_of(request)
-    etag.check(request, _tag(snapshot))
+    etag.check(request, etag_of(snapshot))
     if data.get("config") is not None and req.text_map(data, "config") != dict(snapshot.config):
         raise Invalid("READ_ONLY", "Snapshots are read-only and can't have their configuration changed")
     message = pb.UpdateVolumeSnapshotRequest(
