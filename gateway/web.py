@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from gateway.migration.voyages import Voyages
 log = get_logger(__name__)
 # How a server without a cluster names itself, and what clients may ask of a member by name.
 _ALONE = "none"
+_PARAMETER = re.compile(r"\{(\w+)\}")
 _OF_MEMBERS = ("/1.0/storage-pools", "/1.0/networks")
 
 
@@ -37,13 +39,18 @@ def application(backend: Backend) -> web.Application:
     app = web.Application(middlewares=[_guard], client_max_size=req.MAX_JSON)
     app[req.BACKEND] = backend
     for method, path, access, handler in table():
-        app.router.add_route(method, path, _checked(handler, access))
+        app.router.add_route(method, resource(path), _checked(handler, access))
     app[FEED] = Feed(backend.store, backend.heard)
     backend.told.on_change(app[FEED].tell_early)
     app[VOYAGES] = Voyages(backend)
     app.cleanup_ctx.append(_fed)
     app.on_response_prepare.append(_unsigned)
     return app
+
+
+def resource(path: str) -> str:
+    """Return the route of *path* for names of anything but slashes: aiohttp alone leaves out braces."""
+    return _PARAMETER.sub(r"{\1:[^/]+}", path)
 
 
 async def _unsigned(request: web.Request, response: web.StreamResponse) -> None:

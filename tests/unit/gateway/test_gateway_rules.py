@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from core.errors import Forbidden, Invalid, NotFound, PodiumError
 from core.operations.operation import Operation
@@ -23,7 +26,7 @@ from gateway.lxd.missing import unknown_project
 from gateway.lxd.routes import table
 from gateway.lxd.views.operations import operation_json
 from gateway.lxd.views.others import leases_json, used_by
-from gateway.web import split_address
+from gateway.web import resource, split_address
 from protos.podium.network.v1 import network_pb2 as network
 from protos.podium.runtime.v1 import snapshot_pb2, volume_pb2
 
@@ -344,3 +347,16 @@ def test_a_snapshot_that_lives_to_the_last_year_can_be_read(of: Callable[[Any], 
     last = kind(name="s0")
     req.put_time(last.expires_at, req.when({"expires_at": "9999-12-31T23:59:59Z"}, "expires_at"))
     assert of(last) != of(kind(name="s0"))
+
+
+@pytest.mark.parametrize("name", ["{{ x }}", "{% x %}", "a{b", "}", "{name}", "a%b", "a?b", "a#b", "é", " "])
+async def test_what_may_be_called_so_can_be_reached(name: str) -> None:
+    """Profiles and volumes may have any printable name; one that no route leads to could never be deleted."""
+    router = web.Application().router
+    router.add_get(resource("/1.0/profiles/{name}/{snapshot}/x"), volumesnapshots.put_snapshot)
+
+    request = make_mocked_request("GET", f"/1.0/profiles/{quote(name)}/{quote(name)}/x")
+
+    assert dict(await router.resolve(request)) == {"name": name, "snapshot": name}
+    request = make_mocked_request("GET", "/1.0/profiles/a/b/c/x")
+    assert (await router.resolve(request)).http_exception
