@@ -309,9 +309,11 @@ class FakeGuests:
 class FakeDoors:
     def __init__(self) -> None:
         self.open: set[str] = set()
+        self.groups: dict[str, int] = {}
 
     def ensure(self, id: str, group: int) -> Path:
         self.open.add(id)
+        self.groups[id] = group
         return Path(f"/guests/{id}/lxd")
 
     async def plug(self, guest: Guest) -> None:

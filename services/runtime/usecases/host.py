@@ -267,7 +267,7 @@ class Host:
         """Return the mount of the guest API, where the guest may have it."""
         if not has_guest_api(config):
             return ()
-        source = self.doors.ensure(instance.id, idmaps.of(instance).root[0])
+        source = self.doors.ensure(instance.id, idmaps.of(instance).root[1])
         return (Mount(str(source), GUEST_FOLDER, read_only=True),)
 
     def check(self, config: dict[str, str]) -> None:

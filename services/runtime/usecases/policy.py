@@ -31,6 +31,8 @@ from services.runtime.usecases.instances.volatile import asked
 
 # What LXD puts before a refusal.
 _UPDATE, _CREATE = "Invalid config: ", "Failed creating instance record: "
+_NO_ROOT = "Failed detecting root disk device: No root device could be found"
+_NO_DEVICES = "Failed getting root disk: No root device could be found"
 _UPDATE_IDS, _CREATE_NEW = "Failed to get ID map: ", f"{_CREATE}Failed initialising instance: "
 
 
@@ -56,29 +58,37 @@ class Policy:
         with _words(_UPDATE if replaces else _CREATE):
             INSTANCE.check(instance.config)
             check_expanded(expanded.config)
-        self._check_devices(instance, expanded, is_new=replaces is None)
+        if replaces:
+            self._check_changed_devices(expanded.devices, self._host.expanded(replaces).devices)
+        else:
+            self._check_new_devices(instance, expanded)
         with _words(_UPDATE_IDS if replaces else _CREATE_NEW, only="BAD_IDMAP"):
             self._host.check(expanded.config)
         self._check_disks(txn, instance, expanded, replaces)
         return expanded
 
-    def _check_devices(self, instance: Instance, expanded: Expanded, *, is_new: bool) -> None:
-        """Raises: Invalid for what cannot be a device, no root disk or two."""
-        types = self._store.network_types()
-        if not is_new:
-            check_instance_devices(expanded.devices, types)
-            with _words("Invalid expanded devices: ", only="TWO_ROOTS"):
-                expand.find_root(expanded.devices)
-            return
+    def _check_changed_devices(self, devices: expand.Devices, had: expand.Devices) -> None:
+        """Raises: Invalid for what cannot be a device, no root disk or two.
+
+        As with LXD an instance may lose its root disk with all other devices: its last profile.
+        """
+        check_instance_devices(devices, self._store.network_types())
+        with _words("Invalid expanded devices: ", only="TWO_ROOTS"):
+            root = expand.find_root(devices)
+        if devices and not root and devices != had:
+            raise Invalid("NO_ROOT", f"Invalid expanded devices: {_NO_ROOT}")
+
+    def _check_new_devices(self, instance: Instance, expanded: Expanded) -> None:
+        """Raises: Invalid, as _check_changed_devices, and where there are no devices at all."""
         with _words(_CREATE):
             check_types(instance.devices)
         with _words(_CREATE_NEW):
-            check_instance_devices(expanded.devices, types)
-        with (
-            _words(f"{_CREATE_NEW}Invalid devices: ", only="TWO_ROOTS"),
-            _words(f"{_CREATE_NEW}Failed getting root disk: ", only="NO_ROOT"),
-        ):
-            expand.root_of(expanded.devices)
+            check_instance_devices(expanded.devices, self._store.network_types())
+        with _words(f"{_CREATE_NEW}Invalid devices: ", only="TWO_ROOTS"):
+            root = expand.find_root(expanded.devices)
+        if not root:
+            why = f"Invalid devices: {_NO_ROOT}" if expanded.devices else _NO_DEVICES
+            raise Invalid("NO_ROOT", f"{_CREATE_NEW}{why}")
 
     def _check_disks(
         self, txn: Txn, instance: Instance, expanded: Expanded, replaces: Instance | None
@@ -134,6 +144,11 @@ class Policy:
         """Check volatile keys that a request sends. Raises: NotFound, Forbidden."""
         project = self._project(instance.project).record
         restrictions.check_volatile(project, instance.name, wanted, now)
+
+    def check_new_volatile(self, config: Mapping[str, str]) -> None:
+        """Check volatile keys that a new instance is given, also those it does not keep. Raises: Invalid."""
+        with _words(_CREATE):
+            INSTANCE.check({k: v for k, v in config.items() if v and k.startswith("volatile.")})
 
     def volatile(
         self, instance: Instance, wanted: Mapping[str, str], now: Mapping[str, str], *, merge: bool

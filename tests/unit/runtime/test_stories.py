@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,8 @@ from core.errors import AlreadyExists, Invalid, NotFound, PodiumError, WrongStat
 from core.operations.operation import Operation
 from core.state import codec, keys
 from core.state.memory import MemoryStore
+from core.state.store import Txn
+from services.runtime.domain import idmaps
 from services.runtime.ports import ExitRecord
 from services.runtime.usecases.instances.change import Update
 from services.runtime.usecases.instances.create import Source, Wanted
@@ -169,6 +172,65 @@ async def test_an_instance_gets_no_architecture_that_does_not_exist(world: World
     wanted = Update(architecture="amd64", merge=True)
     await world.changes.update("default", "web", wanted, expected_revision=0)
     assert world.host.store.instance("default", "web").record.architecture == "x86_64"
+
+
+async def test_an_instance_keeps_a_root_disk_beside_other_devices(world: World) -> None:
+    """As with LXD: it goes with the last profile, not by a slip. What was so before can be changed."""
+    await world.made()
+    nothing = {"x": {"type": "none"}}
+    with pytest.raises(Invalid, match="Invalid expanded devices: Failed detecting root disk device: No root"):
+        await world.changes.update("default", "web", Update(devices=nothing), expected_revision=0)
+    await world.changes.update("default", "web", Update(), expected_revision=0)
+    assert not world.host.store.instance("default", "web").record.profiles
+
+    key = keys.instance("default", "web")
+    record = replace(world.host.store.instance("default", "web").record, devices=nothing)
+    await world.host.store.commit(Txn().put(key, record))
+    again = Update(devices=nothing, config={"user.a": "1"})
+    await world.changes.update("default", "web", again, expected_revision=0)
+    assert world.host.store.instance("default", "web").record.config == {"user.a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        ({}, "Failed getting root disk: No root device could be found"),
+        ({"x": {"type": "none"}}, "Invalid devices: Failed detecting root disk device: No root device could"),
+    ],
+)
+async def test_a_new_instance_has_a_root_disk(
+    world: World, devices: dict[str, dict[str, str]], said: str
+) -> None:
+    wanted = Wanted("default", "web", Source(empty=True), profiles=(), devices=devices)
+    with pytest.raises(Invalid) as caught:
+        await world.create.accept(wanted)
+    before = "Failed creating instance record: Failed initialising instance: "
+    assert caught.value.message.startswith(f"{before}{said}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("volatile.x", "1", "Unknown configuration key: volatile.x"),
+        ("volatile.eth0.foo", "1", "Unknown configuration key: volatile.eth0.foo"),
+        ("volatile.uuid", "foo", "Invalid UUID"),
+    ],
+)
+async def test_volatile_keys_of_a_new_instance_are_refused_as_lxd_does(
+    world: World, key: str, value: str, said: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        await world.create.accept(Wanted("default", "web", Source(empty=True), config={key: value}))
+    assert caught.value.message == f"Failed creating instance record: {said}"
+
+
+async def test_a_guest_reaches_its_socket_by_the_group_of_its_root(world: World) -> None:
+    """With another user for root than for its group it was given to the user's number, and did not start."""
+    own = {"raw.idmap": "uid 1500 0"}
+    await world.create.accept(Wanted("default", "web", Source(empty=True), config=own))
+    assert (await world.changed("start")).state == "succeeded"
+    instance = world.host.store.instance("default", "web").record
+    assert world.host.doors.groups[instance.id] == idmaps.of(instance).root[1] != 1500
 
 
 async def test_an_instance_of_no_image_tells_of_none(world: World) -> None:

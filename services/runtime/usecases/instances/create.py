@@ -136,6 +136,7 @@ class Create:
         Raises: Invalid, NotFound, AlreadyExists.
         """
         image = await self.image_of(wanted.project, wanted.source)
+        self._policy.check_new_volatile(wanted.config)
         asked = {k: checked(k, v) for k, v in wanted.config.items() if v and _OWN_HWADDR.fullmatch(k)}
         birth = Birth(
             *(KIND, wanted.project, wanted.name, asked, {"start": wanted.start}),
