@@ -26,6 +26,7 @@ _MACHINES = frozenset({"disk-kvm.img", "disk1.img", "uefi1.img", "disk.qcow2"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d{8}")
 _MOST_PRODUCTS = 100_000
+_MOST_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def product_paths(index: Any) -> list[str]:
     for entry in entries.values():
         if isinstance(entry, dict) and entry.get("datatype") == "image-downloads" and entry.get("products"):
             found.append(checked_path(entry.get("path")))
+    if len(found := list(dict.fromkeys(found))) > _MOST_FILES:
+        raise _bad(f"its index names more than {_MOST_FILES} lists of products")
     return found
 
 

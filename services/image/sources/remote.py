@@ -17,12 +17,13 @@ from services.image.sources.breaker import Breaker
 from services.image.sources.children import PAUSE, talk
 
 _PARTS = {b"m": "metadata", b"u": "unified", b"r": "rootfs", b"p": CAME}
-_MOST_AT_ONCE = 4
+_MOST_AT_ONCE, _MOST_SLOW = 4, 12
+_PLACE_S = 30.0
 _CHILD = "services.image.sources.fetcher"
 
 
 class Fetchers:
-    """Implements ports.Remotes; a few at once, the others wait.
+    """Implements ports.Remotes; a few at once, the others wait, but not for servers that are slow.
 
     scratch: where large files may lie. mirrors_of: the mirrors of a server, which are asked before it.
     """
@@ -32,12 +33,16 @@ class Fetchers:
         architecture: str,
         scratch: Path,
         mirrors_of: Callable[[str], tuple[str, ...]] = lambda server: (),
+        place_s: float = _PLACE_S,
     ) -> None:
+        """*place_s*: after how long a transfer counts as slow."""
+        self._place_s = place_s
         self._architecture = architecture
         self._scratch = scratch
         self._mirrors_of = mirrors_of
         self._breaker = Breaker()
         self._slots = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._all_slots = asyncio.Semaphore(_MOST_AT_ONCE + _MOST_SLOW)
 
     async def look(self, source: RemoteSource) -> Known:
         found: list[Known] = []
@@ -73,7 +78,7 @@ class Fetchers:
             "scratch": str(self._scratch),
             "bases": bases,
         }
-        async with self._slots, contextlib.aclosing(talk(_CHILD, asked)) as frames:
+        async with self._all_slots, self._place(), contextlib.aclosing(talk(_CHILD, asked)) as frames:
             async for kind, data in frames:
                 if kind == b"j":
                     told(msgspec.json.decode(data, type=Known))
@@ -83,6 +88,25 @@ class Fetchers:
                     self._note(msgspec.json.decode(data))
                 else:
                     yield _PARTS[kind], data
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None, None]:
+        """Hold a place for a while: a server that trickles must not keep others from being asked."""
+        await self._slots.acquire()
+        has_left = False
+
+        def leave() -> None:
+            nonlocal has_left
+            has_left = True
+            self._slots.release()
+
+        timer = asyncio.get_running_loop().call_later(self._place_s, leave)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if not has_left:
+                leave()
 
     def _note(self, said: dict[str, Any]) -> None:
         """Take what the child says of a server: reached, not reached, or that its bytes are others."""

@@ -125,6 +125,25 @@ async def test_a_redirect_is_followed_and_a_circle_ends(server: ImageServer) -> 
         await _bring(_streams(server))
 
 
+async def test_servers_that_trickle_keep_nobody_else_waiting(server: ImageServer) -> None:
+    """However many of them are asked: after a while they give up their places."""
+    server.offer()
+    server.offer_unified("slow", tar({"metadata.yaml": b"x"}))
+    server.delays_s = {"/slow": 1.5}
+    fetchers = Fetchers("x86_64", Path(gettempdir()), place_s=0.2)
+
+    async def bring(wanted: str) -> None:
+        async for _ in fetchers.parts(_streams(server, wanted), lambda _: None):
+            pass
+
+    async with asyncio.TaskGroup() as slow:
+        for _ in range(4):
+            slow.create_task(bring("slow"))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(1.2):
+            await bring("mini")
+
+
 async def test_addresses_inside_are_not_asked(server: ImageServer) -> None:
     """Else anybody could make this host read its own network's pages, or a cloud's secrets, for them."""
     server.offer()

@@ -32,6 +32,18 @@ def test_a_squashfs_and_its_metadata_are_one_image() -> None:
     assert found.properties["description"] == "Mini One amd64 (20260101_0100)"
 
 
+def test_lists_of_products_are_read_once_and_are_not_many() -> None:
+    """Each is a request and up to 64 MiB to parse."""
+
+    def index(paths: list[str]) -> dict[str, Any]:
+        entry = {"datatype": "image-downloads", "products": ["x"]}
+        return {"index": {str(n): entry | {"path": path} for n, path in enumerate(paths)}}
+
+    assert product_paths(index(["a"] * 1000)) == ["a"]
+    with pytest.raises(Invalid, match="more than 100 lists"):
+        product_paths(index([str(n) for n in range(101)]))
+
+
 def test_a_virtual_machine_is_refused_by_what_it_is() -> None:
     items = {"m": _item("lxd.tar.xz", **{"combined_disk-kvm-img_sha256": _HASH}), "d": _item("disk-kvm.img")}
     found = list(offers(_products(items)))
