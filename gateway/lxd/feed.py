@@ -292,11 +292,12 @@ def _of_operation(operation: Operation) -> tuple[str, str, dict[str, Any], float
     return "operation", operation.project, operation_json(operation), operation.updated_at, owner
 
 
-def announce(request: web.Request, action: str, **context: Any) -> None:
-    """Tell of what was done with the instance of *request* but is no change of its record."""
+def announce(request: web.Request, action: str, *, part: str = "", **context: Any) -> None:
+    """Tell of what was done with the instance of *request*, or its *part*, but is no change of its record."""
     who = request["caller"].identity.as_dict()
     project = req.project(request)
-    metadata = lifecycle_json(Event(action, "instances", project, req.name(request), who))
+    name = f"{req.name(request)}/{part}" if part else req.name(request)
+    metadata = lifecycle_json(Event(action, "instances", project, name, who))
     if context:
         metadata["context"] = context
     request.app[FEED].tell(Message("lifecycle", project, metadata, time.time()))

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -202,3 +203,39 @@ def _forget_history(podium: Podium) -> None:
             if time.monotonic() > end:
                 raise
             time.sleep(0.2)
+
+
+def test_what_changed_is_named_down_to_its_part(podium: Podium, tmp_path: Path) -> None:
+    """As LXD names it: whoever keeps a list of snapshots or backups by their events keeps it right."""
+    since, volume = newest(podium), "/1.0/storage-pools/default/volumes/custom/told"
+
+    podium.lxc("storage", "volume", "create", "default", "told")
+    podium.lxc("storage", "volume", "snapshot", "default", "told", "s0")
+    podium.lxc("storage", "volume", "rename", "default", "told/s0", "told/s1")
+    podium.lxc("storage", "volume", "delete", "default", "told/s1")
+    podium.lxc("storage", "volume", "export", "default", "told", f"{tmp_path}/x", "--quiet")
+    podium.lxc("storage", "volume", "delete", "default", "told")
+    podium.lxc("profile", "create", "told")
+    podium.lxc("profile", "rename", "told", "told2")
+    podium.lxc("profile", "delete", "told2")
+    podium.lxc("image", "alias", "rename", "debian/12", "told")
+    podium.lxc("image", "alias", "rename", "told", "debian/12")
+
+    connected, events = listen(podium, type="lifecycle", since=since)
+    heard = [next(events)["metadata"] for _ in range(13)]
+    connected.close()
+    assert [(e["action"], e["source"], e.get("context", {})) for e in heard] == [
+        ("storage-volume-created", volume, {"type": "custom"}),
+        ("storage-volume-snapshot-created", f"{volume}/snapshots/s0", {"type": "custom"}),
+        ("storage-volume-snapshot-renamed", f"{volume}/snapshots/s1", {"old_name": "s0"}),
+        ("storage-volume-snapshot-deleted", f"{volume}/snapshots/s1", {}),
+        ("storage-volume-backup-created", f"{volume}/backups/backup0", {"type": "custom"}),
+        ("storage-volume-backup-retrieved", f"{volume}/backups/backup0", {}),
+        ("storage-volume-backup-deleted", f"{volume}/backups/backup0", {}),
+        ("storage-volume-deleted", volume, {}),
+        ("profile-created", "/1.0/profiles/told", {}),
+        ("profile-renamed", "/1.0/profiles/told2", {"old_name": "told"}),
+        ("profile-deleted", "/1.0/profiles/told2", {}),
+        ("image-alias-renamed", "/1.0/images/aliases/told", {"old_name": "debian/12"}),
+        ("image-alias-renamed", "/1.0/images/aliases/debian/12", {"old_name": "told"}),
+    ]

@@ -14,6 +14,7 @@ from gateway.lxd import envelope, etag, feed
 from gateway.lxd import request as req
 from protos.podium.runtime.v1 import about_pb2 as pb
 
+_TEMPLATES = "metadata/templates"
 _NONE: dict[str, Any] = {
     "architecture": "",
     "creation_date": 0,
@@ -35,7 +36,7 @@ async def _metadata(request: web.Request) -> dict[str, Any]:
 
 async def get_metadata(request: web.Request) -> web.Response:
     metadata = await _metadata(request)
-    feed.announce(request, "instance-metadata-retrieved")
+    feed.announce(request, "instance-metadata-retrieved", part="metadata")
     return envelope.sync(metadata, etag=etag.of(metadata))
 
 
@@ -57,7 +58,7 @@ async def _set(request: web.Request, *, merge: bool) -> web.Response:
         merge=merge,
     )
     await req.backend(request).abouts.SetInstanceMetadata(message)
-    feed.announce(request, "instance-metadata-updated")
+    feed.announce(request, "instance-metadata-updated", part="metadata")
     return envelope.empty()
 
 
@@ -108,7 +109,7 @@ async def get_templates(request: web.Request) -> web.Response:
     name = _name(request)
     if name not in templates:
         raise NotFound("NO_TEMPLATE", f'Template "{name}" not found', about=name)
-    feed.announce(request, "instance-metadata-template-retrieved", path=name)
+    feed.announce(request, "instance-metadata-template-retrieved", part=_TEMPLATES, path=name)
     headers = {"Content-Disposition": f'inline;filename="{name.encode("ascii", "replace").decode()}"'}
     return web.Response(body=templates[name], content_type="application/octet-stream", headers=headers)
 
@@ -123,7 +124,7 @@ async def post_template(request: web.Request) -> web.Response:
         project=req.project(request), name=req.name(request), template=name, content=bytes(content)
     )
     await req.backend(request).abouts.WriteTemplate(message)
-    feed.announce(request, "instance-metadata-template-created", path=name)
+    feed.announce(request, "instance-metadata-template-created", part=_TEMPLATES, path=name)
     return envelope.empty()
 
 
@@ -131,7 +132,7 @@ async def delete_template(request: web.Request) -> web.Response:
     name = _name(request)
     message = pb.DeleteTemplateRequest(project=req.project(request), name=req.name(request), template=name)
     await req.backend(request).abouts.DeleteTemplate(message)
-    feed.announce(request, "instance-metadata-template-deleted", path=name)
+    feed.announce(request, "instance-metadata-template-deleted", part=_TEMPLATES, path=name)
     return envelope.empty()
 
 

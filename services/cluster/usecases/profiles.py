@@ -26,8 +26,8 @@ Extra = dict[str, Any] | None
 MAX_RENAMED = 1500
 
 
-def event(action: str, kind: str, project: str, name: str) -> Event:
-    return Event(action, kind, project, name, current_identity().as_dict())
+def event(action: str, kind: str, project: str, name: str, **context: str) -> Event:
+    return Event(action, kind, project, name, current_identity().as_dict(), context)
 
 
 class Profiles:
@@ -155,7 +155,7 @@ class Profiles:
                 f"More than {MAX_RENAMED} instances use this profile; make a copy and assign that",
                 about=old.name,
             )
-        txn.emit(event("profile-renamed", "profiles", old.project, new_name))
+        txn.emit(event("profile-renamed", "profiles", old.project, new_name, old_name=old.name))
         revision = await self._store.store.commit(txn)
         self._store.profile_cache.apply(old_key, None, revision)
         return self._remember(record, revision, entry.extra)

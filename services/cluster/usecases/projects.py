@@ -207,7 +207,7 @@ class Projects:
         moved = replace(profile.record, project=new_name) if profile else None
         if moved:
             txn.put(new_profile, moved)
-        txn.emit(event("project-renamed", "projects", "", new_name))
+        txn.emit(event("project-renamed", "projects", "", new_name, old_name=name))
         revision = await self._store.store.commit(txn)
         self._forget(name, revision)
         self._store.project_cache.apply(new_key, record, revision)

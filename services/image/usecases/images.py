@@ -25,8 +25,8 @@ from services.image.usecases.imports import nothing
 _DELETE = "image.delete"
 
 
-def event(action: str, kind: str, project: str, name: str) -> Event:
-    return Event(action, kind, project, name, current_identity().as_dict())
+def event(action: str, kind: str, project: str, name: str, **context: str) -> Event:
+    return Event(action, kind, project, name, current_identity().as_dict(), context)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Images:
         record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)
         txn = Txn().absent(key).exists(keys.image(alias.project, target)).put(key, record)
         try:
-            return await self._save_alias(txn, "image-alias-created", record)
+            return await self._save_alias(txn, "image-alias-created", record, target=target)
         except Stale as exc:
             raise _alias_taken(alias.name) from exc
 
@@ -166,7 +166,7 @@ class Images:
         target = image.record.fingerprint
         record, key = replace(alias, target=target), keys.alias(alias.project, alias.name)
         txn = Txn().unchanged(key, entry.revision).put(key, record)
-        return await self._save_alias(txn, "image-alias-updated", record)
+        return await self._save_alias(txn, "image-alias-updated", record, target=target)
 
     async def rename_alias(self, project: str, name: str, new_name: str) -> Entry[Alias]:
         alias_name(new_name)
@@ -177,7 +177,7 @@ class Images:
         old_key, key = keys.alias(project, name), keys.alias(project, new_name)
         txn = Txn().unchanged(old_key, entry.revision).absent(key).delete(old_key).put(key, record)
         try:
-            saved = await self._save_alias(txn, "image-alias-renamed", record)
+            saved = await self._save_alias(txn, "image-alias-renamed", record, old_name=name)
         except Stale as exc:
             raise _alias_taken(new_name) from exc
         self._store.aliases.apply(old_key, None, saved.revision)
@@ -189,10 +189,9 @@ class Images:
         txn = Txn().exists(key).delete(key).emit(event("image-alias-deleted", "aliases", project, name))
         self._store.aliases.apply(key, None, await self._store.store.commit(txn))
 
-    async def _save_alias(self, txn: Txn, action: str, record: Alias) -> Entry[Alias]:
-        revision = await self._store.store.commit(
-            txn.emit(event(action, "aliases", record.project, record.name))
-        )
+    async def _save_alias(self, txn: Txn, action: str, record: Alias, **context: str) -> Entry[Alias]:
+        told = event(action, "aliases", record.project, record.name, **context)
+        revision = await self._store.store.commit(txn.emit(told))
         self._store.aliases.apply(keys.alias(record.project, record.name), record, revision)
         return Entry(record, revision)
 

@@ -255,13 +255,14 @@ class Imports:
             metadata=metadata,
         )
         key = keys.image(project, fingerprint)
-        ctx.txn.absent(key).put(key, image).emit(ctx.event("image-created", "images", fingerprint))
+        told = ctx.event("image-created", "images", fingerprint, type="container")
+        ctx.txn.absent(key).put(key, image).emit(told)
         copy = ImageCopy(fingerprint, self._store.member, time.time())
         ctx.txn.put(keys.image_copy(fingerprint, self._store.member), copy)
         for name, description in _described(given["aliases"]).items():
             key = keys.alias(project, name)
             ctx.txn.absent(key).put(key, Alias(project, name, description, fingerprint))
-            ctx.txn.emit(ctx.event("image-alias-created", "aliases", name))
+            ctx.txn.emit(ctx.event("image-alias-created", "aliases", name, target=fingerprint))
 
     async def clean(self) -> None:
         """Remove what no record and no running operation needs. Call after the runner started."""

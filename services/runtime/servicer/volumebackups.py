@@ -68,6 +68,7 @@ class VolumeBackupServicer(rpc.VolumeBackupServiceServicer):
         self, request: pb.ExportVolumeBackupRequest, context: Any
     ) -> AsyncIterator[pb.ExportVolumeBackupResponse]:
         found = self._backups.find(ref_of(request.volume), request.name)
+        await self._backups.tell_retrieved(ref_of(request.volume), found.record)
         async with aclosing(self._backups.read(found.record)) as chunks:
             async for chunk in chunks:
                 yield pb.ExportVolumeBackupResponse(chunk=chunk)

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from core.compression import parse_compression
-from core.errors import AlreadyExists, NotFound, Stale
+from core.errors import AlreadyExists, NotFound, Stale, Unavailable
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Backup, Volume
 from core.state import keys
@@ -110,6 +110,13 @@ class VolumeBackups:
             raise NotFound("NO_BACKUP", "Storage volume backup not found", about=name[:64])
         return entry
 
+    async def tell_retrieved(self, ref: VolumeRef, backup: Backup) -> None:
+        """Let listeners know who took data out; that the state is away must not keep it in."""
+        volume = self._volumes.find(ref).record
+        told = event("storage-volume-backup-retrieved", volume, part=f"backups/{backup.name}")
+        with contextlib.suppress(Unavailable):
+            await self._store.commit(Txn().emit(told))
+
     def read(self, backup: Backup) -> AsyncGenerator[bytes, None]:
         """Yield the archive. Raises: NotFound."""
         return self._backups.read(backup)
@@ -156,7 +163,7 @@ class VolumeBackups:
         await asyncio.to_thread(partial.rename, self._backups.path(backup.id))
         key = keys.backup(volume.id, backup.name)
         ctx.txn.exists(key).put(key, replace(backup, status="Created", size=size))
-        ctx.txn.emit(event("storage-volume-backup-created", volume, ctx))
+        ctx.txn.emit(event("storage-volume-backup-created", volume, ctx, part=f"backups/{backup.name}"))
 
     async def _unpack(self, ctx: Context) -> None:
         for name in (ctx.input["id"], f"{ctx.input['id']}.partial"):
@@ -169,7 +176,8 @@ class VolumeBackups:
         await self._unpack(ctx)
         ctx.txn.delete(keys.backup(ctx.input["volume"], ctx.input["name"]))
         with contextlib.suppress(NotFound):
-            ctx.txn.emit(event("storage-volume-backup-deleted", self._volume(ctx), ctx))
+            part = f"backups/{ctx.input['name']}"
+            ctx.txn.emit(event("storage-volume-backup-deleted", self._volume(ctx), ctx, part=part))
 
     def _volume(self, ctx: Context) -> Volume:
         found = (entry.record for entry in self._store.volumes.entries())

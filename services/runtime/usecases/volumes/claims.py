@@ -27,11 +27,16 @@ def key_of(volume: Volume) -> str:
     return keys.volume(volume.pool, volume.project, volume.name)
 
 
-def event(action: str, volume: Volume, ctx: Context | None = None, **context: str) -> Event:
-    """Return what is told of a volume, on behalf of who asked."""
+def event(
+    action: str, volume: Volume, ctx: Context | None = None, *, part: str = "", **context: str
+) -> Event:
+    """Return what is told of a volume, or of its *part* "snapshots/NAME", on behalf of who asked."""
     who = ctx.operation.requestor if ctx else current_identity().as_dict()
     kind = f"storage-pools/{volume.pool}/volumes/custom"
-    return Event(action, kind, volume.project, volume.name, who, context)
+    if action.endswith("-created"):
+        context = {"type": "custom", **context}
+    name = f"{volume.name}/{part}" if part else volume.name
+    return Event(action, kind, volume.project, name, who, context)
 
 
 class VolumeClaims:

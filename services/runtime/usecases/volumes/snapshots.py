@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from core.errors import AlreadyExists, NotFound, WrongState
+from core.events import Event
 from core.names import volume_snapshot_name
 from core.operations.operation import Context, Operation, Step, Story
 from core.records import Volume, VolumeSnapshot
@@ -92,7 +93,7 @@ class VolumeSnapshots:
         )
         key = keys.volume_snapshot(volume.id, old.name)
         txn = Txn().unchanged(key, entry.revision).put(key, new)
-        await self._store.commit(txn.emit(event("storage-volume-snapshot-updated", volume)))
+        await self._store.commit(txn.emit(_told("updated", volume, new)))
 
     async def rename(self, ref: VolumeRef, new_name: str) -> Operation:
         """Raises: NotFound, AlreadyExists, Invalid, Busy."""
@@ -171,7 +172,7 @@ class VolumeSnapshots:
         key = keys.volume_snapshot(volume.id, snapshot.name)
         ctx.txn.put(key, replace(snapshot, status="Created"))
         self._claims.settle(ctx, ctx.txn, volume)
-        ctx.txn.emit(event("storage-volume-snapshot-created", volume, ctx, type="snapshot"))
+        ctx.txn.emit(_told("created", volume, snapshot, ctx))
 
     async def _unclone(self, ctx: Context) -> None:
         volume, snapshot = self._of(ctx)
@@ -183,9 +184,10 @@ class VolumeSnapshots:
         self._claims.settle(ctx, ctx.undo_txn, volume)
 
     async def _renamed(self, ctx: Context) -> None:
-        volume, _ = self._of(ctx)
+        volume, snapshot = self._of(ctx)
         self._claims.settle(ctx, ctx.txn, volume)
-        ctx.txn.emit(event("storage-volume-snapshot-renamed", volume, ctx))
+        old_name = codec.decode(VolumeSnapshot, ctx.input["old"].encode()).name
+        ctx.txn.emit(_told("renamed", volume, snapshot, ctx, old_name=old_name))
 
     async def _as_before(self, ctx: Context) -> None:
         volume = self._claims.of(ctx)
@@ -199,7 +201,7 @@ class VolumeSnapshots:
         await self._host.driver_of(volume.pool).delete_volume(volume.pool, snapshot.id, kind=_CUSTOM)
         ctx.txn.delete(keys.volume_snapshot(volume.id, snapshot.name))
         self._claims.settle(ctx, ctx.txn, volume)
-        ctx.txn.emit(event("storage-volume-snapshot-deleted", volume, ctx))
+        ctx.txn.emit(_told("deleted", volume, snapshot, ctx))
 
     async def _replace(self, ctx: Context) -> None:
         volume, snapshot = self._of(ctx)
@@ -215,3 +217,10 @@ class VolumeSnapshots:
 
 def taken(name: str) -> AlreadyExists:
     return AlreadyExists("EXISTS", f'Snapshot "{name}" already in use', about=name)
+
+
+def _told(
+    what: str, volume: Volume, snapshot: VolumeSnapshot, ctx: Context | None = None, **context: str
+) -> Event:
+    part = f"snapshots/{snapshot.name}"
+    return event(f"storage-volume-snapshot-{what}", volume, ctx, part=part, **context)
