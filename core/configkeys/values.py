@@ -16,7 +16,6 @@ _SYSCALL = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 _ERRNO = re.compile(r"errno [0-9]{1,4}")
 _ACTIONS = frozenset({"kill", "kill_process", "allow", "trap"})
 _MOST = 500
-# What lies within what costs the reader time for each level above it.
 # Names that liblxc takes for lxc.prlimit.*, as setrlimit(2) calls them.
 _RLIMITS = (
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"

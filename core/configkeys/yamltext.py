@@ -7,6 +7,7 @@ from typing import Any
 
 from core.configkeys.schema import lines
 
+# What lies within what costs the reader time for each level above it.
 _MOST_LEVELS = 64
 
 
