@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import WrongState
+from core.errors import Invalid, WrongState
 from core.operations.operation import Operation
 from core.operations.runner import Runner
 from core.state.memory import MemoryStore
@@ -148,6 +148,23 @@ async def test_a_program_that_cannot_be_started_fails_its_operation(target: Targ
     final = await _ended(runner, execs, operation)
 
     assert final.state == "failed" and "could not be started" in final.error_message
+    assert list(target.folder.glob("*.gate")) == []
+
+
+async def test_a_command_that_cannot_be_written_down_leaves_no_gate(target: Target) -> None:
+    """`lxc exec --env =x`: liblxc's program takes no variable without a name."""
+    engine = an_engine()
+
+    def refuse(id: str, plan: ExecPlan, *, terminal: bool, config: Path | None = None) -> list[str]:
+        raise Invalid("BAD_NAME", "Invalid name ''")
+
+    engine.exec_argv = refuse  # type: ignore[method-assign]
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    execs = Execs(lambda project, name: target, engine, runner)
+
+    with pytest.raises(Invalid):
+        await execs.start("default", "web", Command(["true"]))
+
     assert list(target.folder.glob("*.gate")) == []
 
 

@@ -66,9 +66,14 @@ class Execs:
         )
         id = self._new_id()
         gate = self._gate(target, id) if command.channels else None
-        argv = self._engine.exec_argv(
-            target.id, plan, terminal=command.interactive, config=gate.path if gate else None
-        )
+        try:
+            argv = self._engine.exec_argv(
+                target.id, plan, terminal=command.interactive, config=gate.path if gate else None
+            )
+        except PodiumError:  # a name that no variable can have
+            if gate:
+                gate.close()
+            raise
         shown = {
             "command": command.argv,
             "environment": environment,
