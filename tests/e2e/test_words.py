@@ -33,6 +33,10 @@ def server(podium: Podium) -> Iterator[Podium]:
             "Failed to configure cluster: This is done on the host, as root: podium cluster enable, "
             "podium cluster join TOKEN",
         ),
+        (
+            "config device add t-words root none",
+            "Invalid expanded devices: Failed detecting root disk device: No root device could be found",
+        ),
         ("config unset nosuch", "cannot set 'nosuch' to '': unknown key"),
         ("profile unset default nosuch", "Unknown configuration key: nosuch"),
         ("config unset nosuch", "cannot set 'nosuch' to '': unknown key"),

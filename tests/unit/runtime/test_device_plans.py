@@ -68,7 +68,10 @@ def test_numbers_need_no_node_on_the_host() -> None:
         ),
         ({"type": "gpu", "id": "7"}, "Failed to detect requested GPU device"),
         ({"type": "gpu", "pci": "0000:0a:00.0"}, "Invalid PCI address .no device found.: 0000:0a:00.0"),
-        ({"type": "gpu", "gputype": "mig", "mig.ci": "0", "mig.gi": "0"}, "Failed to detect requested GPU"),
+        (
+            {"type": "gpu", "gputype": "mig", "mig.ci": "0", "mig.gi": "0"},
+            "nvidia.runtime must be set to true",
+        ),
         ({"type": "tpm", "path": "/dev/tpm0", "pathrm": "/dev/tpmrm0"}, "Required tool 'swtpm' is missing"),
         ({"type": "infiniband", "nictype": "physical", "parent": "ib0"}, "Parent device 'ib0' doesn't exist"),
     ],

@@ -168,6 +168,23 @@ async def test_a_command_that_cannot_be_written_down_leaves_no_gate(target: Targ
     assert list(target.folder.glob("*.gate")) == []
 
 
+async def test_a_client_whose_command_failed_may_connect_all_the_same(target: Target) -> None:
+    """The stock client that is refused a channel says "bad handshake", and never why the command failed."""
+    runner = Runner(MemoryStore(), service="runtime", member="m")
+    engine = an_engine()
+    engine.exec_argv = lambda id, plan, *, terminal, config=None: ["/no/such/program"]  # type: ignore[method-assign]
+    execs = Execs(lambda project, name: target, engine, runner)
+    operation = await execs.start("default", "web", Command(["true"]))
+    await asyncio.sleep(0.1)
+
+    session = execs.session(operation.id)
+    for secret in _fds(operation).values():
+        session.connect(secret)
+    final = await _ended(runner, execs, operation)
+
+    assert final.state == "failed" and "could not be started" in final.error_message
+
+
 @pytest.mark.parametrize("gone", ["0", "1", "2"])
 async def test_a_client_that_never_heard_that_it_was_connected_is_not_waited_for(
     target: Target, gone: str

@@ -25,7 +25,7 @@ def _plan(device: str, options: Options, facts: Facts, *, is_usb: bool, missing:
 def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:
     """A card has several nodes, among them some of all cards; a card that is not there is an error."""
     if options.get("gputype") == "mig":
-        raise cannot_start(device, "Failed to detect requested GPU device")
+        raise cannot_start(device, "nvidia.runtime must be set to true for MIG GPUs to work")
     cards = [d for d in facts.devices() if d.subsystem == "drm"]
     if (address := options.get("pci")) and not any(d.pci == _full(address) for d in facts.devices()):
         raise cannot_start(device, f"Invalid PCI address (no device found): {address}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -210,6 +211,8 @@ class Execs:
             error = internal()
         finally:
             session.started.set()
+            if error:
+                await _attended(session)
             session.end()
             self._sessions.pop(session.id, None)
         if error:
@@ -271,6 +274,14 @@ async def _sent(commit: asyncio.Future[Operation]) -> None:
     for _ in range(2):
         if not commit.done():
             await asyncio.sleep(0)
+
+
+async def _attended(session: Session) -> None:
+    """Wait a moment for channels on their way: a client that is refused one tells of that alone."""
+    if session.fds:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await session.attended.wait()
 
 
 async def _flushed(session: Session) -> None:

@@ -76,6 +76,8 @@ class Session:
         self.begun = asyncio.Event()
         """The client is here: it connects its channels one by one, and this is the first of the data."""
         self.complete = asyncio.Event()
+        self.attended = asyncio.Event()
+        """Each channel has connected, or nobody is there any more to do so."""
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
         self.readers: dict[str, Reader] = {}
@@ -102,6 +104,7 @@ class Session:
             self.begun.set()
         if not self.needed & set(self.secrets.values()):
             self.complete.set()  # each has come, though some may have gone again
+            self.attended.set()
         return name
 
     def lose(self, name: str, *, complete: bool) -> None:
@@ -115,6 +118,7 @@ class Session:
     def expire(self) -> None:
         """End what waits for channels that are not connected by now."""
         if not self.complete.is_set():
+            self.attended.set()
             self._fail(TooLate("NOT_CONNECTED", "Timed out waiting for websockets to connect"))
             self.kill()
 
@@ -228,6 +232,7 @@ class Session:
         for event in self.sent.values():
             event.set()
         self.complete.set()
+        self.attended.set()
         self.begun.set()
         self.kill()
 
