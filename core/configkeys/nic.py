@@ -285,6 +285,7 @@ def _check_together(options: Options, kind: str, networks: Mapping[str, str]) ->
 
 def _check_bridged(options: Options, networks: Mapping[str, str]) -> None:
     is_managed = bool(options.get("network")) or networks.get(options.get("parent", "")) in BRIDGES
+    _check_vlans(options)
     if options.get("security.acls"):
         _check_acls(options, is_managed=is_managed)
     for version in ("ipv4", "ipv6"):
@@ -295,6 +296,13 @@ def _check_bridged(options: Options, networks: Mapping[str, str]) -> None:
             _check_unmanaged(options, key, filters=filters)
         if filters and (options.get("vlan") or options.get("vlan.tagged")):
             raise ValueError("IP filtering cannot be used with VLAN filtering")
+
+
+def _check_vlans(options: Options) -> None:
+    vlan, tagged = options.get("vlan"), options.get("vlan.tagged")
+    if vlan and tagged and vlan in map(str, vlan_ranges(tagged)):
+        why = f'Tagged VLAN ID "{vlan}" cannot be the same as untagged VLAN ID'
+        raise ValueError(f'Invalid value for device option "vlan.tagged": {why}')
 
 
 def _check_acls(options: Options, *, is_managed: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Interface, IPv6Interface
 
 from core.configkeys import netvalues, nic
-from core.configkeys.network import items, parse_interface
+from core.configkeys.network import items
 from core.configkeys.nic import Parser
 from core.errors import Invalid
 from core.units import parse_bool
@@ -31,7 +31,7 @@ def _gateway6(value: str) -> object:
     return IPv6Interface(value)
 
 
-_PARENT: dict[str, Parser] = {"parent": parse_interface, "mtu": netvalues.mtu, "vlan": nic.vlan_id}
+_PARENT: dict[str, Parser] = {"parent": netvalues.interface, "mtu": netvalues.mtu, "vlan": nic.vlan_id}
 _GVRP: dict[str, Parser] = {"gvrp": parse_bool}
 UPLINKS: dict[str, dict[str, Parser]] = {
     "macvlan": {**_PARENT, **_GVRP},
@@ -50,14 +50,19 @@ def check(name: str, type: str, config: Mapping[str, str]) -> None:
     """Raises: Invalid."""
     if not config.get("parent"):
         raise _bad(f'Invalid value for network "{name}" option "parent": Required value', "parent")
+    check_known(name, type, config)
     for key, value in config.items():
-        parse = UPLINKS[type].get(key, _TEXT if key.startswith("user.") else None)
-        if parse is None:
-            raise _bad(f'Invalid option for network "{name}" option "{key[:64]}"', key[:64])
         try:
-            parse(value)
+            UPLINKS[type].get(key, _TEXT)(value)
         except ValueError as exc:
             raise _bad(f'Invalid value for network "{name}" option "{key}": {exc}', key) from None
+
+
+def check_known(name: str, type: str, config: Mapping[str, str]) -> None:
+    """Check the names alone, also of keys that are to be unset. Raises: Invalid."""
+    for key in config:
+        if key not in UPLINKS[type] and not key.startswith("user."):
+            raise _bad(f'Invalid option for network "{name}" option "{key[:64]}"', key[:64])
 
 
 def _bad(why: str, about: str) -> Invalid:

@@ -227,6 +227,38 @@ def test_a_killed_network_service_comes_back_without_touching_anything(podium: P
     assert (_dnsmasq(podium), _rules(podium)) == before
 
 
+def test_keys_of_a_network_are_set_and_unset_as_lxd_does(podium: Podium) -> None:
+    """Addresses are chosen again where the rest fits them, never unasked; what is no key cannot be unset."""
+    name = "pkeys0"
+    podium.lxc("network", "create", name, "ipv4.address=10.213.77.1/24", "ipv6.address=none")
+    try:
+        podium.lxc("network", "set", name, "ipv4.dhcp.ranges=10.213.77.5-10.213.77.9")
+        assert (
+            b"10.213.77.5-10.213.77.9 is not within"
+            in podium.run("network", "set", name, "ipv4.address=auto").stderr
+        )
+        podium.lxc("network", "set", name, "ipv4.dhcp.ranges=", "ipv4.address=auto")
+        assert _config(podium, name)["ipv4.address"] not in ("10.213.77.1/24", "auto")
+        refused = podium.run("network", "unset", name, "nosuch").stderr.decode()
+        assert f'Invalid option for network "{name}" option "nosuch"' in refused
+        for _ in range(2):
+            podium.lxc("query", "-X", "PUT", f"/1.0/networks/{name}", "-d", "{}")
+            assert _config(podium, name) == {}
+    finally:
+        podium.lxc("network", "delete", name)
+
+
+def test_what_is_there_or_is_not_is_said_in_lxds_words(podium: Podium) -> None:
+    for argv, said in (
+        (("create", "lo", "ipv4.address=none"), 'Network interface "lo" already exists'),
+        (("create", podium.settings.bridge, "ipv4.address=none"), "The network already exists"),
+        (("edit", "nosuch"), "Failed loading network: Network not found"),
+        (("peer", "list", "nosuch"), "Failed loading network: Network not found"),
+        (("set", "nosuch", "user.x=1"), "Error: Network not found"),
+    ):
+        assert said in podium.run("network", *argv, input=b"{}").stderr.decode()
+
+
 def test_a_conflict_is_listed_acknowledged_and_resolved(podium: Podium) -> None:
     """A subnet that somebody else uses too; on an interface that is down, so that nobody is disturbed."""
     other = f"pw{secrets.token_hex(3)}"

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from core.errors import NotFound, PodiumError, error_of
+from core.errors import PodiumError, error_of
 from gateway.lxd import envelope
 from gateway.lxd import request as req
 from gateway.lxd.handlers.networkacls import objects
-from gateway.lxd.handlers.networks import visible
+from gateway.lxd.handlers.networks import loading, visible
 from gateway.lxd.nouns import Noun
 from gateway.lxd.views.networks import (
     BACKEND_FIELDS,
@@ -36,7 +36,7 @@ def _said(prefix: str) -> Iterator[None]:
 
 def _network(request: web.Request) -> str:
     """Raises: NotFound, in the words that LXD has for what lies below a network."""
-    with _loading():
+    with loading():
         return visible(request)
 
 
@@ -78,14 +78,14 @@ get_forward, get_balancer = _FORWARD.one, _BALANCER.one
 
 async def list_forwards(request: web.Request) -> web.Response:
     message = pb.ListAddressForwardsRequest(network=_network(request))
-    with _loading():
+    with loading():
         reply = await req.backend(request).listeners.ListAddressForwards(message)
     return _noun(request, _FORWARD).listing(request, reply.forwards)
 
 
 async def post_forward(request: web.Request) -> web.Response:
     data, network = await req.body(request), _network(request)
-    with _loading():
+    with loading():
         await req.backend(request).listeners.ListAddressForwards(
             pb.ListAddressForwardsRequest(network=network)
         )
@@ -114,14 +114,6 @@ async def delete_forward(request: web.Request) -> web.Response:
     return envelope.empty()
 
 
-@contextlib.contextmanager
-def _loading() -> Iterator[None]:
-    try:
-        yield
-    except NotFound as exc:
-        raise NotFound(exc.reason, f"Failed loading network: {exc.message}", about=exc.about) from None
-
-
 def _forward(data: dict[str, Any], network: str, address: str) -> pb.AddressForward:
     ports = [
         pb.AddressForwardPort(**{name: req.text(port, name) for name in PORT_FIELDS})
@@ -141,7 +133,7 @@ def _forward(data: dict[str, Any], network: str, address: str) -> pb.AddressForw
 
 async def list_balancers(request: web.Request) -> web.Response:
     message = pb.ListLoadBalancersRequest(network=_network(request))
-    with _loading():
+    with loading():
         reply = await req.backend(request).listeners.ListLoadBalancers(message)
     return _noun(request, _BALANCER).listing(request, reply.balancers)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -47,6 +49,15 @@ async def _get(request: web.Request) -> Any:
     return reply.network
 
 
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Say that a network is not there as LXD does where it is changed, or something below it is asked for."""
+    try:
+        yield
+    except NotFound as exc:
+        raise NotFound(exc.reason, f"Failed loading network: {exc.message}", about=exc.about) from None
+
+
 def _writable(n: Any) -> tuple[Any, ...]:
     return n.name, n.managed, n.type, n.description, dict(n.config)
 
@@ -79,7 +90,8 @@ async def post_network(request: web.Request) -> web.Response:
 
 
 async def put_network(request: web.Request) -> web.Response:
-    data, network = await _NETWORK.change(request)
+    with loading():
+        data, network = await _NETWORK.change(request)
     await req.backend(request).networks.UpdateNetwork(
         pb.UpdateNetworkRequest(
             project=_HOME,
@@ -140,6 +152,7 @@ async def network_allocations(request: web.Request) -> web.Response:
 
 async def no_peers(request: web.Request) -> web.Response:
     """As LXD answers for each bridge. Raises: Invalid."""
-    network = await _get(request)
+    with loading():
+        network = await _get(request)
     said = f'Network driver "{network.type}" does not support peering'
     raise Invalid("NO_PEERS", said, about=network.name)

@@ -72,7 +72,8 @@ def ranges_of(config: Mapping[str, str], version: str) -> list[addresses.Range] 
 
 def check_together(config: Mapping[str, str]) -> None:
     """Refuse keys that would have no effect with the others. Raises: Invalid."""
-    subnets = subnets_of({k: "none" if v == "auto" else v for k, v in config.items()})
+    chosen = {k: v for k, v in config.items() if v != "auto"}
+    subnets = subnets_of(chosen)
     for version in ("ipv4", "ipv6"):
         is_wanted = config.get(f"{version}.address", "none") != "none"
         for key in (f"{version}.routes", f"{version}.dhcp.ranges", f"{version}.nat.address"):
@@ -81,7 +82,7 @@ def check_together(config: Mapping[str, str]) -> None:
                     "NO_ADDRESS", f"{key} needs {version}.address; set it or unset {key}", about=key
                 )
         if getattr(subnets, version):
-            ranges_of(config, version)
+            ranges_of(chosen, version)
     if config.get("ipv6.dhcp.ranges") and not parse_bool(NETWORK.get(config, "ipv6.dhcp.stateful")):
         raise Invalid(
             "NOT_STATEFUL", "ipv6.dhcp.ranges needs ipv6.dhcp.stateful=true", about="ipv6.dhcp.ranges"

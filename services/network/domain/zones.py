@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Peer:
-    """Who may have the zone: from *address*, with *key* (base64), or both."""
+    """Who may have the zone: from *address*, with *key* (base64, else nobody has it), or both."""
 
     name: str
     address: str = ""
@@ -89,11 +89,8 @@ def _check_key(key: str, value: str) -> None:
     if peer and value and peer[2] == "address":
         if not _is_address(value):
             raise ValueError(f'Not an IP address "{value[:64]}"')
-    elif peer and value:
-        try:
-            base64.b64decode(value, validate=True)
-        except binascii.Error:
-            raise ValueError("a key is base64, as tsig-keygen writes it") from None
+    elif peer:
+        return  # any text, as with LXD; is_key() tells whether somebody can sign with it
     elif key == "dns.nameservers":
         for name in items(value):
             if not all(_LABEL.fullmatch(label) for label in name.rstrip(".").split(".")):
@@ -102,6 +99,13 @@ def _check_key(key: str, value: str) -> None:
         parse_bool(value or "true")
     elif not peer and not (key.startswith("user.") and len(key) < 256):
         raise Invalid("UNKNOWN_KEY", f'Invalid config option "{key[:64]}"', about=key[:64])
+
+
+def is_key(text: str) -> bool:
+    """Whether a peer can sign with it: base64, as tsig-keygen writes it. With another nobody is let in."""
+    with contextlib.suppress(binascii.Error, ValueError):
+        return bool(base64.b64decode(text, validate=True))
+    return False
 
 
 def _is_address(text: str) -> bool:

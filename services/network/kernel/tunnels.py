@@ -37,7 +37,7 @@ class Tunnels:
             self._make(wanted)
             index = index_of(wanted.device)
         if index is not None:
-            self._join(index, bridge, mtu)
+            self._join(wanted, index, bridge, mtu)
 
     def remove(self, devices: Iterable[str]) -> None:
         """Remove tunnels; what is none stays."""
@@ -84,9 +84,21 @@ class Tunnels:
         said = f"The tunnel {wanted.device} needs a default route, or tunnel.NAME.interface"
         raise WrongState("NO_INTERFACE", said, about=wanted.device)
 
-    def _join(self, index: int, bridge: int, mtu: int) -> None:
-        if changed := differing(self._ip.get_links(index)[0], mtu=mtu, master=bridge):
+    def _join(self, wanted: Tunnel, index: int, bridge: int, mtu: int) -> None:
+        link = self._ip.get_links(index)[0]
+        if not (changed := differing(link, mtu=mtu, master=bridge)):
+            return
+        try:
             self._ip.link("set", index=index, **changed)
+        except NetlinkError as exc:
+            # A new tunnel has the most that its way out leaves; more is refused without a word.
+            most = int(link.get_attr("IFLA_MTU") or 0)
+            if exc.code != errno.EINVAL or mtu <= most:
+                raise
+            said = (
+                f"The tunnel {wanted.device} carries packets of at most {most} bytes; set bridge.mtu={most}"
+            )
+            raise WrongState("MTU_TOO_LARGE", said, about=wanted.device) from exc
 
 
 def _by_version(name: str, address: str) -> str:

@@ -46,9 +46,13 @@ class Configs:
                     "PARENT_IN_USE", f'Parent interface "{parent}" in use by another network', about=parent
                 )
 
-    async def filled(self, wanted: Network, old: dict[str, str]) -> dict[str, str]:
-        """Return the config of *wanted* checked, with automatic addresses chosen. Raises: Invalid."""
-        filled = without_empty(wanted.config)
+    async def filled(self, wanted: Network, old: dict[str, str] | None) -> dict[str, str]:
+        """Return the config of *wanted* checked, with automatic addresses chosen; *old*: None for a new one.
+
+        Raises: Invalid.
+        """
+        filled, old, is_new = without_empty(wanted.config), old or {}, old is None
+        check_known(wanted)
         if wanted.type in UPLINKS:
             uplink.check(wanted.name, wanted.type, filled)
             return filled
@@ -66,13 +70,14 @@ class Configs:
         taken = await self._taken_subnets(wanted.name)
         for family in _FAMILIES:
             key = f"{family}.address"
-            if filled.get(key, "none" if old else "auto") != "auto":
+            if filled.get(key, "auto" if is_new else "none") != "auto":
                 continue
             if family == "ipv4":
                 filled[key] = addresses.free_ipv4_subnet(taken[0], self._random)
             else:
                 filled[key] = addresses.free_ipv6_subnet(taken[1], self._random)
             filled.setdefault(f"{family}.nat", "true")
+        check_together(filled)  # what was chosen may not hold the ranges
         _refuse_overlap(filled, addresses.without(taken, addresses.subnets_of(old)))
         return filled
 
@@ -145,6 +150,14 @@ class Configs:
                 where = f'for listen address "{record.listen_address}"'
                 said = f"Failed validating firewall address forward {where}: {exc.message}"
                 raise Invalid("HAS_LISTENERS", said, about=record.listen_address) from None
+
+
+def check_known(network: Network) -> None:
+    """Refuse what is no key, also where it is to be unset. Raises: Invalid."""
+    if network.type in UPLINKS:
+        uplink.check_known(network.name, network.type, network.config)
+    else:
+        schema_of(network.type).check_known(network.config, of=network.name)
 
 
 def refuse_type(type: str) -> None:

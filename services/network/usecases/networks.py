@@ -106,8 +106,10 @@ class Networks:
         wanted = replace(wanted, type=wanted.type or "bridge")
         refuse_type(wanted.type)
         links = await self._host.names()
-        if self.find(wanted.name) or wanted.name in links:
+        if self.find(wanted.name):
             raise AlreadyExists("EXISTS", "The network already exists", about=wanted.name)
+        if wanted.name in links:
+            raise _interface_exists(wanted.name)
         pending = await self._record(wanted, links)
         network = pending.record
         try:
@@ -217,7 +219,7 @@ class Networks:
         if self.find(new_name):
             raise AlreadyExists("EXISTS", f'Network "{new_name}" already exists', about=new_name)
         if new_name in await self._host.names():
-            raise AlreadyExists("EXISTS", f'Network interface "{new_name}" already exists', about=new_name)
+            raise _interface_exists(new_name)
         new = replace(old, name=new_name)
         txn = Txn().absent(keys.network(new_name)).delete(keys.network(name)).put(keys.network(new_name), new)
         moved = [(c, old_key, replace(r, network=new_name)) for c, old_key, r in owned(self._store, old)]
@@ -403,6 +405,10 @@ class Networks:
         if users := self.users(name):
             log.info("network_in_use", network=name, users=users[:3])
             raise Invalid("NETWORK_IN_USE", "The network is currently in use", about=name)
+
+
+def _interface_exists(name: str) -> AlreadyExists:
+    return AlreadyExists("EXISTS", f'Network interface "{name}" already exists', about=name)
 
 
 def _has_address(network: Network) -> bool:

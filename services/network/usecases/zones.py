@@ -144,7 +144,7 @@ class Zones:
         secrets = {}
         for entry in self._store.zones.entries():
             for peer in domain.peers(entry.record):
-                if peer.key:
+                if domain.is_key(peer.key):
                     secrets[domain.key_name(entry.record, peer)] = peer.key
         return transfers.answers(wire, address, self._find, self._look, secrets, is_stream=is_stream)
 

@@ -68,6 +68,11 @@ def test_what_lxd_takes_is_taken(text: str) -> None:
             'Invalid value for device option "vlan": Out of VLAN ID range (0-4094) "5000"',
         ),
         (
+            "nictype=bridged parent=eth9 vlan=7 vlan.tagged=5-8",
+            'Invalid value for device option "vlan.tagged": Tagged VLAN ID "7" cannot be the same as untagged'
+            " VLAN ID",
+        ),
+        (
             "nictype=bridged parent=eth9 vlan.tagged=x",
             'Invalid value for device option "vlan.tagged": Invalid VLAN range input: x',
         ),

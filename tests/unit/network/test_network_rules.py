@@ -225,6 +225,13 @@ def test_keys_that_would_have_no_effect_together_are_refused() -> None:
             bridge.check_together(config)
 
 
+def test_an_address_that_is_still_to_be_chosen_is_no_error() -> None:
+    """`ipv4.address=auto` on a network with ranges: they are looked at again once it has one."""
+    auto = {"ipv4.address": "auto", "ipv6.address": "auto", "ipv6.dhcp.stateful": "true"}
+    bridge.check_together({**auto, "ipv4.dhcp.ranges": "10.1.3.5-10.1.3.9", "ipv4.routes": "10.9.0.0/16"})
+    bridge.check_together({**auto, "ipv4.address": "10.1.2.1/24", "ipv6.dhcp.ranges": "fd42::5-fd42::9"})
+
+
 def test_addresses_come_from_the_ranges_only() -> None:
     config = {**NETWORK.config, "ipv4.dhcp.ranges": "10.1.2.10-10.1.2.11,10.1.2.20-10.1.2.20"}
     ranges, taken = bridge.ranges_of(config, "ipv4"), set[str]()

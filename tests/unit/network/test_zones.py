@@ -96,7 +96,6 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
     [
         ("foo", "1"),
         ("peers.a.address", "10.0.0.300"),
-        ("peers.a.key", "?"),
         ("network.nat", "x"),
         ("dns.nameservers", "a b"),
     ],
@@ -104,6 +103,16 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 def test_a_zone_key_is_checked(key: str, value: str) -> None:
     with pytest.raises(Invalid):
         zones.checked(replace(OPEN, config={key: value}))
+
+
+@pytest.mark.parametrize("key", ["?", "abc", "a b"])
+def test_a_key_that_is_no_base64_is_taken_and_lets_nobody_in(key: str) -> None:
+    """LXD takes any text; neither may it open the zone, nor shut out peers that have a proper key."""
+    zone = zones.checked(replace(OPEN, config={"peers.a.key": key, **ZONE.config}))
+
+    assert not zones.is_key(key)
+    assert _ask(replace(zone, config={"peers.a.key": key}), "AXFR")[0].rcode() != dns.rcode.NOERROR
+    assert _ask(zone, "AXFR", secret=SECRET)[0].rcode() == dns.rcode.NOERROR
 
 
 # --- answers ---------------------------------------------------------------------------------------
@@ -124,7 +133,7 @@ def _ask(
         ring = {dns.name.from_text("lab.example_sec."): dns.tsig.Key("lab.example_sec.", secret)}
         query.use_tsig(ring, "lab.example_sec.")
     served = Served(zone, 7, zones.content(zone, [], [NETWORK], {"br0": [NIC] * 300}))
-    known = {zones.key_name(zone, peer): peer.key for peer in zones.peers(zone) if peer.key}
+    known = {zones.key_name(zone, peer): peer.key for peer in zones.peers(zone) if zones.is_key(peer.key)}
     found = transfers.answers(
         query.to_wire(), address, {"lab.example": zone}.get, lambda _: served, known, is_stream=stream
     )
