@@ -63,6 +63,24 @@ def test_a_split_image_comes_back_in_its_two_parts(podium: Podium, tmp_path: Pat
     podium.lxc("image", "delete", "tiny-split")
 
 
+def test_an_empty_list_of_profiles_is_none_and_no_list_the_default(podium: Podium, tmp_path: Path) -> None:
+    """As LXD has it, by a form and by the API; what is left out of a PATCH stays."""
+    sent = tmp_path / "tiny.tar.gz"
+    sent.write_bytes(tarball({"metadata.yaml": YAML, "rootfs/profiles": b"1"}))
+    podium.lxc("image", "import", str(sent), "--alias", "tiny-profiles")
+    path = f"/1.0/images/{fingerprint_of(podium, 'tiny-profiles')}"
+
+    podium.lxc("image", "edit", "tiny-profiles", input=b"profiles: []\n")
+    podium.lxc("query", "-X", "PATCH", "-d", '{"public": true}', path)
+    changed = json.loads(podium.lxc("query", path))
+    podium.lxc("query", "-X", "PUT", "-d", "{}", path)
+    replaced = json.loads(podium.lxc("query", path))
+
+    assert (changed["profiles"], changed["public"]) == ([], True)
+    assert (replaced["profiles"], replaced["public"]) == (["default"], False)
+    podium.lxc("image", "delete", "tiny-profiles")
+
+
 def test_the_use_of_an_image_is_seen_without_being_told(podium: Podium, tmp_path: Path) -> None:
     sent = tmp_path / "tiny.tar.gz"
     sent.write_bytes(tarball({"metadata.yaml": YAML, "rootfs/used": b"1"}))
