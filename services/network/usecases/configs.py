@@ -76,7 +76,8 @@ class Configs:
                 filled[key] = addresses.free_ipv4_subnet(taken[0], self._random)
             else:
                 filled[key] = addresses.free_ipv6_subnet(taken[1], self._random)
-            filled.setdefault(f"{family}.nat", "true")
+            if is_new:
+                filled.setdefault(f"{family}.nat", "true")
         check_together(filled)  # what was chosen may not hold the ranges
         _refuse_overlap(filled, addresses.without(taken, addresses.subnets_of(old)))
         return filled
