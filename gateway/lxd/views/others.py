@@ -83,7 +83,7 @@ def network_json(n: Any) -> dict[str, Any]:
         "used_by": used_by(n.used_by),
         "managed": n.managed,
         "status": _status(n.status),
-        "locations": ["none"] if n.managed else None,
+        "locations": list(n.locations or ["none"]) if n.managed else None,
     }
 
 

@@ -50,6 +50,7 @@ class NetworkServicer(rpc.NetworkServiceServicer):
             used_by=self._networks.users(r.name),
             error=r.error,
             revision=entry.revision,
+            locations=sorted([self._store.member, *others]) if (others := self._store.others()) else (),
         )
 
     async def CreateNetwork(self, request: pb.CreateNetworkRequest, context: Any) -> pb.CreateNetworkResponse:

@@ -200,6 +200,8 @@ async def test_a_bridge_is_on_every_member_and_each_tends_its_own_guests(cluster
     assert here.resolve("c0") == here.ipv4
     assert here.resolve("c1") == ""
     assert here.ipv4 != there.ipv4
+    seen = (await second.networks.GetNetwork(pb.GetNetworkRequest(name="br"))).network
+    assert list(seen.locations) == ["m1", "m2", "m3"]
     assert [p.name for p in (second.folder / "networks/br/dhcp").iterdir()] == ["id-c1.eth0"]
     # What another member is making or deleting is its own to finish, or to take back.
     third.kill()
