@@ -255,6 +255,8 @@ def test_what_is_there_or_is_not_is_said_in_lxds_words(podium: Podium) -> None:
         (("create", "lo", "ipv4.address=none"), 'Network interface "lo" already exists'),
         (("create", podium.settings.bridge, "ipv4.address=none"), "The network already exists"),
         (("edit", "nosuch"), "Failed loading network: Network not found"),
+        (("edit", "lo"), "Failed loading network: Network not found"),
+        (("forward", "show", "nosuch", "192.0.2.1"), "Failed loading network: Network not found"),
         (("peer", "list", "nosuch"), "Failed loading network: Network not found"),
         (("set", "nosuch", "user.x=1"), "Error: Network not found"),
     ):

@@ -54,7 +54,8 @@ def _writable(show: Any) -> Any:
 
 async def _get_forward(request: web.Request) -> Any:
     message = pb.GetAddressForwardRequest(**_one(request))
-    return (await req.backend(request).listeners.GetAddressForward(message)).forward
+    with loading():
+        return (await req.backend(request).listeners.GetAddressForward(message)).forward
 
 
 async def _get_balancer(request: web.Request) -> Any:

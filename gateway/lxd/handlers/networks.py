@@ -55,6 +55,8 @@ def loading() -> Iterator[None]:
     try:
         yield
     except NotFound as exc:
+        if exc.reason != "NO_NETWORK" or exc.message.startswith("Failed"):
+            raise
         raise NotFound(exc.reason, f"Failed loading network: {exc.message}", about=exc.about) from None
 
 
@@ -92,8 +94,7 @@ async def post_network(request: web.Request) -> web.Response:
 async def put_network(request: web.Request) -> web.Response:
     with loading():
         data, network = await _NETWORK.change(request)
-    await req.backend(request).networks.UpdateNetwork(
-        pb.UpdateNetworkRequest(
+        message = pb.UpdateNetworkRequest(
             project=_HOME,
             name=network.name,
             config=req.text_map(data, "config"),
@@ -101,7 +102,7 @@ async def put_network(request: web.Request) -> web.Response:
             merge=request.method == "PATCH",
             expected_revision=network.revision,
         )
-    )
+        await req.backend(request).networks.UpdateNetwork(message)
     return envelope.empty()
 
 
