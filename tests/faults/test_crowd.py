@@ -20,7 +20,7 @@ from tests.faults.harness import Victim
 
 _COUNT = int(os.environ.get("PODIUM_CROWD", "12"))
 _CLIENTS, _MESH = 16, 100
-_ANSWER_S = 1.0
+_ANSWER_S, _BOOT_S = 1.0, 180.0
 _BESIDE_MIB = 3.0
 _NAMES = [f"crowd-{number:03d}" for number in range(_COUNT)]
 
@@ -29,14 +29,15 @@ def test_a_crowd_comes_and_goes_whole(victim: Victim, no_leaks: None) -> None:
     """What sixteen clients ask for at once is what is there, with ids and addresses of its own."""
     _by_many(lambda name: victim.side.lxc("launch", victim.image, name))
 
-    instances = victim.side.request("GET", "/1.0/instances?recursion=2")["metadata"]
+    _answers_at_once(victim)
+    instances = _booted(victim)
 
     assert Counter(instance["name"] for instance in instances) == Counter(_NAMES)
     assert {instance["status"] for instance in instances} == {"Running"}
+    assert all(map(_address, instances))
     _are_unique(instances, _address)
     _are_unique(instances, lambda instance: str(instance["config"]["volatile.last_state.idmap"]))
     _are_unique(instances, lambda instance: str(instance["state"]["pid"]))
-    _answers_at_once(victim)
     _see_each_other(victim, instances)
     daemons, stores = control_plane(victim.side)
     beside = companions(victim.side, {*daemons, *stores})
@@ -52,9 +53,19 @@ def _by_many(work: Callable[[str], Any]) -> None:
         list(clients.map(work, _NAMES))
 
 
+def _booted(victim: Victim) -> list[dict[str, Any]]:
+    """Return all instances, once each has an address: of so many some boot for longer than a minute."""
+    until = time.monotonic() + _BOOT_S
+    while True:
+        instances: list[dict[str, Any]] = victim.side.request("GET", "/1.0/instances?recursion=2")["metadata"]
+        if all(map(_address, instances)) or time.monotonic() > until:
+            return instances
+        time.sleep(1.0)
+
+
 def _address(instance: dict[str, Any]) -> str:
-    found = instance["state"]["network"]["eth0"]["addresses"]
-    return next(str(one["address"]) for one in found if one["family"] == "inet")
+    found = (instance["state"]["network"] or {}).get("eth0", {}).get("addresses", ())
+    return next((str(one["address"]) for one in found if one["family"] == "inet"), "")
 
 
 def _are_unique(instances: list[dict[str, Any]], of: Callable[[dict[str, Any]], str]) -> None:

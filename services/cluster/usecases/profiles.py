@@ -19,7 +19,7 @@ from core.state.store import Txn
 from services.cluster.domain import rules
 from services.cluster.store import ClusterStore
 from services.cluster.usecases.admission import Admission
-from services.cluster.usecases.attempts import until_settled
+from services.cluster.usecases.attempts import confirm, until_settled
 
 Extra = dict[str, Any] | None
 # One transaction of etcd; see --max-txn-ops in deploy/supervisor.py.
@@ -167,15 +167,21 @@ class Profiles:
 
         async def attempt() -> None:
             seen = self._store.instances.revision
-            self._refuse_used(self.get(project, name).record)
+            await self._refuse_used(self.get(project, name).record)
             txn = Txn().exists(key).prefix_unchanged(_users_prefix(project), seen).delete(key)
             txn.emit(event("profile-deleted", "profiles", project, name))
             self._store.profile_cache.apply(key, None, await self._store.store.commit(txn))
 
         await until_settled(attempt, busy=_busy(name))
 
-    def _refuse_used(self, profile: Profile) -> None:
-        if self.users(profile):
+    async def _refuse_used(self, profile: Profile) -> None:
+        """Raises: WrongState; Stale, see confirm()."""
+        for user in self._instances_of(profile.project):
+            if profile.name not in user.profiles:
+                continue
+            key = keys.instance(user.project, user.name)
+            entry = self._store.instances.get(key)
+            await confirm(self._store.store, key, entry.revision if entry else 0)
             raise WrongState("PROFILE_IN_USE", "Profile is currently in use", about=profile.name)
 
     def _remember(self, profile: Profile, revision: int, extra: Extra = None) -> Entry[Profile]:

@@ -21,7 +21,7 @@ from core.units import parse_bool
 from services.cluster.domain import rules
 from services.cluster.store import ClusterStore
 from services.cluster.usecases.admission import Admission
-from services.cluster.usecases.attempts import until_settled
+from services.cluster.usecases.attempts import confirm, until_settled
 from services.cluster.usecases.profiles import event
 
 
@@ -42,19 +42,26 @@ class Projects:
         return self._store.project_cache.entries()
 
     def users(self, name: str) -> list[str]:
+        return list(self._users(name))
+
+    def _users(self, name: str) -> dict[str, str]:
+        """Return what refers to the project: reference to key."""
         s = self._store
-        used = [("instances", e.record.project, e.record.name) for e in s.instances.entries()]
-        used += [("profiles", e.record.project, e.record.name) for e in s.profile_cache.entries()]
-        used += [("images", e.record.project, e.record.fingerprint) for e in s.images.entries()]
+        used = [("instances", key, e.record.project, e.record.name) for key, e in s.instances.items()]
+        used += [("profiles", key, e.record.project, e.record.name) for key, e in s.profile_cache.items()]
+        used += [("images", key, e.record.project, e.record.fingerprint) for key, e in s.images.items()]
         used += [
-            (f"storage-pools/{e.record.pool}/volumes/custom", e.record.project, e.record.name)
-            for e in s.volumes.entries()
+            (f"storage-pools/{e.record.pool}/volumes/custom", key, e.record.project, e.record.name)
+            for key, e in s.volumes.items()
         ]
-        used += [("networks", e.record.project, e.record.name) for e in s.networks.entries()]
-        used += [("network-acls", e.record.project, e.record.name) for e in s.acls.entries()]
-        used += [("network-address-sets", e.record.project, e.record.name) for e in s.address_sets.entries()]
-        used += [("network-zones", e.record.project, e.record.name) for e in s.zones.entries()]
-        return [rules.reference(kind, project, n) for kind, project, n in used if project == name]
+        used += [("networks", key, e.record.project, e.record.name) for key, e in s.networks.items()]
+        used += [("network-acls", key, e.record.project, e.record.name) for key, e in s.acls.items()]
+        used += [
+            ("network-address-sets", key, e.record.project, e.record.name)
+            for key, e in s.address_sets.items()
+        ]
+        used += [("network-zones", key, e.record.project, e.record.name) for key, e in s.zones.items()]
+        return {rules.reference(kind, project, n): key for kind, key, project, n in used if project == name}
 
     def usage(self, name: str) -> dict[str, tuple[int, int]]:
         """Return limit (-1: none) and use of all that a project can have limits for. Raises: NotFound."""
@@ -109,7 +116,7 @@ class Projects:
 
     async def _replace(self, entry: Entry[Project], new: Project) -> Entry[Project]:
         old, key = entry.record, keys.project(new.name)
-        self._keep_features(old, new.config)
+        await self._keep_features(old, new.config)
         check_project(new.config)
         txn = Txn().unchanged(key, entry.revision).put(key, codec.encode(new, entry.extra))
         txn.emit(event("project-updated", "projects", "", new.name))
@@ -120,8 +127,8 @@ class Projects:
         self._remember_profile(new.name, profile, revision)
         return Entry(new, revision, entry.extra)
 
-    def _keep_features(self, old: Project, config: dict[str, str]) -> None:
-        """Features say where objects live, so they stay while there are any. Raises: WrongState."""
+    async def _keep_features(self, old: Project, config: dict[str, str]) -> None:
+        """Features say where objects live, so they stay while there are any. Raises: WrongState, Stale."""
         changed = [name for name in FEATURES if config.get(name) != old.config.get(name)]
         if not changed:
             return
@@ -129,7 +136,7 @@ class Projects:
             raise WrongState(
                 "FEATURES_STAY", "You can't change the features of the default project", about=old.name
             )
-        if self._is_empty(old.name):
+        if await self._is_empty(old.name):
             return
         verb = "disabled" if parse_bool(old.config.get(changed[0], "false")) else "enabled"
         raise WrongState(
@@ -138,8 +145,13 @@ class Projects:
             about=old.name,
         )
 
-    def _is_empty(self, name: str) -> bool:
-        return not set(self.users(name)) - {rules.reference("profiles", name, "default")}
+    async def _is_empty(self, name: str) -> bool:
+        """Raises: Stale, see confirm()."""
+        own = rules.reference("profiles", name, "default")
+        in_the_way = [key for reference, key in self._users(name).items() if reference != own]
+        if in_the_way:
+            await confirm(self._store.store, in_the_way[0])
+        return not in_the_way
 
     def _ensure_profile(self, txn: Txn, new: Project, old: Project | None = None) -> Profile | None:
         """Let a project with profiles of its own have the default one, and no other project."""
@@ -164,7 +176,7 @@ class Projects:
 
     async def accept_rename(self, name: str, new_name: str) -> Operation:
         """Rename an empty project; its default profile goes along. Raises: see _check_rename."""
-        self._check_rename(name, new_name)
+        await until_settled(lambda: self._check_rename(name, new_name), busy=_busy(name))
         return await self._runner.accept(
             "project.rename", project=name, input={"name": name, "new_name": new_name}
         )
@@ -175,7 +187,7 @@ class Projects:
         async def attempt() -> None:
             if self._was_renamed(ctx.operation.id, new_name):
                 return
-            self._check_rename(name, new_name)
+            await self._check_rename(name, new_name)
             await self._rename(self.get(name), new_name, ctx.operation.id)
 
         await until_settled(attempt, busy=_busy(name))
@@ -185,15 +197,15 @@ class Projects:
         entry = self._store.project_cache.get(keys.project(new_name))
         return entry is not None and entry.record.renamed_by == operation
 
-    def _check_rename(self, name: str, new_name: str) -> None:
-        """Raises: Forbidden, AlreadyExists, NotFound, WrongState, Invalid."""
+    async def _check_rename(self, name: str, new_name: str) -> None:
+        """Raises: Forbidden, AlreadyExists, NotFound, WrongState, Invalid, Stale."""
         if name == DEFAULT:
             raise Forbidden("DEFAULT_STAYS", "The 'default' project cannot be renamed", about=name)
         if self._store.project_cache.get(keys.project(new_name)):
             raise AlreadyExists("EXISTS", f'A project named "{new_name}" already exists', about=new_name)
         if self._store.project_cache.get(keys.project(name)) is None:
             raise NotFound("NO_PROJECT", f'Failed loading project "{name}": Project not found', about=name)
-        if not self._is_empty(name):
+        if not await self._is_empty(name):
             raise WrongState("PROJECT_NOT_EMPTY", "Only empty projects can be renamed", about=name)
         project_name(new_name)
 
@@ -219,7 +231,7 @@ class Projects:
                 raise Forbidden("DEFAULT_STAYS", "The 'default' project cannot be deleted", about=name)
             if self._store.project_cache.get(keys.project(name)) is None:
                 raise NotFound("NO_PROJECT", f'Fetch project "{name}": Project not found', about=name)
-            if not self._is_empty(name):
+            if not await self._is_empty(name):
                 raise WrongState("PROJECT_NOT_EMPTY", "Only empty projects can be removed", about=name)
             txn = self._emptied(name).exists(keys.project(name))
             txn.emit(event("project-deleted", "projects", "", name))

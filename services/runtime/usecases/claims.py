@@ -23,7 +23,7 @@ _ATTEMPTS = 40
 _PAUSE_S = 0.02
 _ENDING_S = 2.0
 # Done in a moment on their own; who comes meanwhile waits instead of hearing that it is busy.
-_QUICK = ("snapshot.", "instance.update")
+_QUICK = ("snapshot.", "instance.update", "instance.exit")
 _QUICK_S = 30.0
 _LOOK_S = 0.25
 

@@ -10,7 +10,6 @@ import pytest
 from core.operations.runner import Runner
 from core.records import Network, Profile, Project
 from core.state import keys
-from core.state.memory import MemoryStore
 from core.state.store import Txn
 from services.cluster.store import ClusterStore
 from services.cluster.usecases.admission import Admission
@@ -18,11 +17,12 @@ from services.cluster.usecases.profiles import Profiles
 from services.cluster.usecases.projects import Projects
 from services.cluster.usecases.server import Server
 from services.cluster.usecases.trust import Trust
+from tests.fakes.late_store import LateStore
 
 
 @dataclass
 class Cluster:
-    memory: MemoryStore
+    memory: LateStore
     store: ClusterStore
     runner: Runner
     profiles: Profiles
@@ -33,7 +33,7 @@ class Cluster:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
-    memory = MemoryStore()
+    memory = LateStore()
     txn = Txn().put(keys.project("default"), Project("default", "", {"features.images": "true"}))
     txn.put(keys.network("b"), Network("b"))
     await memory.commit(txn.put(keys.profile("default", "default"), Profile("default", "default")))

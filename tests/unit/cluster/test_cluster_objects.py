@@ -184,3 +184,39 @@ async def test_a_key_of_the_server_that_does_not_exist_cannot_be_unset(cluster: 
     assert not (
         await cluster.server.update(unset, unchanged=[], merge=True, expected_revision=0)
     ).record.config
+
+
+async def _gone_unheard(cluster: Cluster, change: Txn) -> None:
+    """Have somebody change the store, and hear of it a moment later than whoever asked for that."""
+    cluster.memory.delay_s = 0.05
+    await cluster.memory.commit(change)
+
+
+async def test_a_project_is_empty_once_its_last_instance_is_gone(cluster: Cluster) -> None:
+    """Who heard of that from another service asks at once."""
+    await cluster.projects.create(Project("p1"))
+    await add_instance(cluster, "p1", "c1", "default")
+    await _gone_unheard(cluster, Txn().delete(keys.instance("p1", "c1")))
+    await cluster.projects.delete("p1")
+
+
+async def test_features_may_change_once_the_last_instance_is_gone(cluster: Cluster) -> None:
+    await cluster.projects.create(Project("p1"))
+    await add_instance(cluster, "p1", "c1", "default")
+    await _gone_unheard(cluster, Txn().delete(keys.instance("p1", "c1")))
+    wanted = Project("p1", "", {"features.images": "false"})
+    changed = await cluster.projects.update(wanted, merge=True, expected_revision=0)
+    assert changed.record.config["features.images"] == "false"
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_a_profile_goes_once_its_last_user_is_gone_or_has_another(
+    cluster: Cluster, is_deleted: bool
+) -> None:
+    await cluster.profiles.create(Profile("default", "web"))
+    await add_instance(cluster, "default", "c1", "web")
+    key, other = keys.instance("default", "c1"), Instance(id="id-c1", project="default", name="c1")
+    await _gone_unheard(cluster, Txn().delete(key) if is_deleted else Txn().put(key, other))
+    await cluster.profiles.delete("default", "web")
+    with pytest.raises(NotFound):
+        cluster.profiles.get("default", "web")

@@ -395,3 +395,24 @@ async def test_an_init_that_was_not_listening_yet_is_asked_again(
     world.engine.deaf_to = 1
     assert (await world.changed("stop")).state == "succeeded"
     assert world.engine.asked == 2 and world.status() == "stopped"
+
+
+async def test_who_comes_while_an_end_is_tidied_up_waits_for_that(world: World) -> None:
+    """The guest ended on its own; nobody who asks in that moment did anything wrong."""
+    await world.made()
+    await world.changed("start")
+    await _ends(world)
+    with pytest.raises(WrongState, match="already stopped"):
+        await world.power.change("default", "web", "stop", timeout_s=1, force=True)
+
+    await world.changed("start")
+    await _ends(world)
+    assert (await world.changed("start")).error_message == ""
+    assert world.status() == "running"
+
+
+async def _ends(world: World) -> None:
+    """Let the guest end on its own, and return when that begins to be tidied up."""
+    instance = world.host.store.instance("default", "web").record
+    world.host.engine.pids.clear()  # type: ignore[attr-defined]
+    await world.power._on_exit(instance, ExitRecord("stop", 0.0))
