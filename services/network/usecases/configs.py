@@ -56,7 +56,6 @@ class Configs:
         if wanted.type in UPLINKS:
             uplink.check(wanted.name, wanted.type, filled)
             return filled
-        schema_of(wanted.type).check_known(wanted.config, of=wanted.name)
         schema_of(wanted.type).check(filled, of=wanted.name)
         if wanted.type == "overlay":
             self._fill_overlay(filled, old)

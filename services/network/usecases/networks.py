@@ -127,7 +127,7 @@ class Networks:
         """Record it as Pending, with what is chosen for it: another member may choose the same meanwhile."""
         key = keys.network(wanted.name)
         for _ in range(_ATTEMPTS):
-            seen, config = self._store.networks.revision, await self._configs.filled(wanted, {})
+            seen, config = self._store.networks.revision, await self._configs.filled(wanted, None)
             network = replace(wanted, status="Pending", config=config, member=self._store.member)
             if wanted.type in UPLINKS:
                 self._configs.refuse_parent(network, links)
