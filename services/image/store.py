@@ -51,9 +51,9 @@ class ImageStore:
 
     async def image(self, project: str, prefix: str) -> Entry[Image]:
         """Return the image whose fingerprint begins with *prefix*. Raises: NotFound, Invalid."""
-        found, prefix = [], prefix.lower()
-        if is_fingerprint(prefix):
-            found = self._matching(project, prefix) or await self._just_stored(project, prefix)
+        found, digits = [], prefix.lower()
+        if is_fingerprint(digits):
+            found = self._matching(project, digits) or await self._just_stored(project, digits)
         if len(found) > 1:
             raise Invalid(
                 "AMBIGUOUS", f"More than one image matches {prefix!r}; give more digits", about=prefix
