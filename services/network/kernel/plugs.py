@@ -121,7 +121,12 @@ class Plugs:
             self._ip.link("del", index=index)
 
     def _is_ours(self, index: int, bridge: int | None) -> bool:
-        found = self._ip.get_links(index)
+        try:
+            found = self._ip.get_links(index)
+        except NetlinkError as exc:
+            if exc.code == errno.ENODEV:  # it went with its guest, since it was looked up
+                return False
+            raise
         if not found:
             return False
         return kind_of(found[0]) == "veth" and (found[0].get_attr("IFLA_MASTER") or 0) == bridge

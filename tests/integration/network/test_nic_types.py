@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 
 from core.errors import PodiumError
 from core.records import Network, NicReservation
 from core.state.memory import MemoryStore
 from services.network.kernel import probe
 from services.network.kernel.host import LinuxHost
+from services.network.kernel.plugs import Plugs
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
@@ -227,3 +229,9 @@ def test_probes_are_what_the_standards_say() -> None:
     assert not probe.answers(question, "192.0.2.1")
     assert not probe.answers(probe.solicitation(mac, "2001:db8::1"), "2001:db8::1")
     assert not probe.answers(b"", "192.0.2.1")
+
+
+def test_an_interface_that_went_with_its_guest_is_nobodys() -> None:
+    """Its index was looked up a moment ago: taking it away then is done, not an error."""
+    with IPRoute() as ip:
+        assert not Plugs(ip, "test")._is_ours(1 << 30, 0)
