@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from core.libc import libc, or_raise
+
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _OVERFLOW = 0x40, 0x80, 0x100, 0x200, 0x4000
 _EVENT = struct.Struct("iIII")
@@ -26,9 +27,9 @@ class Folder:
 
     def start(self) -> None:
         """Raises: OSError."""
-        self._fd = _checked(_libc.inotify_init1(_NONBLOCK_CLOEXEC))
+        self._fd = or_raise(libc.inotify_init1(_NONBLOCK_CLOEXEC))
         mask = ctypes.c_uint32(_MOVED_FROM | _MOVED_TO | _CREATE | _DELETE)
-        _checked(_libc.inotify_add_watch(self._fd, os.fsencode(self._path), mask))
+        or_raise(libc.inotify_add_watch(self._fd, os.fsencode(self._path), mask))
         asyncio.get_running_loop().add_reader(self._fd, self._read)
         self._look()
 
@@ -66,10 +67,3 @@ class Folder:
             self._names.add(name)
         else:
             self._names.discard(name)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result

@@ -8,7 +8,6 @@ there. What the guest swaps meanwhile changes nothing.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import stat
 from collections.abc import Callable
@@ -16,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from core.libc import libc, or_raise
 from services.runtime.kernel import mountapi
 from services.runtime.kernel.beneath import open_beneath
 from services.runtime.kernel.fsids import acting_as
 
 T = TypeVar("T")
 _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
-_libc = ctypes.CDLL(None, use_errno=True)
 _PASSAGE, _INNER = "/dev/.podium", "passage"
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -62,8 +61,7 @@ def _attach_locked(guest: int, owner: tuple[int, int], tree: int, path: str, fol
     with mountapi.descriptors() as fds:
         fds.append(os.open("/proc", _FOLDER))
         # A namespace of our own, which ends with this thread: nothing of this is seen by the host.
-        if _libc.unshare(_CLONE_NEWNS):
-            raise _error()
+        or_raise(libc.unshare(_CLONE_NEWNS))
         mountapi.make_private()
         fds.append(os.open("thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fds[0]))
         fds.append(mountapi.open_tree(folder))
@@ -100,13 +98,7 @@ def _pass_through(fds: list[int], owner: tuple[int, int], tree: int, path: str, 
 
 
 def _join(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNS):
-        raise _error()
-
-
-def _error() -> OSError:
-    error = ctypes.get_errno()
-    return OSError(error, os.strerror(error))
+    or_raise(libc.setns(namespace, _CLONE_NEWNS))
 
 
 def within(guest: int, work: Callable[[int], T]) -> T:
@@ -220,8 +212,7 @@ def _enter(guest: int, work: Callable[[int, int], T]) -> T:
         # /proc inside tells of the guest's processes; ours is found through the host's.
         fds.append(os.open("/proc", _FOLDER))
         fds.append(os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest))
-        if _libc.unshare(_CLONE_FS):
-            raise _error()
+        or_raise(libc.unshare(_CLONE_FS))
         _join(fds[1])
         fds.append(os.open("/", _FOLDER))
         return work(fds[2], fds[0])

@@ -6,7 +6,6 @@ Inside, a thread of its own enters the guest's network namespace or, for a path,
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import socket
@@ -14,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from core.libc import libc, or_raise
 from services.runtime.devices import inside
 from services.runtime.domain.devices.plan import End
 from services.runtime.domain.idmaps import IdMap
@@ -24,7 +24,6 @@ _BACKLOG = 512
 _CLONE_NEWNET = 0x40000000
 _AT_EMPTY_PATH = 0x1000
 _PATH = os.O_PATH | os.O_CLOEXEC
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def listening(end: End, guest: int, idmap: IdMap) -> list[socket.socket]:
@@ -72,8 +71,7 @@ def _in_netns(end: End, guest: int, work: Callable[[], list[socket.socket]]) -> 
 def _joined(guest: int, work: Callable[[], list[socket.socket]]) -> list[socket.socket]:
     fd = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest)
     try:
-        if _libc.setns(fd, _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        or_raise(libc.setns(fd, _CLONE_NEWNET))
     finally:
         os.close(fd)
     return work()
@@ -191,8 +189,8 @@ def _give(name: str, maker: int, uid: int, gid: int) -> None:
     """Give what was made a moment ago to its owner."""
     place = os.open(name, _PATH | os.O_NOFOLLOW)
     try:
-        if _is_new(place, maker) and _libc.fchownat(place, b"", uid, gid, _AT_EMPTY_PATH):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        if _is_new(place, maker):
+            or_raise(libc.fchownat(place, b"", uid, gid, _AT_EMPTY_PATH))
     finally:
         os.close(place)
 

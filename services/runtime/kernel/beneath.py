@@ -13,8 +13,8 @@ import stat
 from pathlib import Path
 
 from core.errors import Invalid
+from core.libc import libc, or_raise, syscall
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _OPENAT2 = 437
 _IN_ROOT, _NO_MAGICLINKS = 0x10, 0x02
 _MAX_PATH = 4096
@@ -85,28 +85,15 @@ def is_store(fd: int) -> bool:
 def _filesystem(fd: int) -> int:
     """Return f_type, the first word of struct statfs on 64-bit machines."""
     answer = (ctypes.c_ulong * 32)()
-    if _libc.fstatfs(ctypes.c_int(fd), ctypes.byref(answer)):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    or_raise(libc.fstatfs(ctypes.c_int(fd), ctypes.byref(answer)))
     return int(answer[0])
 
 
 def _openat2(root: int, path: str, flags: int) -> int:
     how = _How(flags | os.O_CLOEXEC, 0, _IN_ROOT | _NO_MAGICLINKS)
     name = ctypes.c_char_p(os.fsencode(checked(path)))
-    fd = int(
-        _libc.syscall(
-            ctypes.c_long(_OPENAT2),
-            ctypes.c_int(root),
-            name,
-            ctypes.byref(how),
-            ctypes.c_size_t(ctypes.sizeof(how)),
-        )
-    )
-    if fd < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), path)
-    return fd
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    return syscall(_OPENAT2, ctypes.c_int(root), name, ctypes.byref(how), size, path=path)
 
 
 def is_mounted_on(folder: int, name: str) -> bool:

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from core.errors import Unsupported
+from core.libc import libc, or_raise, syscall
 from services.runtime.domain.idmaps import EVERY, IdMap
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _CLONE, _CLOEXEC = 1, os.O_CLOEXEC
@@ -48,14 +48,6 @@ _PROPAGATIONS = {"unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "s
 
 class _MountAttr(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
-
-
-def _call(number: int, *args: object) -> int:
-    result = int(_libc.syscall(ctypes.c_long(number), *args))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
 
 
 def _text(value: str) -> ctypes.c_char_p:
@@ -129,26 +121,24 @@ def user_namespace(idmap: IdMap, shift: int = 0, *, with_root: bool = True) -> i
 def open_tree(path: Path, *, recursive: bool = False) -> int:
     """Return a descriptor of a detached copy of the mount at *path*, or of a part of it."""
     flags = _CLONE | _CLOEXEC | (_RECURSIVE if recursive else 0)
-    return _call(_OPEN_TREE, ctypes.c_int(_AT_FDCWD), _text(str(path)), ctypes.c_uint(flags))
+    return syscall(_OPEN_TREE, ctypes.c_int(_AT_FDCWD), _text(str(path)), ctypes.c_uint(flags))
 
 
 def open_place(tree: int, name: str) -> int:
     """Return a descriptor of what is mounted at *name* below *tree*, ready to be moved."""
     flags = ctypes.c_uint(_CLOEXEC)
-    return _call(_OPEN_TREE, ctypes.c_int(tree), _text(name), flags)
+    return syscall(_OPEN_TREE, ctypes.c_int(tree), _text(name), flags)
 
 
 def make_private() -> None:
     """Let nothing that the calling thread mounts or unmounts from now on reach another namespace."""
-    if _libc.mount(None, b"/", None, _REC | _PROPAGATIONS["private"], None):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    or_raise(libc.mount(None, b"/", None, _REC | _PROPAGATIONS["private"], None))
 
 
 def open_tree_at(place: int, *, recursive: bool = False) -> int:
     """Do the same for what a descriptor was opened upon."""
     flags = _CLONE | _CLOEXEC | _AT_EMPTY_PATH | (_RECURSIVE if recursive else 0)
-    return _call(_OPEN_TREE, ctypes.c_int(place), _text(""), ctypes.c_uint(flags))
+    return syscall(_OPEN_TREE, ctypes.c_int(place), _text(""), ctypes.c_uint(flags))
 
 
 def set_attributes(
@@ -176,7 +166,7 @@ def set_attributes(
     for option in options:
         attr.attr_set |= _OPTIONS.get(option, 0)
         attr.attr_clr |= _ATTR_ATIME if option in _TIMES else 0
-    _call(
+    syscall(
         _MOUNT_SETATTR,
         ctypes.c_int(tree),
         _text(""),
@@ -189,7 +179,7 @@ def set_attributes(
 def move(tree: int, target: int) -> None:
     """Put a detached mount at the place that the descriptor *target* stands for."""
     flags = _MOVE_EMPTY_PATH | _MOVE_TO_EMPTY_PATH
-    _call(
+    syscall(
         _MOVE_MOUNT,
         ctypes.c_int(tree),
         _text(""),
@@ -202,18 +192,15 @@ def move(tree: int, target: int) -> None:
 def is_mount_root(place: int) -> bool:
     """Return whether something is mounted where the descriptor *place* was opened."""
     answer = (ctypes.c_uint64 * 32)()
-    if _libc.statx(place, b"", _AT_EMPTY_PATH, 0, ctypes.byref(answer)):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    or_raise(libc.statx(place, b"", _AT_EMPTY_PATH, 0, ctypes.byref(answer)))
     return bool(answer[1] & _STATX_ATTR_MOUNT_ROOT)
 
 
 def ask(place: int) -> None:
     """Have the file system answer for *place* now, not from what it said before. Raises: OSError."""
     answer = (ctypes.c_uint64 * 32)()
-    if _libc.statx(place, b"", _AT_EMPTY_PATH | _AT_STATX_FORCE_SYNC, _STATX_SIZE, ctypes.byref(answer)):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    flags = _AT_EMPTY_PATH | _AT_STATX_FORCE_SYNC
+    or_raise(libc.statx(place, b"", flags, _STATX_SIZE, ctypes.byref(answer)))
 
 
 def unmount_place(proc: int, place: int) -> None:
@@ -222,9 +209,7 @@ def unmount_place(proc: int, place: int) -> None:
     Changes the calling thread's working folder: only for threads that share theirs with nobody.
     """
     os.fchdir(proc)
-    if _libc.umount2(f"thread-self/fd/{place}".encode(), _MNT_DETACH):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    or_raise(libc.umount2(f"thread-self/fd/{place}".encode(), _MNT_DETACH))
 
 
 def _idmapped(path: Path, userns: int | None) -> int:
@@ -240,12 +225,12 @@ def _idmapped(path: Path, userns: int | None) -> int:
 
 
 def _set_fd(fs: int, key: str, fd: int) -> None:
-    _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_SET_FD), _text(key), None, ctypes.c_int(fd))
+    syscall(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_SET_FD), _text(key), None, ctypes.c_int(fd))
 
 
 def _set_text(fs: int, key: str, value: str) -> None:
     kind = ctypes.c_uint(_SET_STRING)
-    _call(_FSCONFIG, ctypes.c_int(fs), kind, _text(key), _text(value), ctypes.c_int(0))
+    syscall(_FSCONFIG, ctypes.c_int(fs), kind, _text(key), _text(value), ctypes.c_int(0))
 
 
 def mount_overlay(
@@ -266,7 +251,7 @@ def mount_overlay(
     Raises: Unsupported on kernels that do not take layers as descriptors (before 6.15).
     """
     with descriptors() as fds:
-        fs = _call(_FSOPEN, _text("overlay"), ctypes.c_uint(1))
+        fs = syscall(_FSOPEN, _text("overlay"), ctypes.c_uint(1))
         fds.append(fs)
         fds.append(_idmapped(lower, userns if lower_userns is None else lower_userns))
         try:
@@ -281,11 +266,11 @@ def mount_overlay(
             fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=base)
             fds.append(fd)
             _set_fd(fs, key, fd)
-        _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))
+        syscall(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))
         attributes = ctypes.c_uint(0 if devices else _ATTR_NODEV)
-        mount = _call(_FSMOUNT, ctypes.c_int(fs), ctypes.c_uint(1), attributes)
+        mount = syscall(_FSMOUNT, ctypes.c_int(fs), ctypes.c_uint(1), attributes)
         fds.append(mount)
-        _call(
+        syscall(
             _MOVE_MOUNT,
             ctypes.c_int(mount),
             _text(""),
@@ -297,7 +282,7 @@ def mount_overlay(
 
 def unmount(path: Path) -> None:
     """Unmount all that is mounted on *path* (lazily); nothing happens when it is no mount."""
-    while not _libc.umount2(str(path).encode(), _MNT_DETACH):
+    while not libc.umount2(str(path).encode(), _MNT_DETACH):
         pass
     if (error := ctypes.get_errno()) not in (22, 2):
         raise OSError(error, os.strerror(error), str(path))
@@ -313,7 +298,7 @@ def detached(kind: str, layers: Sequence[int] = (), *, read_only: bool = False, 
     *layers*: the folders of an overlay, uppermost first, as descriptors. *size*: most bytes of a tmpfs.
     """
     with descriptors() as fds:
-        fs = _call(_FSOPEN, _text(kind), ctypes.c_uint(1))
+        fs = syscall(_FSOPEN, _text(kind), ctypes.c_uint(1))
         fds.append(fs)
         options = {} if layers else {"mode": "0755"}
         if size:
@@ -322,14 +307,14 @@ def detached(kind: str, layers: Sequence[int] = (), *, read_only: bool = False, 
             _set_text(fs, key, value)
         for layer in layers:
             _set_fd(fs, "lowerdir+", layer)
-        _call(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))
+        syscall(_FSCONFIG, ctypes.c_int(fs), ctypes.c_uint(_CMD_CREATE), None, None, ctypes.c_int(0))
         attributes = _ATTR_NO_SUID_DEV_EXEC | (_ATTR_READ_ONLY if read_only else 0)
-        return _call(_FSMOUNT, ctypes.c_int(fs), ctypes.c_uint(1), ctypes.c_uint(attributes))
+        return syscall(_FSMOUNT, ctypes.c_int(fs), ctypes.c_uint(1), ctypes.c_uint(attributes))
 
 
 def attach(mount: int, folder: int) -> None:
     """Put a detached mount onto *folder*, which may itself lie in a detached one (Linux 6.15)."""
-    _call(
+    syscall(
         _MOVE_MOUNT,
         ctypes.c_int(mount),
         _text(""),

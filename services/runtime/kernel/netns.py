@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from core.errors import WrongState
+from core.libc import libc, or_raise
 from core.logs import get_logger
 from services.runtime.kernel.mountapi import is_mount, unmount
 
@@ -23,7 +24,6 @@ _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _MS_BIND = 4096
 _PROGRAM_S = 20
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_up(pid: int, names: Sequence[str]) -> None:
@@ -36,8 +36,7 @@ def set_up(pid: int, names: Sequence[str]) -> None:
 def _set_up(pid: int, names: Sequence[str]) -> None:
     fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if _libc.setns(fd, _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        or_raise(libc.setns(fd, _CLONE_NEWNET))
     finally:
         os.close(fd)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
@@ -52,7 +51,7 @@ def keep(path: Path, pid: int) -> None:
     if path.exists() and is_mount(path):
         return
     path.touch(mode=0o600)
-    if _libc.mount(f"/proc/{pid}/ns/net".encode(), bytes(path), None, _MS_BIND, None):
+    if libc.mount(f"/proc/{pid}/ns/net".encode(), bytes(path), None, _MS_BIND, None):
         raise WrongState("NETWORK_NOT_KEPT", f"The guest's network cannot be kept: {_error()}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import stat
@@ -13,7 +12,8 @@ import termios
 import time
 from collections.abc import Callable
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from core.libc import syscall
+
 _PIDFD_GETFD = 438  # of the generic table; source: pidfd_getfd(2)
 _TIOCGPTPEER = 0x5441
 _SLAVES = range(136, 144)  # majors; source: Documentation/admin-guide/devices.txt
@@ -84,8 +84,4 @@ def _held(held: contextlib.ExitStack, fd: int) -> int:
 
 def _descriptor(process: int, number: int) -> int:
     """Return a copy of another process's descriptor. Raises: OSError."""
-    fd = int(_libc.syscall(ctypes.c_long(_PIDFD_GETFD), process, number, 0))
-    if fd < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return fd
+    return syscall(_PIDFD_GETFD, process, number, 0)

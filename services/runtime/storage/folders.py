@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import WrongState
+from core.libc import libc, or_raise
 from services.runtime.ports import PoolSpace, VolumeKind
 from services.runtime.storage.tree import copy_tree, remove_tree
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD, _EXCHANGE = -100, 2
 # No id begins like this. What has such a name is not whole yet, or not needed any more.
 _UNFINISHED = ".new-"
@@ -153,9 +153,7 @@ def put_in_place(made: Path, volume: Path, remove: Callable[[Path], None]) -> No
 def _exchange(one: Path, other: Path) -> None:
     names = [ctypes.c_char_p(os.fsencode(path)) for path in (one, other)]
     here = ctypes.c_int(_AT_FDCWD)
-    if _libc.renameat2(here, names[0], here, names[1], ctypes.c_uint(_EXCHANGE)):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), str(other))
+    or_raise(libc.renameat2(here, names[0], here, names[1], ctypes.c_uint(_EXCHANGE)), str(other))
 
 
 def space_of(folder: Path) -> PoolSpace:
