@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute
 
 from core.errors import PodiumError
 from core.records import Network, NicReservation
 from core.state.memory import MemoryStore
 from services.network.kernel import probe
 from services.network.kernel.host import LinuxHost
+from services.network.kernel.netlink import IPRoute
 from services.network.kernel.plugs import Plugs
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
