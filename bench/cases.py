@@ -114,6 +114,12 @@ CASES: tuple[Case, ...] = (
         transfer.start_one,
     ),
     Case(
+        "stdout",
+        (Row("exec_gibibyte", "1 GiB through exec", "ms", ratio=1.0),),
+        transfer.exec_gibibyte,
+        transfer.start_one,
+    ),
+    Case(
         "memory",
         (
             Row("control_pss", "control plane, PSS (services and gateway / lxd)", "MiB", limit=280),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 from bench.client import Side
 from bench.lifecycle import ensure_alias
@@ -52,3 +53,13 @@ def push_and_pull(side: Side, plan: Plan) -> dict[str, float]:
     if fetched.read_bytes() != sent.read_bytes():
         raise RuntimeError(f"{side.name}: the file that came back is not the one sent")
     return {"push": plan.megabytes / pushed, "pull": plan.megabytes / pulled}
+
+
+def exec_gibibyte(side: Side, plan: Plan) -> dict[str, float]:
+    """Let a command write 1 GiB to the client, which throws it away."""
+    begun = time.perf_counter()
+    (client,) = side.start_many(("exec", f"{PREFIX}files", "--", "head", "-c", "1G", "/dev/zero"))
+    _, said = client.communicate(timeout=300)
+    if client.returncode:
+        raise RuntimeError(f"{side.name}: lxc exec: {said.decode().strip()}")
+    return {"exec_gibibyte": (time.perf_counter() - begun) * 1000}
