@@ -24,7 +24,15 @@ from services.runtime.domain.devices.plan import (
 )
 from services.runtime.domain.idmaps import IdMap
 from services.runtime.ports import EnginePlan, ExitRecord, Guest, NicPlan, PoolSpace, Told, Usage, VolumeKind
-from services.runtime.usecases.peers import About, FoundImage, PreparedImage, RemoteImage, Rendering, Tell
+from services.runtime.usecases.peers import (
+    About,
+    FoundImage,
+    PreparedImage,
+    RemoteImage,
+    Rendering,
+    Reserved,
+    Tell,
+)
 
 
 class FakeEngine:
@@ -470,11 +478,13 @@ class FakeNetworks:
         hwaddrs: Mapping[str, str],
         *,
         at_rest: bool,
-    ) -> tuple[NicPlan, ...]:
+        pid: int = 0,
+    ) -> Reserved:
         if self.fails:
             raise NotFound("NO_NETWORK", "Network 'x' not found")
         self.reserved[id] = list(nics)
-        return tuple(
+        made = await self.plug(id, pid) if pid else None
+        plans = tuple(
             NicPlan(
                 *(d, d, f"veth{d}", hwaddrs.get(d) or "00:16:3e:00:00:01", 1500, "br0"),
                 addresses=("10.1.2.3/24", "fd42::3/64") if self.told.router else (),
@@ -488,6 +498,7 @@ class FakeNetworks:
             )
             for d, options in nics.items()
         )
+        return Reserved(plans, made)
 
     async def plug(self, id: str, pid: int) -> tuple[str, ...]:
         before, self.plugged[id] = self.plugged.get(id, ["eth0"]), list(self.reserved[id])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -36,7 +37,12 @@ class Subnets:
 
 
 def subnets_of(config: dict[str, str]) -> Subnets:
-    v4, v6 = config.get("ipv4.address", "none"), config.get("ipv6.address", "none")
+    return _subnets(config.get("ipv4.address", "none"), config.get("ipv6.address", "none"))
+
+
+# Each NIC is compared with its network's at every change of its instance.
+@lru_cache(maxsize=256)
+def _subnets(v4: str, v6: str) -> Subnets:
     return Subnets(None if v4 == "none" else IPv4Interface(v4), None if v6 == "none" else IPv6Interface(v6))
 
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import fcntl
+import os
 import socket
+import struct
+from pathlib import Path
 from typing import Any
 
 IFF_UP = 1
+SYS = Path("/sys/class/net")
+# Source: include/uapi/linux/sockios.h, ethtool.h: struct ethtool_drvinfo begins with cmd and driver[32].
+_SIOCETHTOOL, _GDRVINFO, _DRVINFO_SIZE = 0x8946, 3, 196
 
 
 def index_of(name: str) -> int | None:
@@ -14,6 +23,24 @@ def index_of(name: str) -> int | None:
         return socket.if_nametoindex(name) if name else None
     except OSError:
         return None
+
+
+def driver_of(name: str) -> str:
+    """Return the kernel's driver of an interface, for example "veth"; "" where it is gone. One ioctl."""
+    told = bytearray(struct.pack("I", _GDRVINFO).ljust(_DRVINFO_SIZE, b"\0"))
+    # The kernel writes through the pointer, which must stay where it is meanwhile.
+    where = ctypes.addressof(ctypes.c_char.from_buffer(told))
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), where))
+    return told[4:36].partition(b"\0")[0].decode(errors="replace")
+
+
+def master_of(name: str) -> str:
+    """Return the name of the bridge that an interface is a port of, "" for none. One readlink."""
+    try:
+        return os.path.basename(os.readlink(SYS / name / "master"))
+    except OSError:
+        return ""
 
 
 def kind_of(link: Any) -> str:

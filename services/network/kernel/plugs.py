@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_interface
-from pathlib import Path
 from typing import Any
 
 from core.configkeys import nic as keys
@@ -21,7 +20,7 @@ from core.records import NicReservation
 from core.units import parse_bool
 from services.network.domain import hostside, parents
 from services.network.domain.hostside import HostSide, Route
-from services.network.kernel.ifaces import add_address, index_of, kind_of
+from services.network.kernel.ifaces import SYS, add_address, driver_of, index_of, master_of
 from services.network.kernel.netlink import NetlinkError
 from services.network.kernel.shaping import Shaper
 from services.network.ports import Link
@@ -34,7 +33,6 @@ _BOOT, _LINK_SCOPE, _MAIN = 3, 253, 254
 _UNTAGGED = 2 | 4
 # Source: include/uapi/linux/if_vlan.h, VLAN_FLAG_GVRP.
 _GVRP = {"flags": 2, "mask": 2}
-_SYS = Path("/sys/class/net")
 
 
 class Plugs:
@@ -48,7 +46,8 @@ class Plugs:
     def ensure(self, nic: NicReservation, pid: int) -> bool:
         """Make *nic* in the namespace of *pid*, and return whether it was not there. Raises: WrongState."""
         if nic.nictype in _VETHS:
-            made = self._ensure_veth(nic, pid)
+            if made := self._ensure_veth(nic, pid):
+                self._shaper.born(nic)
             self._ensure_side(hostside.plan(nic), nic)
             self._shaper.ensure(nic)
             return made
@@ -78,7 +77,7 @@ class Plugs:
 
     def _drop_vlan(self, name: str) -> None:
         """Delete a VLAN's interface if it was made here and nothing is left on it."""
-        folder = _SYS / name
+        folder = SYS / name
         is_free = folder.exists() and not list(folder.glob("upper_*"))
         if is_free and (folder / "ifalias").read_text().strip() == self._owner:
             self._ip.link("del", index=index_of(name))
@@ -93,9 +92,9 @@ class Plugs:
 
         The peer is born down: veth_open refuses a half that has no other yet (drivers/net/veth.c).
         """
-        bridge, index = self._master_of(nic), index_of(nic.host_name)
-        if index is not None:
-            self._refuse_foreign(index, bridge, nic)
+        bridge = self._master_of(nic)
+        if index_of(nic.host_name) is not None:
+            self._refuse_foreign(nic)
             return False
         peer = {"ifname": nic.name, "address": nic.hwaddr, "net_ns_pid": pid}
         both: dict[str, Any] = {}
@@ -115,24 +114,12 @@ class Plugs:
 
     def _remove_veth(self, nic: NicReservation) -> None:
         index = index_of(nic.host_name)
-        if index is None or not self._is_ours(index, index_of(nic.bridge) if nic.bridge else 0):
-            return
-        with contextlib.suppress(NetlinkError):
-            self._ip.link("del", index=index)
+        if index is not None and _is_ours(nic):
+            with contextlib.suppress(NetlinkError):  # it went with its guest, since it was looked up
+                self._ip.link("del", index=index)
 
-    def _is_ours(self, index: int, bridge: int | None) -> bool:
-        try:
-            found = self._ip.get_links(index)
-        except NetlinkError as exc:
-            if exc.code == errno.ENODEV:  # it went with its guest, since it was looked up
-                return False
-            raise
-        if not found:
-            return False
-        return kind_of(found[0]) == "veth" and (found[0].get_attr("IFLA_MASTER") or 0) == bridge
-
-    def _refuse_foreign(self, index: int, bridge: int, nic: NicReservation) -> None:
-        if not self._is_ours(index, bridge):
+    def _refuse_foreign(self, nic: NicReservation) -> None:
+        if not _is_ours(nic):
             why = f"this host has an interface {nic.host_name!r} already; set another host_name"
             raise parents.not_started(nic, why)
 
@@ -253,7 +240,7 @@ class Plugs:
     def _ensure_vlans(self, side: HostSide, nic: NicReservation) -> None:
         """Let just these VLANs through; 1 is what a port of a bridge is born with."""
         try:
-            status = (_SYS / nic.bridge / "bridge" / "vlan_filtering").read_text().strip()
+            status = (SYS / nic.bridge / "bridge" / "vlan_filtering").read_text().strip()
         except OSError:
             why = "this kernel's bridges know no VLANs (CONFIG_BRIDGE_VLAN_FILTERING)"
             text = f'Failed getting bridge VLAN status for "{nic.bridge}": {why}'
@@ -312,6 +299,11 @@ class Plugs:
             self._ip.neigh(verb, dst=address, ifindex=index, family=family, flags=8, state=0)
 
 
+def _is_ours(nic: NicReservation) -> bool:
+    """Say whether what has the name of its host side is a veth on its bridge: one ioctl, one readlink."""
+    return driver_of(nic.host_name) == "veth" and master_of(nic.host_name) == nic.bridge
+
+
 def not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
     why = os.strerror(exc.code)
     if exc.code == errno.EEXIST:
@@ -323,6 +315,6 @@ def not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
 
 def _mtu(name: str) -> int:
     try:
-        return int((_SYS / name / "mtu").read_text()) if name else 0
+        return int((SYS / name / "mtu").read_text()) if name else 0
     except (OSError, ValueError):
         return 0

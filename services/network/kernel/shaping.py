@@ -12,7 +12,7 @@ import socket
 from typing import Any
 
 from core.records import NicReservation
-from services.network.domain.shaping import ifb_name, rates_of
+from services.network.domain.shaping import Rates, ifb_name, rates_of
 from services.network.kernel.ifaces import index_of
 from services.network.kernel.netlink import NetlinkError
 
@@ -20,6 +20,7 @@ _ROOT, _CLASS, _INGRESS = 0x10000, 0x10010, 0xFFFF0000
 _ALL_PROTOCOLS = 0x0003
 _BURST = 65536
 _BURSTS_PER_S = 100
+_MOST_KNOWN = 4096
 
 
 class Shaper:
@@ -28,10 +29,26 @@ class Shaper:
     def __init__(self, ip: Any, owner: str) -> None:
         self._ip = ip
         self._owner = owner
+        # With the index, which no other interface gets while the host is up: what was ensured stays so.
+        self._ensured: dict[str, tuple[int, Rates]] = {}
 
     def ensure(self, nic: NicReservation) -> None:
         """Bound *nic*, whose host side exists, or take bounds back that it no longer has."""
         rates, index = rates_of(nic), socket.if_nametoindex(nic.host_name)
+        if self._ensured.pop(nic.host_name, None) != (index, rates):
+            self._change(nic, index, rates)
+        self._know(nic, index, rates)
+
+    def born(self, nic: NicReservation) -> None:
+        """Know of a host side that was just made: the kernel bounds nothing by itself."""
+        self._know(nic, socket.if_nametoindex(nic.host_name), Rates())
+
+    def _know(self, nic: NicReservation, index: int, rates: Rates) -> None:
+        if len(self._ensured) >= _MOST_KNOWN:  # of most that are gone nobody tells us
+            self._ensured.clear()
+        self._ensured[nic.host_name] = index, rates
+
+    def _change(self, nic: NicReservation, index: int, rates: Rates) -> None:
         if rates.ingress:
             self._bound(index, rates.ingress)
         else:
@@ -39,11 +56,12 @@ class Shaper:
         if rates.egress:
             self._bound(self._ensure_ifb(nic, index), rates.egress)
         else:
-            self.remove(nic)
+            self._delete(ifb_name(nic.host_name))
             with contextlib.suppress(NetlinkError):
                 self._ip.tc("del", "ingress", index, _INGRESS)
 
     def remove(self, nic: NicReservation) -> None:
+        self._ensured.pop(nic.host_name, None)
         self._delete(ifb_name(nic.host_name))
 
     def remove_unused(self) -> None:

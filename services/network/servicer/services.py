@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
+from core.configkeys.nic import IPVLAN, PHYSICAL
 from core.errors import NotFound, Unsupported
 from core.records import Network, NicReservation
 from core.state import keys
@@ -28,6 +29,8 @@ from services.network.usecases.wellbeing import on_members
 
 _NO_LINK = 'Network interface "{}" not found'
 _TYPES = {"bridge": "bridge", "": "physical", "bond": "bond", "vlan": "vlan"}
+# What these need is done by who may enter the instance: its namespace kept, or refused while it runs.
+_PREPARED = (PHYSICAL, IPVLAN)
 
 
 class NetworkServicer(rpc.NetworkServiceServicer):
@@ -145,7 +148,11 @@ class NicServicer(rpc.NicServiceServicer):
         wanted = [Wanted(n.device, dict(n.options), n.hwaddr) for n in request.nics]
         owner = Owner(request.instance_id, request.project, request.instance_name, request.at_rest)
         found = await self._nics.reserve(owner, wanted)
-        return pb.ReserveNicsResponse(nics=[self._reserved(nic) for nic in found])
+        answer = pb.ReserveNicsResponse(nics=[self._reserved(nic) for nic in found])
+        if request.pid and not any(nic.nictype in _PREPARED for nic in found):
+            made = await self._nics.plug(request.instance_id, request.pid)
+            answer.plugged, answer.made[:] = True, [nic.name for nic in made]
+        return answer
 
     def _reserved(self, nic: NicReservation) -> pb.NicPlan:
         plan = _plan(nic, self._nics.network_of(nic))

@@ -211,7 +211,8 @@ class Nics:
         return [place.bridge for place in places if place.bridge]
 
     def _place(self, wanted: Wanted) -> Place:
-        networks = {e.record.name: e.record for e in self._store.networks.entries()}
+        named = {wanted.options.get(key, "") for key in ("network", "parent")} - {""}
+        networks = {name: found for name in named if (found := self._find(name))}
         return place_of(wanted.device, wanted.options, networks)
 
     async def _leased(self, owner: Owner, wanted: list[Wanted]) -> dict[str, dict[str, str]]:

@@ -39,6 +39,7 @@ from services.runtime.usecases.peers import (
     PreparedImage,
     RemoteImage,
     Rendering,
+    Reserved,
     Tell,
 )
 
@@ -170,14 +171,16 @@ class NetworkClient:
         hwaddrs: Mapping[str, str],
         *,
         at_rest: bool,
-    ) -> tuple[NicPlan, ...]:
+        pid: int = 0,
+    ) -> Reserved:
         request = network.ReserveNicsRequest(
-            instance_id=id, project=project, instance_name=name, at_rest=at_rest
+            instance_id=id, project=project, instance_name=name, at_rest=at_rest, pid=pid
         )
         for device, options in nics.items():
             request.nics.add(device=device, options=options, hwaddr=hwaddrs.get(device, ""))
         answer = await self._stub.ReserveNics(request)
-        return tuple(_plan(nic) for nic in answer.nics)
+        made = tuple(answer.made) if answer.plugged else None
+        return Reserved(tuple(_plan(nic) for nic in answer.nics), made)
 
     async def plug(self, id: str, pid: int) -> tuple[str, ...]:
         answer = await self._stub.PlugNics(network.PlugNicsRequest(instance_id=id, pid=pid))

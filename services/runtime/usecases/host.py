@@ -40,7 +40,7 @@ from services.runtime.ports import (
 from services.runtime.store import RuntimeStore
 from services.runtime.usecases.instances.disks import InstanceFacts
 from services.runtime.usecases.instances.volatile import plugged, with_nics
-from services.runtime.usecases.peers import Images, Networks
+from services.runtime.usecases.peers import Images, Networks, Reserved
 from services.runtime.usecases.running.plugs import Plugs
 
 log = get_logger(__name__)
@@ -143,10 +143,15 @@ class Host:
         self, instance: Instance, observed: InstanceObserved, *, at_rest: bool
     ) -> tuple[NicPlan, ...]:
         """Have its NICs decided; at rest without the addresses that only a running instance needs."""
+        return (await self._reserve(instance, observed, at_rest=at_rest)).nics
+
+    async def _reserve(
+        self, instance: Instance, observed: InstanceObserved, *, at_rest: bool, pid: int = 0
+    ) -> Reserved:
         nics = nics_of(self.expanded(instance).devices)
         hwaddrs = {device: observed.volatile.get(f"volatile.{device}.hwaddr", "") for device in nics}
         return await self.networks.reserve(
-            instance.id, instance.project, instance.name, nics, hwaddrs, at_rest=at_rest
+            instance.id, instance.project, instance.name, nics, hwaddrs, at_rest=at_rest, pid=pid
         )
 
     async def ensure_nics(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
@@ -156,11 +161,14 @@ class Host:
         pid = self.engine.pid(instance.id) if is_up else 0
         if pid:
             await self._take_out(instance, pid)
-        nics = await self.reserve(instance, observed, at_rest=not is_up)
+        reserved = await self._reserve(instance, observed, at_rest=not is_up, pid=pid)
+        nics, names = reserved.nics, reserved.made
         if pid:
             _refuse_cold(nics, plugged(observed.volatile))
             await self._keep_given(instance.id, pid, nics)
-            if names := await self.networks.plug(instance.id, pid):
+            if names is None:
+                names = await self.networks.plug(instance.id, pid)
+            if names:
                 await asyncio.to_thread(self.guests.set_up, pid, names)
                 await self._give_addresses(instance, pid, [nic for nic in nics if nic.name in names])
         return replace(observed, volatile=with_nics(observed.volatile, nics, is_up=is_up))

@@ -97,6 +97,14 @@ class Images(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Reserved:
+    """NICs as decided. made: the names inside of those that were plugged; None where plug() is still due."""
+
+    nics: tuple[NicPlan, ...]
+    made: tuple[str, ...] | None = None
+
+
 class Networks(Protocol):
     async def reserve(
         self,
@@ -107,7 +115,10 @@ class Networks(Protocol):
         hwaddrs: Mapping[str, str],
         *,
         at_rest: bool,
-    ) -> tuple[NicPlan, ...]: ...
+        pid: int = 0,
+    ) -> Reserved:
+        """Have the NICs decided; also plugged into a running one, whose init is *pid*, if possible."""
+        ...
 
     async def plug(self, id: str, pid: int) -> tuple[str, ...]:
         """Make the reserved NICs exist in the running instance whose init is *pid*.
