@@ -100,6 +100,7 @@ CASES: tuple[Case, ...] = (
         (
             Row("network_create", "network create", "ms", ratio=0.5),
             Row("attach", "attach of a NIC to a running instance", "ms", ratio=0.3),
+            Row("attach_api", "the same, by the API alone", "ms", ratio=0.3),
             Row("detach", "detach of a NIC from a running instance", "ms"),
             Row("network_delete", "network delete", "ms", ratio=0.5),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 from bench.client import Side
 from bench.lifecycle import warm_up
@@ -46,5 +47,32 @@ def _one(side: Side, network: str) -> dict[str, float]:
     attach = side.timed("config", "device", "add", _NAME, *nic)
     side.lxc("exec", _NAME, "--", "test", "-e", f"/sys/class/net/{_DEVICE}")
     detach = side.timed("config", "device", "remove", _NAME, _DEVICE)
+    alone = _by_api(side, network)
     delete = side.timed("network", "delete", network)
-    return {"network_create": create, "attach": attach, "detach": detach, "network_delete": delete}
+    return {
+        "network_create": create,
+        "attach": attach,
+        "attach_api": alone,
+        "detach": detach,
+        "network_delete": delete,
+    }
+
+
+def _by_api(side: Side, network: str) -> float:
+    """Seconds that an attach takes without the client, whose own time is the same on both sides."""
+    path = f"/1.0/instances/{_NAME}"
+    before = side.request("GET", path)["metadata"]
+    nic = {"type": "nic", "network": network, "name": _DEVICE}
+    begun = time.perf_counter()
+    _change(side, path, {**before, "devices": {**before["devices"], _DEVICE: nic}})
+    took = time.perf_counter() - begun
+    side.lxc("exec", _NAME, "--", "test", "-e", f"/sys/class/net/{_DEVICE}")
+    side.lxc("config", "device", "remove", _NAME, _DEVICE)
+    return took
+
+
+def _change(side: Side, path: str, body: dict[str, Any]) -> None:
+    asked = side.request("PUT", path, body)
+    ended = side.request("GET", f"{asked['operation']}/wait")["metadata"]
+    if ended["status"] != "Success":
+        raise RuntimeError(f"{side.name}: {path}: {ended['err']}")

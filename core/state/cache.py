@@ -123,10 +123,11 @@ class Cache(Generic[T]):
         self.revision = max(self.revision, item.revision)
 
     def _change(self, item: Change) -> None:
-        entry = None
-        if item.value is not None:
-            entry = self._decode(KV(item.key, item.value, item.revision))
-        self._take(item.key, entry, item.revision)
+        if not self._is_known(item.key, item.revision):  # what we wrote ourselves mostly is
+            entry = None
+            if item.value is not None:
+                entry = self._decode(KV(item.key, item.value, item.revision))
+            self._take(item.key, entry, item.revision)
         self.revision = max(self.revision, item.revision)
 
     def _decode(self, kv: KV) -> Entry[T] | None:
@@ -140,9 +141,8 @@ class Cache(Generic[T]):
         return entry
 
     def _take(self, key: str, entry: Entry[T] | None, revision: int) -> None:
-        """Take a change unless a newer one of this key is known already."""
-        old = self._entries.get(key)
-        if revision <= max(old.revision if old else 0, self._gone.get(key, 0)):
+        """Take a change unless it or a newer one of this key is known already."""
+        if self._is_known(key, revision):
             return
         if entry is None:
             self._store.unknown.pop(key, None)
@@ -155,6 +155,10 @@ class Cache(Generic[T]):
             self._folders.setdefault(_folder(key), set()).add(key)
         for callback in self._callbacks:
             callback(key, entry)
+
+    def _is_known(self, key: str, revision: int) -> bool:
+        old = self._entries.get(key)
+        return revision <= max(old.revision if old else 0, self._gone.get(key, 0))
 
     def _pop(self, key: str) -> Entry[T] | None:
         if key in self._entries:

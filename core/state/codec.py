@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,10 +29,16 @@ def decode(cls: type[T], data: bytes) -> T:
     return msgspec.convert(orjson.loads(data), cls)
 
 
-def unknown_fields(cls: type[Any], data: bytes) -> dict[str, Any]:
-    """Return what *data* holds beyond the fields of *cls*."""
-    known = {f.name for f in dataclasses.fields(cls)}
-    return {k: v for k, v in orjson.loads(data).items() if k not in known}
+def decode_whole(cls: type[T], data: bytes) -> tuple[T, dict[str, Any]]:
+    """Return the record in *data*, and what that holds beyond the fields of *cls*. Raises: ValueError."""
+    plain = orjson.loads(data)
+    kind: Any = cls
+    return msgspec.convert(plain, cls), {key: plain[key] for key in plain.keys() - _fields(kind)}
+
+
+@functools.cache
+def _fields(cls: Any) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(cls))
 
 
 def with_fields(data: bytes, extra: dict[str, Any]) -> bytes:

@@ -30,8 +30,8 @@ class Entry(Generic[T]):
 
 
 def entry_of(cls: type[T], kv: KV) -> Entry[T]:
-    extra = codec.unknown_fields(cls, kv.value)
-    return Entry(codec.decode(cls, kv.value), kv.revision, extra or None)
+    record, extra = codec.decode_whole(cls, kv.value)
+    return Entry(record, kv.revision, extra or None)
 
 
 class Repository(Generic[T]):

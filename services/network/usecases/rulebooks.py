@@ -55,6 +55,8 @@ class Rulebooks:
         """Return where the listen addresses of a network lead to. Cheap."""
         forwards = _below(self._store.forwards, keys.network_forwards(network), NONE)
         balancers = _below(self._store.balancers, keys.load_balancers(network), NONE)
+        if not (forwards or balancers):
+            return set()
         return Rulebook(forwards=tuple(forwards), balancers=tuple(balancers)).targets()
 
     def _mesh(self, network: Network, far: Iterable[NicReservation]) -> Mesh:
