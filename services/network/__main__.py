@@ -1,6 +1,6 @@
 """python -m services.network"""
 
-from core.process import run_service
+from core.process import quick_loop, run_service
 from core.settings import Settings
 from services.network.app import main
 
