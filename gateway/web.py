@@ -20,7 +20,7 @@ from core.state import keys
 from gateway import auth
 from gateway.backend import Backend, Handler
 from gateway.browsers import is_foreign
-from gateway.lxd import envelope, idempotency
+from gateway.lxd import envelope, etag, idempotency
 from gateway.lxd import request as req
 from gateway.lxd.feed import FEED, Feed
 from gateway.lxd.handlers.migration import VOYAGES
@@ -40,6 +40,7 @@ def application(backend: Backend) -> web.Application:
     app[req.BACKEND] = backend
     for method, path, access, handler in table():
         app.router.add_route(method, resource(path), _checked(handler, access))
+    app[etag.SHOWN] = etag.Shown()
     app[FEED] = Feed(backend.store, backend.heard)
     backend.told.on_change(app[FEED].tell_early)
     app[VOYAGES] = Voyages(backend)

@@ -115,10 +115,12 @@ def etag_of(i: Any) -> str:
 async def get_instance(request: web.Request) -> web.Response:
     full = req.recursion(request) >= 1
     instance = await _get(request, pb.INSTANCE_VIEW_FULL if full else pb.INSTANCE_VIEW_SPEC)
+    tag = etag_of(instance)
     if not full:
-        return envelope.sync(instance_json(instance), etag=etag_of(instance))
+        request.app[etag.SHOWN].keep(req.project(request), req.name(request), tag, instance)
+        return envelope.sync(instance_json(instance), etag=tag)
     taken, kept = await asyncio.gather(snapshots.of_instance(request), backups.of_instance(request))
-    return envelope.sync(full_json(instance, taken, kept), etag=etag_of(instance))
+    return envelope.sync(full_json(instance, taken, kept), etag=tag)
 
 
 async def get_state(request: web.Request) -> web.Response:
@@ -176,8 +178,9 @@ async def _update(request: web.Request, *, merge: bool) -> Any:
     if merge and data.get("restore"):
         raise Invalid("RESTORE", "Can't call PATCH in restore mode", about="restore")
     backend = req.backend(request)
+    seen = request.app[etag.SHOWN].seen_by(request, req.project(request), req.name(request))
     for _ in range(_RETRIES):
-        current = await _get(request, pb.INSTANCE_VIEW_SPEC)
+        current, seen = seen or await _get(request, pb.INSTANCE_VIEW_SPEC), None
         etag.check(request, etag_of(current))
         if not merge:
             _refuse_unread(current, data)

@@ -99,6 +99,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
     async def UpdateInstance(
         self, request: pb.UpdateInstanceRequest, context: Any
     ) -> pb.UpdateInstanceResponse:
+        await self._claims.caught_up(request.project, request.name)
         wanted = Update(
             description=request.description,
             architecture=request.architecture,

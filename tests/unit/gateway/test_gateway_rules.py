@@ -360,3 +360,14 @@ async def test_what_may_be_called_so_can_be_reached(name: str) -> None:
     assert dict(await router.resolve(request)) == {"name": name, "snapshot": name}
     request = make_mocked_request("GET", "/1.0/profiles/a/b/c/x")
     assert (await router.resolve(request)).http_exception
+
+
+def test_what_was_shown_is_kept_by_project_name_and_tag_and_not_for_ever() -> None:
+    shown, request = etag.Shown(), make_mocked_request("PUT", "/", headers={"If-Match": '"t1"'})
+    shown.keep("p", "web", "t1", "first")
+    assert shown.seen_by(request, "p", "web") == "first"
+    assert shown.seen_by(request, "other", "web") is None
+    assert shown.seen_by(make_mocked_request("PUT", "/"), "p", "web") is None
+    for number in range(64):
+        shown.keep("p", "web", f"n{number}", "later")
+    assert shown.seen_by(request, "p", "web") is None
