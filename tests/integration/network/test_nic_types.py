@@ -231,7 +231,20 @@ def test_probes_are_what_the_standards_say() -> None:
     assert not probe.answers(b"", "192.0.2.1")
 
 
-def test_an_interface_that_went_with_its_guest_is_nobodys() -> None:
-    """Its index was looked up a moment ago: taking it away then is done, not an error."""
-    with IPRoute() as ip:
-        assert not Plugs(ip, "test")._is_ours(1 << 30, 0)
+def test_a_host_side_that_is_gone_or_is_not_ours_is_left_alone(parent: Parent) -> None:
+    """It may have gone with its guest; and a name says nothing of who made what has it."""
+    gone = NicReservation(nictype="p2p", host_name="pnnosuch")
+    of_another_bridge = NicReservation(nictype="bridged", host_name=parent.name, bridge="pnnosuchbr")
+    no_veth = NicReservation(nictype="p2p", host_name="lo")
+    with IPRoute() as netlink:
+        plugs = Plugs(netlink, "test")
+        for nic in (gone, of_another_bridge, no_veth):
+            plugs.remove(nic, [])
+        assert there(parent.name)
+        with pytest.raises(PodiumError, match="set another host_name"):
+            plugs.ensure(no_veth, os.getpid())
+        plugs.remove(NicReservation(nictype="p2p", host_name=parent.name), [])
+    assert not there(parent.name)
+    subprocess.run(
+        ["ip", "link", "add", parent.name, "type", "veth", "peer", "name", parent.peer], check=True
+    )
