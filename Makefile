@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: docs up down purge test test-packages bench-packages lint stubs lock bench packages compose-image compose-test crowd-test
+.PHONY: docs up down purge test test-packages bench-packages lint stubs lock bench packages compose-image compose-test crowd-test many-test
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null)
@@ -42,6 +42,9 @@ test-packages: packages
 
 test: test-packages stubs $(VENV)/.dev
 	@$(PY) -m tools.lanes
+
+many-test: test-packages stubs $(VENV)/.dev
+	@PODIUM_MANY=1000 $(PY) -m pytest -s tests/faults/test_many.py
 
 crowd-test: test-packages stubs $(VENV)/.dev
 	@PODIUM_CROWD=200 PODIUM_PLUGS=200 $(PY) -m pytest -s tests/faults/test_crowd.py tests/faults/test_network_killed.py

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,19 @@ class Victim:
     def unfinished_operations(self) -> list[str]:
         groups = self.side.request("GET", "/1.0/operations?recursion=1")["metadata"] or {}
         return [op["id"] for status in ("pending", "running") for op in groups.get(status, [])]
+
+
+def by_many(names: Sequence[str], work: Callable[[str], Any], *, clients: int = 16) -> None:
+    """Do *work* for each name, by as many clients at once."""
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(work, names))
+
+
+def timed(ask: Callable[[], Any]) -> float:
+    """Return how many seconds *ask* took."""
+    begun = time.perf_counter()
+    ask()
+    return time.perf_counter() - begun
 
 
 def wait_for(claim: Callable[[], bool], timeout_s: float, what: str) -> None:

@@ -10,16 +10,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench.host import pss_kib
 from bench.memory import companions, control_plane
 from tests.faults import mesh
-from tests.faults.harness import Victim
+from tests.faults.harness import Victim, by_many, timed
 
 _COUNT = int(os.environ.get("PODIUM_CROWD", "12"))
-_CLIENTS, _MESH = 16, 100
+_MESH = 100
 _ANSWER_S, _BOOT_S = 1.0, 180.0
 _BESIDE_MIB = 3.0
 _NAMES = [f"crowd-{number:03d}" for number in range(_COUNT)]
@@ -27,7 +26,7 @@ _NAMES = [f"crowd-{number:03d}" for number in range(_COUNT)]
 
 def test_a_crowd_comes_and_goes_whole(victim: Victim, no_leaks: None) -> None:
     """What sixteen clients ask for at once is what is there, with ids and addresses of its own."""
-    _by_many(lambda name: victim.side.lxc("launch", victim.image, name))
+    by_many(_NAMES, lambda name: victim.side.lxc("launch", victim.image, name))
 
     _answers_at_once(victim)
     instances = _booted(victim)
@@ -43,14 +42,9 @@ def test_a_crowd_comes_and_goes_whole(victim: Victim, no_leaks: None) -> None:
     beside = companions(victim.side, {*daemons, *stores})
     assert sum(map(pss_kib, beside)) / 1024 / _COUNT < _BESIDE_MIB
 
-    _by_many(lambda name: victim.side.lxc("delete", "--force", name))
+    by_many(_NAMES, lambda name: victim.side.lxc("delete", "--force", name))
 
     assert victim.side.names("crowd-") == []
-
-
-def _by_many(work: Callable[[str], Any]) -> None:
-    with ThreadPoolExecutor(_CLIENTS) as clients:
-        list(clients.map(work, _NAMES))
 
 
 def _booted(victim: Victim) -> list[dict[str, Any]]:
@@ -91,12 +85,6 @@ def _answers_at_once(victim: Victim) -> None:
         "metrics": lambda: victim.side.lxc("query", "--raw", "/1.0/metrics"),
         "recursion=2": lambda: victim.side.request("GET", "/1.0/instances?recursion=2"),
     }
-    seconds = {name: min(_timed(ask) for _ in range(3)) for name, ask in asks.items()}
+    seconds = {name: min(timed(ask) for _ in range(3)) for name, ask in asks.items()}
     print(json.dumps(seconds))
     assert max(seconds.values()) < _ANSWER_S, seconds
-
-
-def _timed(ask: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    ask()
-    return time.perf_counter() - begun

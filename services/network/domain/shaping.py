@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from core.records import NicReservation
 from core.units import parse_bits
 
+_PREFIX = "pifb"
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -30,6 +32,11 @@ def _bits(nic: NicReservation, key: str) -> int:
     return parse_bits(nic.options.get(key) or "0")
 
 
+def is_ifb(name: str) -> bool:
+    """Return whether a device has a name that ifb_name() gives."""
+    return name.startswith(_PREFIX)
+
+
 def ifb_name(host_name: str) -> str:
     """Return the name of the device through which what a guest sends is led."""
-    return "pifb" + hashlib.sha256(host_name.encode()).hexdigest()[:10]
+    return _PREFIX + hashlib.sha256(host_name.encode()).hexdigest()[:10]

@@ -44,6 +44,8 @@ class Links:
         self.overlays = Overlays(self._ip)
         self.tunnels = Tunnels(self._ip)
         self._lock = threading.Lock()
+        # Routes by the index of their bridge, as they were set last.
+        self._routed: dict[int, frozenset[str]] = {}
 
     def close(self) -> None:
         self._ip.close()
@@ -151,6 +153,8 @@ class Links:
             )  # fmt: skip
 
     def _set_routes(self, index: int, wanted: frozenset[str]) -> None:
+        if not wanted and self._routed.get(index) == wanted:
+            return  # a look lists all routes of the host, of which each port of a bridge has four
         routes = self._ip.get_routes(table=_MAIN, proto=_STATIC)
         mine = (_subnet(route) for route in routes if route.get_attr("RTA_OIF") == index)
         have = {str(net) for net in mine if net}
@@ -163,6 +167,7 @@ class Links:
                 raise WrongState(
                     "ROUTE_FAILED", f"The route to {net} could not be set: {exc}", about=net
                 ) from exc
+        self._routed[index] = wanted
 
     def _set_addresses(self, index: int, subnets: Subnets) -> None:
         wanted = {(str(i.ip), i.network.prefixlen) for i in (subnets.ipv4, subnets.ipv6) if i}

@@ -12,7 +12,7 @@ import socket
 from typing import Any
 
 from core.records import NicReservation
-from services.network.domain.shaping import Rates, ifb_name, rates_of
+from services.network.domain.shaping import Rates, ifb_name, is_ifb, rates_of
 from services.network.kernel.ifaces import index_of
 from services.network.kernel.netlink import NetlinkError
 
@@ -66,10 +66,18 @@ class Shaper:
 
     def remove_unused(self) -> None:
         """Remove the devices of NICs that are gone: those of a guest go with it, the ifb does not."""
-        for link in list(self._ip.get_links(kind="ifb")):
+        for link in self._ours():
             owner, _, host_name = (link.get_attr("IFLA_IFALIAS") or "").rpartition(" ")
             if owner == self._owner and index_of(host_name) is None:
                 self._delete(link.get_attr("IFLA_IFNAME"))
+
+    def _ours(self) -> list[Any]:
+        """Return the devices that may be ours. By name: asking for those of a kind lists all of the host."""
+        found: list[Any] = []
+        for index in [index for index, name in socket.if_nameindex() if is_ifb(name)]:
+            with contextlib.suppress(NetlinkError):  # it went meanwhile
+                found += self._ip.get_links(index)
+        return found
 
     def _delete(self, name: str) -> None:
         if index_of(name) is not None:
