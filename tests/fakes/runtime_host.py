@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 from core.configkeys.devices.disk import DiskLimits
-from core.errors import NotFound, Unavailable, Unsupported, WrongState
+from core.errors import Invalid, NotFound, Unavailable, Unsupported, WrongState
 from services.runtime.domain.applications import Application
 from services.runtime.domain.arrivals import Arrived
 from services.runtime.domain.devices.plan import (
@@ -258,6 +258,7 @@ class FakeCgroups:
         self.frozen: set[str] = set()
         self.given: dict[str, frozenset[int]] = {}
         self.applied: dict[str, dict[str, str]] = {}
+        self.refuses = "none"
 
     def cpus(self) -> frozenset[int]:
         return frozenset(range(4))
@@ -265,10 +266,13 @@ class FakeCgroups:
     def set_cpus(self, id: str, cpus: frozenset[int]) -> None:
         self.given[id] = cpus
 
-    def plan(self, config: dict[str, str]) -> dict[str, str]:
+    def plan(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
         return {}
 
-    def apply(self, id: str, config: dict[str, str]) -> None:
+    def apply(self, id: str, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+        limit = config.get("limits.memory")
+        if limit == self.refuses and (had is None or had.get("limits.memory") != limit):
+            raise Invalid("LIMIT_REFUSED", f"The kernel refused {limit}")
         self.applied[id] = config
 
     def usage(self, id: str, *, detailed: bool = False) -> Usage:
@@ -347,8 +351,15 @@ class FakeDevices:
     def held(self, id: str) -> AbstractAsyncContextManager[None]:
         return contextlib.nullcontext()
 
-    async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
-        if self.refuses in {plan.device for plan in plans}:
+    async def ensure(
+        self,
+        guest: Guest,
+        plans: tuple[DevicePlan, ...],
+        *,
+        starting: bool = False,
+        optional: Container[str] = (),
+    ) -> None:
+        if self.refuses in {plan.device for plan in plans if plan.device not in optional}:
             raise cannot_start(self.refuses, "The kernel said no")
         self.plans[guest.id] = list(plans)
 
@@ -464,6 +475,7 @@ class FakeImages:
 class FakeNetworks:
     def __init__(self) -> None:
         self.fails = False
+        self.refused = ""
         self.told = Told()
         self.reserved: dict[str, list[str]] = {}
         self.plugged: dict[str, list[str]] = {}
@@ -482,6 +494,8 @@ class FakeNetworks:
     ) -> Reserved:
         if self.fails:
             raise NotFound("NO_NETWORK", "Network 'x' not found")
+        if self.refused in nics:
+            raise WrongState("NIC_NOT_MADE", f"Failed to start device {self.refused!r}")
         self.reserved[id] = list(nics)
         made = await self.plug(id, pid) if pid else None
         plans = tuple(

@@ -7,10 +7,10 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
-from core.errors import Invalid
+from core.errors import Invalid, WrongState
 from core.failpoints import declare, failpoint
 from core.logs import get_logger
 from services.runtime.devices import forwards, inside
@@ -44,11 +44,18 @@ class LinuxDevices:
         self._heard: set[tuple[int, int]] = set()
         declare(*_POINTS)
 
-    async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
+    async def ensure(
+        self,
+        guest: Guest,
+        plans: tuple[DevicePlan, ...],
+        *,
+        starting: bool = False,
+        optional: Container[str] = (),
+    ) -> None:
         for path in (path for plan in plans for path in plan.watched):
             self._events.watch(path)
         # The guest may have made a file system there whose answers come from a program of its own.
-        await self._patience.call(guest.id, self._ensure, guest, plans, starting)
+        await self._patience.call(guest.id, self._ensure, guest, plans, starting, optional)
         for plan in plans:
             if plan.forward and not starting:
                 self._hear_of_end(guest.id, plan.device)
@@ -82,7 +89,9 @@ class LinuxDevices:
         await asyncio.to_thread(_clear, self._instances / id / "devices")
         self._locks.pop(id, None)
 
-    def _ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], starting: bool) -> None:
+    def _ensure(
+        self, guest: Guest, plans: tuple[DevicePlan, ...], starting: bool, optional: Container[str]
+    ) -> None:
         ledger = Ledger(self._instances / guest.id / "devices")
         noted = ledger.whole()
         has = {device: plan for device, plan in noted.items() if _lives(ledger, plan)}
@@ -103,9 +112,19 @@ class LinuxDevices:
             for plan in missing:
                 # What has a process is for an instance that runs.
                 if not (starting and plan.forward):
-                    work.plug(plan)
+                    _plug(work, plan, is_optional=plan.device in optional)
         finally:
             os.close(process)
+
+
+def _plug(work: _Work, plan: DevicePlan, *, is_optional: bool) -> None:
+    """Raises: WrongState, where it is not optional."""
+    try:
+        work.plug(plan)
+    except WrongState as exc:
+        if not is_optional:
+            raise
+        log.warning("device_left_out", device=plan.device, error=exc.message)
 
 
 def _lives(ledger: Ledger, plan: DevicePlan) -> bool:

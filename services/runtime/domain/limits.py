@@ -5,7 +5,7 @@ Huge pages of a size that the host does not count are left out of the plan, as w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from core.configkeys.instance import INSTANCE
@@ -31,15 +31,31 @@ class Facts:
     hugepages: frozenset[str] = frozenset()
 
 
-def plan(config: Mapping[str, str], facts: Facts) -> dict[str, str]:
+def plan(config: Mapping[str, str], facts: Facts, *, had: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return files (controller.file) and values, in the order in which they may be written.
+
+    *had*: the configuration that this one follows. What was impossible there already is left out.
 
     Raises: Invalid for what this host cannot do at all.
     """
     files: dict[str, str] = {}
     for part in (_memory, _swap, _tasks, _cpuset, _cpu, _disk, _huge):
-        files |= part(config, facts)
+        try:
+            files |= part(config, facts)
+        except Invalid as exc:
+            if had is None or exc.message != _refusal(part, had, facts):
+                raise
     return files
+
+
+def _refusal(
+    part: Callable[[Mapping[str, str], Facts], object], config: Mapping[str, str], facts: Facts
+) -> str:
+    try:
+        part(config, facts)
+    except Invalid as exc:
+        return exc.message
+    return ""
 
 
 def unlimited(facts: Facts) -> dict[str, str]:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from core.configkeys.devices.disk import DiskLimits
 from core.errors import Invalid, NotFound
+from core.logs import get_logger
 from services.runtime.domain import limits
 from services.runtime.kernel import blocks, usage
 from services.runtime.ports import Usage
 
+log = get_logger(__name__)
 _ROOT, _CPUS = Path("/sys/fs/cgroup"), Path("/sys/devices/system/cpu")
 _PARENT, _MONITORS = "podium", "podium.monitor"
 _DEATH_S = 5.0
@@ -33,8 +35,8 @@ class LinuxCgroups:
         self._total = _host_memory()
         self._facts = self._look()
 
-    def plan(self, config: dict[str, str]) -> dict[str, str]:
-        return limits.plan(config, self._facts)
+    def plan(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
+        return limits.plan(config, self._facts, had=had)
 
     def cpus(self) -> frozenset[int]:
         return self._facts.cpus
@@ -45,16 +47,29 @@ class LinuxCgroups:
             if path.read_text().strip() != wanted:
                 self._write(path, wanted)
 
-    def apply(self, id: str, config: dict[str, str]) -> None:
-        wanted = self.plan(config)
+    def apply(self, id: str, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+        wanted, kept = self.plan(config, had), self._same(config, had)
         if limits.count_of(config):
             wanted["cpuset.cpus"] = self._balanced(id, config)
         for name, unlimited in limits.unlimited(self._facts).items():
-            value = wanted.get(name, unlimited)
-            path = self._file(id, name)
-            with contextlib.suppress(FileNotFoundError):
-                if path.read_text().strip() != value:
-                    self._write(path, value)
+            try:
+                self._ensure(self._file(id, name), wanted.get(name, unlimited))
+            except Invalid as exc:
+                if name not in kept:
+                    raise
+                log.warning("limit_without_effect", id=id, error=exc.message)
+
+    def _same(self, config: dict[str, str], had: Mapping[str, str] | None) -> frozenset[str]:
+        """Return the files that *config* wants as *had* wanted them."""
+        if had is None:
+            return frozenset()
+        now, before = self.plan(config, had), limits.plan(had, self._facts, had=had)
+        return frozenset(n for n in limits.unlimited(self._facts) if now.get(n) == before.get(n))
+
+    def _ensure(self, path: Path, value: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text().strip() != value:
+                self._write(path, value)
 
     def limit_disks(self, id: str, limits: Mapping[str, DiskLimits]) -> None:
         folder = self._file(id, "io.max" if self.is_v2 else "blkio.weight").parent

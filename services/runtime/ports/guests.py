@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,12 +60,22 @@ class Cgroups(Protocol):
 
     is_v2: bool
 
-    def plan(self, config: dict[str, str]) -> dict[str, str]:
-        """Return engine lines (controller.file to value) for limits.* keys. Raises: Invalid, Unsupported."""
+    def plan(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return engine lines (controller.file to value) for limits.* keys.
+
+        *had*: the configuration that this one follows; what was impossible there already is left out.
+
+        Raises: Invalid, Unsupported.
+        """
         ...
 
-    def apply(self, id: str, config: dict[str, str]) -> None:
-        """Write the same to a running instance's cgroup."""
+    def apply(self, id: str, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+        """Write the same to a running instance's cgroup.
+
+        A limit that is as it was with *had* is tried, and stays without effect where the kernel refuses it.
+
+        Raises: Invalid for one that the kernel refuses.
+        """
         ...
 
     def cpus(self) -> frozenset[int]:
@@ -166,10 +176,18 @@ class GuestDevices(Protocol):
         """Be the only one who decides on and changes the devices of an instance."""
         ...
 
-    async def ensure(self, guest: Guest, plans: tuple[DevicePlan, ...], *, starting: bool = False) -> None:
+    async def ensure(
+        self,
+        guest: Guest,
+        plans: tuple[DevicePlan, ...],
+        *,
+        starting: bool = False,
+        optional: Container[str] = (),
+    ) -> None:
         """Plug what is missing and unplug what is not planned. Repeatable, also after half of it.
 
-        *starting*: init has not begun, and the rules of the cgroup are the engine's.
+        *starting*: init has not begun, and the rules of the cgroup are the engine's. *optional*: devices
+        that are left out when they cannot be plugged.
 
         Raises: WrongState naming the device that could not be plugged.
         """

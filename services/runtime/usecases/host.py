@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Mapping, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from core.configkeys.instance import INSTANCE
@@ -41,6 +42,7 @@ from services.runtime.store import RuntimeStore
 from services.runtime.usecases.instances.disks import InstanceFacts
 from services.runtime.usecases.instances.volatile import plugged, with_nics
 from services.runtime.usecases.peers import Images, Networks, Reserved
+from services.runtime.usecases.running import unchanged
 from services.runtime.usecases.running.plugs import Plugs
 
 log = get_logger(__name__)
@@ -146,22 +148,35 @@ class Host:
         return (await self._reserve(instance, observed, at_rest=at_rest)).nics
 
     async def _reserve(
-        self, instance: Instance, observed: InstanceObserved, *, at_rest: bool, pid: int = 0
+        self,
+        instance: Instance,
+        observed: InstanceObserved,
+        *,
+        at_rest: bool,
+        pid: int = 0,
+        had: Expanded | None = None,
     ) -> Reserved:
-        nics = nics_of(self.expanded(instance).devices)
+        devices = self.expanded(instance).devices
+        nics = nics_of(devices)
         hwaddrs = {device: observed.volatile.get(f"volatile.{device}.hwaddr", "") for device in nics}
-        return await self.networks.reserve(
-            instance.id, instance.project, instance.name, nics, hwaddrs, at_rest=at_rest, pid=pid
-        )
+        about = (instance.id, instance.project, instance.name)
+        ask = partial(self.networks.reserve, *about, hwaddrs=hwaddrs, at_rest=at_rest, pid=pid)
+        optional = unchanged.devices(devices, had) - plugged(observed.volatile)
+        return await unchanged.reserve(ask, nics, optional=optional)
 
-    async def ensure_nics(self, instance: Instance, observed: InstanceObserved) -> InstanceObserved:
-        """Reserve what is wanted now, plug it into a running instance, and return what it is then."""
+    async def ensure_nics(
+        self, instance: Instance, observed: InstanceObserved, *, had: Expanded | None = None
+    ) -> InstanceObserved:
+        """Reserve what is wanted now, plug it into a running instance, and return what it is then.
+
+        *had*: what it was; a NIC that it should have had already, and could not be given, is left out.
+        """
         is_up = observed.status in UP
         # Asked anew: a pid that was recorded long ago may be another process by now.
         pid = self.engine.pid(instance.id) if is_up else 0
         if pid:
             await self._take_out(instance, pid)
-        reserved = await self._reserve(instance, observed, at_rest=not is_up, pid=pid)
+        reserved = await self._reserve(instance, observed, at_rest=not is_up, pid=pid, had=had)
         nics, names = reserved.nics, reserved.made
         if pid:
             _refuse_cold(nics, plugged(observed.volatile))
@@ -192,6 +207,17 @@ class Host:
         """Return the folder of a custom volume."""
         return self.driver_of(volume.pool).volume(volume.pool, volume.id, VolumeKind.CUSTOM)
 
+    async def apply_limits(self, instance: Instance, had: Expanded) -> None:
+        """Bound the running instance as it says; what *had* wanted as well may stay without effect."""
+        expanded = self.expanded(instance)
+        await asyncio.to_thread(self.cgroups.apply, instance.id, expanded.config, had.config)
+        try:
+            await self.limit_disks(instance)
+        except Invalid as exc:
+            if not unchanged.is_same(expanded, had, type="disk"):
+                raise
+            log.warning("disks_not_limited", instance=instance.name, error=exc.message)
+
     async def limit_disks(self, instance: Instance) -> None:
         """Bound what the running instance reads and writes, as its disks say."""
         root = self.driver_of(instance.pool).volume(instance.pool, instance.id)
@@ -199,13 +225,14 @@ class Host:
         limits = await asyncio.to_thread(disk_limits, devices, facts, str(root))
         await asyncio.to_thread(self.cgroups.limit_disks, instance.id, limits)
 
-    async def ensure_devices(self, instance: Instance, pid: int, *, lenient: bool = False) -> None:
+    async def ensure_devices(self, instance: Instance, pid: int, *, had: Expanded) -> None:
         """Give the running instance the devices it should have now, and no others.
 
-        *lenient*: leave as they are those that cannot be planned now.
+        Those that are as in *had* stay as they are where they cannot be started now.
         """
         devices, facts = self.expanded(instance).devices, self.facts_of(instance.project)
-        await self.plugs.ensure(_guest(instance, pid), devices, facts, lenient=lenient)
+        optional = unchanged.devices(devices, had)
+        await self.plugs.ensure(_guest(instance, pid), devices, facts, optional=optional)
 
     async def ensure_door(self, instance: Instance, pid: int) -> None:
         """Give the running instance the guest API, or take it. Raises: WrongState."""
@@ -278,10 +305,16 @@ class Host:
         source = self.doors.ensure(instance.id, idmaps.of(instance).root[1])
         return (Mount(str(source), GUEST_FOLDER, read_only=True),)
 
-    def check(self, config: dict[str, str]) -> None:
-        """Say no to keys that this host cannot carry out. Raises: Invalid, Unsupported."""
-        self.cgroups.plan(config)
-        idmaps.wanted(config)
+    def check(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+        """Say no to keys that this host cannot carry out; not to what was so in *had* already.
+
+        Raises: Invalid, Unsupported.
+        """
+        self.cgroups.plan(config, had)
+        for look in (idmaps.wanted, self._check_syscalls):
+            unchanged.check(look, config, had)
+
+    def _check_syscalls(self, config: Mapping[str, str]) -> None:
         if unknown := self.kernel.unknown_syscalls(seccomp.names(config)):
             raise Invalid("NO_SYSCALL", f"Unknown system call {unknown[0]!r}", about=unknown[0])
 

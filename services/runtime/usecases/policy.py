@@ -63,7 +63,7 @@ class Policy:
         else:
             self._check_new_devices(instance, expanded)
         with _words(_UPDATE_IDS if replaces else _CREATE_NEW, only="BAD_IDMAP"):
-            self._host.check(expanded.config)
+            self._host.check(expanded.config, self._host.expanded(replaces).config if replaces else None)
         self._check_disks(txn, instance, expanded, replaces)
         return expanded
 

@@ -134,14 +134,14 @@ def test_a_proxy_has_an_end_on_each_side() -> None:
 def test_a_device_that_was_pulled_out_is_left_out_of_a_running_instance() -> None:
     """At a start it is missed; while the instance runs nobody can do anything about it."""
     devices = {"a": {"type": "usb", "vendorid": "ffff", "required": "true"}, "b": {"type": "usb"}}
-    assert [plan.device for plan in plan_devices(devices, _facts(), kept={})] == ["b"]
+    assert [plan.device for plan in plan_devices(devices, _facts(), kept={}, optional=devices)] == ["b"]
 
 
 def test_what_cannot_be_planned_for_a_moment_stays_as_it_is() -> None:
     """A service that starts before all is ready must not take devices from running instances."""
     devices = {"a": {"type": "unix-char", "path": "/dev/fuse"}}
     had = plan_devices(devices, _facts())
-    assert plan_devices(devices, FakeFacts(), kept={"a": had[0]}) == had
+    assert plan_devices(devices, FakeFacts(), kept={"a": had[0]}, optional=devices) == had
 
 
 @pytest.mark.parametrize(

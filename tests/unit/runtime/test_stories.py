@@ -13,6 +13,7 @@ from core.state import codec, keys
 from core.state.memory import MemoryStore
 from core.state.store import Txn
 from services.runtime.domain import idmaps
+from services.runtime.domain.expand import Expanded
 from services.runtime.ports import ExitRecord
 from services.runtime.usecases.instances.change import Update
 from services.runtime.usecases.instances.create import Source, Wanted
@@ -341,7 +342,7 @@ async def test_a_failed_update_leaves_the_record_as_it_was(world: World) -> None
 async def test_who_comes_while_an_instance_follows_its_profiles_is_not_told_busy(world: World) -> None:
     """Nobody asked for that: after a restart it may happen the moment its owner deletes the instance."""
     await world.made()
-    following = asyncio.create_task(world.changes.apply_again("default", "web"))
+    following = asyncio.create_task(world.changes.apply_again("default", "web", Expanded({}, {})))
     instance = world.host.store.instance("default", "web").record
     while not world.host.store.observed_of(instance).record.operation:
         await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 
 from core.configkeys.devices.unix import is_required
@@ -26,12 +26,17 @@ PLANNERS: dict[str, Planner] = {
 
 
 def plan_devices(
-    devices: Mapping[str, Options], facts: Facts, *, kept: Mapping[str, DevicePlan] | None = None
+    devices: Mapping[str, Options],
+    facts: Facts,
+    *,
+    kept: Mapping[str, DevicePlan] | None = None,
+    optional: Container[str] = (),
 ) -> tuple[DevicePlan, ...]:
     """Return the plans of those that need work, in the order of plugging them.
 
-    *kept*: of a running instance, the plans of what it has. There a device that cannot be started stays as
-    it is, as when a pool is not open yet; one that follows the host is left out, since it was pulled out.
+    *kept*: of a running instance, the plans of what it has. There an *optional* device that cannot be
+    started stays as it is, as when a pool is not open yet; one that follows the host is left out, since it
+    was pulled out.
 
     Raises: WrongState naming the device that cannot be started.
     """
@@ -40,7 +45,7 @@ def plan_devices(
         try:
             plans.append(_plan(name, options, devices, facts))
         except WrongState:
-            if kept is None:
+            if kept is None or name not in optional:
                 raise
             if name in kept and not _follows(options):
                 plans.append(kept[name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from core.architectures import known
@@ -22,7 +22,7 @@ from core.state.store import Txn
 from core.units import parse_bool
 from services.runtime.domain import cloudinit, expand
 from services.runtime.domain.cloudinit import INSTANCE_ID
-from services.runtime.domain.expand import differ_in_nics
+from services.runtime.domain.expand import Expanded, differ_in_nics
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
@@ -112,14 +112,16 @@ class Changes:
             input=_remembered(entry.record) | {"volatile": volatile},
         )
 
-    async def apply_again(self, project: str, name: str) -> Operation:
+    async def apply_again(self, project: str, name: str, had: Expanded) -> Operation:
         """Let an instance follow its profiles, and return the final record.
+
+        *had*: what it was before they changed.
 
         Raises: NotFound, Busy, WrongState.
         """
         entry = self._host.store.instance(project, name)
         change = Txn().unchanged(keys.instance(project, name), entry.revision)
-        remembered = _remembered(entry.record)
+        remembered = _remembered(entry.record) | {"had": asdict(had)}
         return await self._claims.accept(
             "instance.update", "update", project, name, change=change, wait=True, input=remembered
         )
@@ -168,7 +170,7 @@ class Changes:
         _remember(ctx, instance)
         asked = {**observed.volatile, **ctx.input.get("volatile", {})}
         narrow = self._is_of_nics(_old(ctx), instance)
-        told = await self._tell(instance, replace(observed, volatile=asked), narrow=narrow)
+        told = await self._tell(instance, replace(observed, volatile=asked), self._had(ctx), narrow=narrow)
         told = cloudinit.followed(told, self._host.expanded(instance))
         self._claims.settle(ctx, ctx.txn, told)
         ctx.txn.emit(ctx.event("instance-updated", "instances", instance.name))
@@ -194,24 +196,29 @@ class Changes:
         return old != new and differ_in_nics(self._host.expanded(old), self._host.expanded(new))
 
     async def _tell(
-        self, instance: Instance, observed: InstanceObserved, *, narrow: bool = False
+        self, instance: Instance, observed: InstanceObserved, had: Expanded, *, narrow: bool = False
     ) -> InstanceObserved:
         """Make the host follow the record, live where it runs, and return what the instance is then.
 
-        narrow: only its NICs have to.
+        *had*: what it was. What the host refuses of that hinders no change of something else. narrow: only
+        its NICs have to follow.
         """
         if narrow:
-            return await self._host.ensure_nics(instance, observed)
-        expanded = self._host.expanded(instance)
+            return await self._host.ensure_nics(instance, observed, had=had)
         if observed.status in UP:
-            await asyncio.to_thread(self._host.cgroups.apply, instance.id, expanded.config)
-            await self._host.limit_disks(instance)
+            await self._host.apply_limits(instance, had)
             if pid := self._host.engine.pid(instance.id):
-                await self._host.ensure_devices(instance, pid)
+                await self._host.ensure_devices(instance, pid, had=had)
                 await self._host.ensure_door(instance, pid)
         driver = self._host.driver_of(instance.pool)
         await driver.set_quota(instance.pool, instance.id, self._host.root_size(instance))
-        return await self._host.ensure_nics(instance, observed)
+        return await self._host.ensure_nics(instance, observed, had=had)
+
+    def _had(self, ctx: Context) -> Expanded:
+        """Return what the instance was: as its record says, or who saw a profile change."""
+        if was := ctx.input.get("had"):
+            return Expanded(was["config"], was["devices"])
+        return self._host.expanded(_old(ctx))
 
     async def _untell(self, ctx: Context) -> None:
         """Tell the host again what the record was. A step's undo: a service that is away is waited for."""
@@ -221,7 +228,7 @@ class Changes:
             await self._tell_name(old, observed)
         else:
             stays = await self._put_back(old, new)
-            ctx.scratch["observed"] = await self._tell(stays, observed)
+            ctx.scratch["observed"] = await self._tell(stays, observed, self._host.expanded(stays))
 
     async def _put_back(self, old: Instance, new: Instance) -> Instance:
         """Put back the record as far as policy allows by now, and return the one that stays.

@@ -17,6 +17,7 @@ from core.records import Instance, Profile
 from core.state import keys
 from core.state.repository import Entry
 from services.runtime.domain import expand
+from services.runtime.domain.expand import Expanded
 from services.runtime.domain.lifecycle import STOPPED, UP
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.instances.change import Changes
@@ -44,10 +45,14 @@ class Follow:
         self._store = host.store
         self._changes = changes
         self._runs: dict[str, _Run] = {}
+        self._seen: dict[str, Profile] = {}
         self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def start(self) -> None:
         """Follow profiles from now on, and update the instances whose NICs missed a change."""
+        self._seen = {
+            keys.profile(e.record.project, e.record.name): e.record for e in self._store.profiles.entries()
+        }
         self._store.profiles.on_change(self._changed)
         self._keep("", 0, [i for i in self._settled() if self._lacks_its_nics(i)])
 
@@ -81,33 +86,48 @@ class Follow:
             )
 
     def _changed(self, key: str, entry: Entry[Profile] | None) -> None:
+        before = self._seen.pop(key, None)
         if entry is None:
             return
-        profile = entry.record
+        profile = self._seen[key] = entry.record
         users = [
             i for i in self._settled() if profile.name in i.profiles and self._home(i) == profile.project
         ]
-        self._keep(key, entry.revision, [i for i in users if self._is_up(i) or self._lacks_its_nics(i)])
+        concerned = [i for i in users if self._is_up(i) or self._lacks_its_nics(i)]
+        self._keep(key, entry.revision, concerned, before)
 
-    def _keep(self, key: str, revision: int, instances: list[Instance]) -> None:
+    def _keep(
+        self, key: str, revision: int, instances: list[Instance], before: Profile | None = None
+    ) -> None:
         if not instances:
             self._runs.pop(key, None)
             return
         # Owned by this object until stop() or the next change of the profile.
-        task = asyncio.create_task(self._update_all(instances), name=f"follow {key}")
+        task = asyncio.create_task(self._update_all(instances, before), name=f"follow {key}")
         self._runs[key] = _Run(revision, task)
 
-    async def _update_all(self, instances: list[Instance]) -> list[str]:
-        found = await asyncio.gather(*(self._update(instance) for instance in instances))
+    async def _update_all(self, instances: list[Instance], before: Profile | None) -> list[str]:
+        found = await asyncio.gather(*(self._update(i, self._had(i, before)) for i in instances))
         return [line for line in found if line]
 
-    async def _update(self, instance: Instance) -> str:
+    def _had(self, instance: Instance, before: Profile | None) -> Expanded:
+        """Return what it was with the profile as that was; nothing where that is not known."""
+        nothing = Expanded({}, {})
+        try:
+            profiles = self._store.profiles_of(instance.project, instance.profiles)
+        except NotFound:
+            return nothing
+        if before is None:
+            return nothing
+        return expand.expand([before if p.name == before.name else p for p in profiles], instance)
+
+    async def _update(self, instance: Instance, had: Expanded) -> str:
         """Update one; return why not, in words. One that another operation has is waited for."""
         shown = f"Project: {instance.project}, Instance: {instance.name}"
         async with self._free:
             for _ in range(_TRIES):
                 try:
-                    operation = await self._changes.apply_again(instance.project, instance.name)
+                    operation = await self._changes.apply_again(instance.project, instance.name, had)
                 except Busy:
                     await asyncio.sleep(_PAUSE_S)
                     continue

@@ -63,6 +63,6 @@ class Hotplug:
         if observed.status in UP and not observed.operation and (pid := self._host.engine.pid(instance.id)):
             self._host.engine.release(instance.id)
             try:
-                await self._host.ensure_devices(instance, pid, lenient=True)
+                await self._host.ensure_devices(instance, pid, had=self._host.expanded(instance))
             except PodiumError as exc:
                 log.warning("devices_not_followed", instance=instance.name, error=exc.message)

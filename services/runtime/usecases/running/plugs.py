@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from core.errors import PodiumError
@@ -29,13 +29,15 @@ class Plugs:
         """Raises: WrongState when one of them cannot be started."""
         return await asyncio.to_thread(plan_devices, devices, facts)
 
-    async def ensure(self, guest: Guest, devices: Devices, facts: Facts, *, lenient: bool = False) -> None:
-        """*lenient*: leave as they are those that cannot be planned now. Raises: WrongState."""
+    async def ensure(
+        self, guest: Guest, devices: Devices, facts: Facts, *, optional: Container[str] = ()
+    ) -> None:
+        """*optional*: leave as they are those of these that cannot be started now. Raises: WrongState."""
         async with self.guests.held(guest.id):
             had = await asyncio.to_thread(self.guests.plugged, guest.id)
-            kept = {plan.device: plan for plan in had} if lenient else None
-            plans = await asyncio.to_thread(plan_devices, devices, facts, kept=kept)
-            await self._make(guest, had, plans)
+            kept = {plan.device: plan for plan in had}
+            plans = await asyncio.to_thread(plan_devices, devices, facts, kept=kept, optional=optional)
+            await self._make(guest, had, plans, optional)
 
     async def make(self, guest: Guest, plans: tuple[DevicePlan, ...]) -> None:
         """Do what is planned for an instance that has begun."""
@@ -50,10 +52,16 @@ class Plugs:
             log.warning("forwards_not_removed", id=id, error=exc.message)
         await self.guests.clear(id)
 
-    async def _make(self, guest: Guest, had: list[DevicePlan], plans: tuple[DevicePlan, ...]) -> None:
+    async def _make(
+        self,
+        guest: Guest,
+        had: list[DevicePlan],
+        plans: tuple[DevicePlan, ...],
+        optional: Container[str] = (),
+    ) -> None:
         await self._translate(guest.id, had, plans)
         try:
-            await self.guests.ensure(guest, plans)
+            await self.guests.ensure(guest, plans, optional=optional)
         except PodiumError:
             left = await asyncio.to_thread(self.guests.plugged, guest.id)
             with contextlib.suppress(PodiumError):
