@@ -28,6 +28,7 @@ from services.runtime.engine.lxc import LxcEngine
 from services.runtime.inside import Inside
 from services.runtime.kernel.boot import BootMarker
 from services.runtime.kernel.cgroups import LinuxCgroups
+from services.runtime.kernel.criu import Criu
 from services.runtime.kernel.doors import GuestDoors
 from services.runtime.kernel.guests import ProcGuests
 from services.runtime.kernel.knows import HostKernel
@@ -194,6 +195,7 @@ def _host(
         facts=HostFacts(),
         missing_drivers=missing,
         doors=GuestDoors(settings.state_dir),
+        checkpoints=Criu(),
     )
 
 

@@ -129,6 +129,11 @@ class FakeKernel:
         return [name for name in names if name != "overlay"]
 
 
+class FakeCheckpoints:
+    async def obstacle(self) -> str:
+        return "CRIU isn't installed"
+
+
 class FakeRootFs:
     def __init__(self) -> None:
         self.mounted: set[str] = set()

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.errors import Invalid, Stale, Unsupported, WrongState
+from core.errors import Invalid, Stale, Unsupported
 from core.names import in_project
 from gateway.lxd import envelope, etag, filters
 from gateway.lxd import request as req
@@ -257,17 +257,10 @@ async def delete_instance(request: web.Request) -> web.Response:
     return envelope.accepted(backend.accepted(reply.operation))
 
 
-# CRIU cannot save what systemd runs (measured), so none is used.
-_NO_CRIU = "Unable to perform container live migration. CRIU isn't installed"
-
-
 def _action(data: dict[str, Any]) -> Any:
     action = req.text(data, "action")
     if action not in _ACTIONS:
         raise Invalid("BAD_ACTION", f"Unknown action: '{action[:40]}'", about="action")
-    if req.flag(data, "stateful"):
-        why = "Container has no existing state to restore" if action == "start" else _NO_CRIU
-        raise WrongState("NO_STATEFUL", why, about="stateful")
     return _ACTIONS[action]
 
 
@@ -281,6 +274,7 @@ async def put_state(request: web.Request) -> web.Response:
             action=_action(data),
             timeout_s=req.number(data, "timeout"),
             force=req.flag(data, "force"),
+            stateful=req.flag(data, "stateful"),
         )
     )
     return envelope.accepted(backend.accepted(reply.operation))
@@ -295,6 +289,7 @@ async def put_all_states(request: web.Request) -> web.Response:
             action=_action(data),
             timeout_s=req.number(data, "timeout"),
             force=req.flag(data, "force"),
+            stateful=req.flag(data, "stateful"),
         )
     )
     return envelope.accepted(backend.accepted(reply.operation))

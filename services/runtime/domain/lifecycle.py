@@ -38,7 +38,7 @@ _TABLE = {
     (FROZEN, "update"): FROZEN,
 }
 _EXCLUSIVE = "Failed getting exclusive access to instance: Instance is running"
-_NOT_LIVE = "Unable to perform container live migration. CRIU isn't installed"
+_NOT_LIVE = "The instance is running; it can be moved when it is stopped"
 _WHY = {
     (RUNNING, "start"): "The instance is already running",
     (FROZEN, "start"): "The instance is frozen; unfreeze it",

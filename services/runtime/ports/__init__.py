@@ -18,13 +18,14 @@ from services.runtime.ports.guests import (
     Usage,
     UsageDetails,
 )
-from services.runtime.ports.host import Boots, HostEvents, Kernel, Probes, Ticks
+from services.runtime.ports.host import Boots, Checkpoints, HostEvents, Kernel, Probes, Ticks
 from services.runtime.ports.storage import PoolSpace, RootFs, StorageDriver, VolumeKind
 
 __all__ = [
     "GUEST_FOLDER",
     "Boots",
     "Cgroups",
+    "Checkpoints",
     "DiskUsage",
     "Doors",
     "Engine",

@@ -16,6 +16,14 @@ class Kernel(Protocol):
         ...
 
 
+class Checkpoints(Protocol):
+    """The state of processes, kept beside their files."""
+
+    async def obstacle(self) -> str:
+        """Return why it cannot be kept on this host. Quick but for the first time."""
+        ...
+
+
 class HostEvents(Protocol):
     """Devices of the host that come and go."""
 

@@ -63,14 +63,14 @@ class Carriers:
     async def run(self, requests: Requests) -> Responses:
         """Carry what the first request names. Raises: Invalid, and what its use case does."""
         first = await anext(aiter(requests), None)
-        running = self._begun(first or pb.RunTransferRequest(), requests)
+        running = await self._begun(first or pb.RunTransferRequest(), requests)
         async with aclosing(running):
             async for response in running:
                 yield response
 
-    def _begun(self, first: pb.RunTransferRequest, requests: Requests) -> Responses:
+    async def _begun(self, first: pb.RunTransferRequest, requests: Requests) -> Responses:
         if first.HasField("going"):
-            return self._send(self._instance_going(first.going), requests)
+            return self._send(await self._instance_going(first.going), requests)
         if first.HasField("coming"):
             return self._receive(self._instance_coming(first.coming), requests)
         if first.HasField("volume_going"):
@@ -79,9 +79,9 @@ class Carriers:
             return self._receive(self._volume_coming(first.volume_coming), requests)
         raise Invalid("NO_HEADER", "A transfer begins with what is to be transferred")
 
-    def _instance_going(self, wanted: pb.TransferOut) -> _Going:
+    async def _instance_going(self, wanted: pb.TransferOut) -> _Going:
         which, voyages = wanted.instance, self._instances
-        source = voyages.source(which.project, which.name, which.snapshot, live=wanted.live)
+        source = await voyages.source(which.project, which.name, which.snapshot, live=wanted.live)
         offer = self._departures.offer(source, instance_only=wanted.instance_only)
         return _Going(
             voyages.out(source, passive=wanted.passive),

@@ -7,7 +7,7 @@ from typing import Any
 
 from core import architectures
 from core.configkeys.devices.registry import without_empty
-from core.errors import Invalid
+from core.errors import Invalid, WrongState
 from core.operations.operation import Operation
 from core.operations.servicer import answer
 from core.records import Instance, InstanceObserved
@@ -16,6 +16,7 @@ from core.state.repository import Entry
 from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import instance_pb2 as pb
 from protos.podium.runtime.v1 import instance_pb2_grpc as rpc
+from services.runtime.domain.criu import not_live
 from services.runtime.servicer import convert, metrics
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
@@ -127,6 +128,7 @@ class InstanceServicer(rpc.InstanceServiceServicer):
     async def ChangeInstanceState(
         self, request: pb.ChangeInstanceStateRequest, context: Any
     ) -> pb.ChangeInstanceStateResponse:
+        await self._refuse_stateful(request)
         operation = await self._power.change(
             request.project,
             request.name,
@@ -139,10 +141,21 @@ class InstanceServicer(rpc.InstanceServiceServicer):
     async def ChangeAllInstanceStates(
         self, request: pb.ChangeAllInstanceStatesRequest, context: Any
     ) -> pb.ChangeAllInstanceStatesResponse:
+        await self._refuse_stateful(request)
         operation = await self._power.change_all(
             request.project, _action(request.action), timeout_s=request.timeout_s, force=request.force
         )
         return pb.ChangeAllInstanceStatesResponse(operation=self._answer(operation))
+
+    async def _refuse_stateful(
+        self, request: pb.ChangeInstanceStateRequest | pb.ChangeAllInstanceStatesRequest
+    ) -> None:
+        """Raises: WrongState, in LXD's words."""
+        if request.stateful:
+            why = "Container has no existing state to restore"
+            if request.action != pb.STATE_ACTION_START:
+                why = not_live(await self._host.checkpoints.obstacle())
+            raise WrongState("NO_STATEFUL", why, about="stateful")
 
     async def DeleteInstance(
         self, request: pb.DeleteInstanceRequest, context: Any

@@ -25,6 +25,7 @@ from services.runtime.domain.lifecycle import DELETING, UP
 from services.runtime.ports import (
     GUEST_FOLDER,
     Cgroups,
+    Checkpoints,
     Doors,
     Engine,
     EnginePlan,
@@ -69,6 +70,7 @@ class Host:
     facts: Facts
     missing_drivers: dict[str, str] = field(default_factory=dict)
     doors: Doors = field(kw_only=True)
+    checkpoints: Checkpoints = field(kw_only=True)
 
     def driver(self, name: str) -> StorageDriver:
         """Raises: Unsupported, NotFound."""

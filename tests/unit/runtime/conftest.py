@@ -103,7 +103,7 @@ async def world() -> AsyncIterator[World]:
     host = Host(
         store, engine, fakes.FakeRootFs(), fakes.FakeCgroups(), fakes.FakeGuests(), fakes.FakeKernel(),
         fakes.FakeImages(), networks, {"dir": driver}, fakes.FakeDevices(), fakes.FakeFacts(),
-        doors=fakes.FakeDoors(),
+        doors=fakes.FakeDoors(), checkpoints=fakes.FakeCheckpoints(),
     )  # fmt: skip
     runner, watch = Runner(store, service="runtime", member=MEMBER), Watch(store, engine)
     claims = Claims(store, runner)

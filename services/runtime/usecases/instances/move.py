@@ -13,7 +13,9 @@ from core.operations.operation import TASK, Context, Operation, Step, Story
 from core.records import Instance
 from core.state import codec, keys
 from core.state.store import Txn
+from services.runtime.domain.criu import not_live
 from services.runtime.domain.expand import root_of
+from services.runtime.domain.lifecycle import UP
 from services.runtime.domain.snapshots import of_owner
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
@@ -61,9 +63,15 @@ class Moves:
         """
         old = self._store.instance(project, name).record
         try:
+            await self._refuse_running(old)
             return await self._accept(old, to)
         except (NotFound, AlreadyExists, WrongState, Forbidden) as exc:
             return await self._refused(old, exc)
+
+    async def _refuse_running(self, old: Instance) -> None:
+        """Raises: WrongState, in LXD's words."""
+        if self._store.observed_of(old).record.status in UP:
+            raise WrongState("NO_CRIU", not_live(await self._host.checkpoints.obstacle()), about=old.name)
 
     async def _refused(self, old: Instance, why: PodiumError) -> Operation:
         runner = self._claims.runner

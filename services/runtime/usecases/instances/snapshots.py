@@ -71,7 +71,7 @@ class Snapshots:
     async def take(self, project: str, name: str, wanted: WantedSnapshot) -> Operation:
         """Raises: NotFound, AlreadyExists, Invalid, WrongState, Busy."""
         if wanted.stateful:
-            raise self._no_state(self._store.instance(project, name).record)
+            raise await self._no_state(self._store.instance(project, name).record)
         id = str(uuid.uuid4())
 
         def record() -> Txn:
@@ -88,10 +88,10 @@ class Snapshots:
 
         return await self._accept(TAKE, project, name, id, record)
 
-    def _no_state(self, instance: Instance) -> WrongState:
+    async def _no_state(self, instance: Instance) -> WrongState:
         """Return why the state of its processes cannot be kept, in LXD's words."""
         is_up = self._store.observed_of(instance).record.status in UP
-        why = "CRIU isn't installed" if is_up else "The instance isn't running"
+        why = await self._host.checkpoints.obstacle() if is_up else "The instance isn't running"
         return WrongState("NO_STATE", f"Unable to create a stateful snapshot. {why}", about=instance.name)
 
     def _decided(self, id: str, instance: Instance, wanted: WantedSnapshot) -> Snapshot:

@@ -18,6 +18,7 @@ from core.errors import Unsupported, WrongState
 from core.failpoints import declare, failpoint
 from core.records import Instance
 from services.runtime.domain.arrivals import Arrived, ArrivedEntry
+from services.runtime.domain.criu import not_live
 from services.runtime.domain.idmaps import PRIVILEGED, IdMap, Range
 from services.runtime.domain.lifecycle import UP
 from services.runtime.domain.offers import FEATURES, Answer, Offer, missing
@@ -34,7 +35,6 @@ from services.runtime.usecases.transfers.wire import Transit, Wire, through
 _WIDE = 1 << 30
 _LANDED, _RENEWED = "instance.land.staged", "instance.renew.staged"
 declare(_LANDED, _RENEWED)
-_LIVE = "Unable to perform container live migration. CRIU isn't installed on the destination server"
 _NO_WAY = (
     "The other server offers no way of migration that is known here; "
     "move instances by lxc export and lxc import"
@@ -58,7 +58,7 @@ class Landings:
         Raises: Unavailable, Invalid, NotFound, AlreadyExists, WrongState, Unsupported ...
         """
         if offer.is_live:
-            raise Unsupported("NO_CRIU", _LIVE)
+            raise Unsupported("NO_CRIU", not_live(await self._host.checkpoints.obstacle(), "destination"))
         if wanted.instance_only:
             offer = replace(offer, snapshots=())
         for snapshot in offer.snapshots:

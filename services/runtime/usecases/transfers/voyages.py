@@ -16,6 +16,7 @@ from core.errors import PodiumError, WrongState
 from core.operations.operation import CHANNEL, TASK, Operation
 from core.operations.runner import Runner
 from core.records import Instance, Snapshot
+from services.runtime.domain.criu import not_live
 from services.runtime.domain.lifecycle import UP
 from services.runtime.usecases.host import Host
 from services.runtime.usecases.transfers.archive import Archives
@@ -45,18 +46,18 @@ class Source:
 class Voyages:
     def __init__(self, host: Host, archives: Archives, arrivals: Arrivals, runner: Runner) -> None:
         self._store = host.store
+        self._checkpoints = host.checkpoints
         self._archives = archives
         self._arrivals = arrivals
         self._runner = runner
 
-    def source(self, project: str, name: str, snapshot: str, *, live: bool) -> Source:
+    async def source(self, project: str, name: str, snapshot: str, *, live: bool) -> Source:
         """Return what is to be sent. Raises: NotFound, WrongState."""
         instance = self._store.instance(project, name).record
         if snapshot:
             return Source(instance, self._store.snapshot(instance, snapshot).record)
         if live and self._store.observed_of(instance).record.status in UP:
-            why = "Unable to perform container live migration. CRIU isn't installed on the source server"
-            raise WrongState("NO_CRIU", why, about=name)
+            raise WrongState("NO_CRIU", not_live(await self._checkpoints.obstacle(), "source"), about=name)
         return Source(instance, None)
 
     def out(self, source: Source, *, passive: bool) -> AbstractAsyncContextManager[Voyage]:
