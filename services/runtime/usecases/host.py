@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from core.configkeys.instance import INSTANCE
-from core.configkeys.nic import BRIDGED, IPVLAN, MACVLAN, PHYSICAL
+from core.configkeys.nic import BRIDGED, MACVLAN, PHYSICAL
 from core.configkeys.values import parse_modules
 from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
@@ -44,7 +44,7 @@ from services.runtime.usecases.instances.disks import InstanceFacts
 from services.runtime.usecases.instances.volatile import plugged, with_nics
 from services.runtime.usecases.peers import Images, Networks, Reserved
 from services.runtime.usecases.running import unchanged
-from services.runtime.usecases.running.plugs import Plugs
+from services.runtime.usecases.running.plugs import Plugs, refuse_cold
 
 log = get_logger(__name__)
 _RATE = "limits."
@@ -181,7 +181,7 @@ class Host:
         reserved = await self._reserve(instance, observed, at_rest=not is_up, pid=pid, had=had)
         nics, names = reserved.nics, reserved.made
         if pid:
-            _refuse_cold(nics, plugged(observed.volatile))
+            refuse_cold(nics, plugged(observed.volatile))
             await self._keep_given(instance.id, pid, nics)
             if names is None:
                 names = await self.networks.plug(instance.id, pid)
@@ -439,13 +439,6 @@ def _of_a_start(exc: PodiumError) -> PodiumError:
 
 def _guest(instance: Instance, pid: int) -> Guest:
     return Guest(instance.id, instance.project, instance.name, pid, idmaps.of(instance))
-
-
-def _refuse_cold(nics: tuple[NicPlan, ...], has: set[str]) -> None:
-    for nic in nics:
-        if nic.nictype == IPVLAN and nic.device not in has:
-            why = f'Failed to add device "{nic.device}": Device cannot be added when instance is running'
-            raise WrongState("NO_HOT_PLUG", why, about=nic.device)
 
 
 def _below(config: dict[str, str], prefix: str) -> dict[str, str]:

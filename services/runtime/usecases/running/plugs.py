@@ -7,11 +7,12 @@ import contextlib
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from core.errors import PodiumError
+from core.configkeys.nic import IPVLAN
+from core.errors import PodiumError, WrongState
 from core.logs import get_logger
 from services.runtime.domain.devices.plan import DevicePlan, Facts
 from services.runtime.domain.devices.registry import plan_devices
-from services.runtime.ports import Guest, GuestDevices
+from services.runtime.ports import Guest, GuestDevices, NicPlan
 from services.runtime.usecases.peers import Networks
 
 log = get_logger(__name__)
@@ -73,3 +74,11 @@ class Plugs:
         translations = [plan.translation for plan in wanted if plan.translation]
         if translations or any(plan.translation for plan in had):
             await self.networks.forward(id, translations)
+
+
+def refuse_cold(nics: tuple[NicPlan, ...], has: set[str]) -> None:
+    """Raises: WrongState for a NIC that only a start can make; *has*: devices that are plugged."""
+    for nic in nics:
+        if nic.nictype == IPVLAN and nic.device not in has:
+            why = f'Failed to add device "{nic.device}": Device cannot be added when instance is running'
+            raise WrongState("NO_HOT_PLUG", why, about=nic.device)
