@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from random import Random
@@ -111,6 +111,12 @@ def _mac(text: str, device: str) -> str:
         raise Invalid(
             "BAD_MAC", f'Invalid value for "volatile.{device}.hwaddr": {exc}', about=device
         ) from None
+
+
+def renamed(have: Iterable[NicReservation], wanted: Iterable[Wanted]) -> set[str]:
+    """Return the devices of an instance at rest whose given names others ask for: they get new ones."""
+    asked = {w.options["name"] for w in wanted if w.options.get("name")}
+    return {n.device for n in have if n.name in asked and not n.options.get("name")}
 
 
 def _free_name(names: set[str]) -> str:

@@ -243,6 +243,8 @@ class Nics:
     ) -> Change:
         """Return the change; nothing is awaited here, so two plans never choose the same address."""
         have = {e.record.device: e for e in self._store.nics.below(keys.nics(owner.instance_id))}
+        for device in plan.renamed([e.record for e in have.values()], wanted) if owner.at_rest else ():
+            have[device] = replace(have[device], record=replace(have[device].record, name=""))
         asked = {w.device for w in wanted}
         change = Change(gone=[e.record for e in have.values() if e.record.device not in asked])
         names = {
@@ -251,7 +253,7 @@ class Nics:
         names -= {""}
         for w in wanted:
             w, old = self._without_taken_mac(owner, w), have.get(w.device)
-            if old and self._fits(old.record, owner, w):
+            if old and old.record.name and self._fits(old.record, owner, w):
                 nic = old.record
             else:
                 nic = self._decide(owner, w, old.record if old else None, change, leased, names)

@@ -248,3 +248,18 @@ def test_a_host_side_that_is_gone_or_is_not_ours_is_left_alone(parent: Parent) -
     subprocess.run(
         ["ip", "link", "add", parent.name, "type", "veth", "peer", "name", parent.peer], check=True
     )
+
+
+async def test_a_name_that_is_asked_for_goes_before_one_that_was_given(world: World) -> None:
+    """As long as the instance does not run; then it is refused."""
+    unnamed, named = Wanted("a", {"nictype": "p2p"}), Wanted("b", {"nictype": "p2p", "name": "eth0"})
+    stopped, running = Owner("i1", "default", "c1", at_rest=True), Owner("i1", "default", "c1")
+
+    [first] = await world.nics.reserve(stopped, [unnamed])
+    assert first.name == "eth0"
+    with pytest.raises(PodiumError, match="Duplicate NIC name"):
+        await world.nics.reserve(running, [unnamed, named])
+    found = await world.nics.reserve(stopped, [unnamed, named])
+    assert [nic.name for nic in found] == ["eth1", "eth0"]
+    assert found[0].hwaddr == first.hwaddr
+    assert await world.nics.reserve(stopped, [unnamed, named]) == found

@@ -36,7 +36,8 @@ from services.runtime.usecases.policy import Policy
 from services.runtime.usecases.running.power import Power, forget
 
 KIND = "instance.create"
-NO_COPY_POOL = "Failed creating instance record: Failed initialising instance: Failed loading storage pool: "
+_NOT_INITIALISED = "Failed creating instance record: Failed initialising instance: "
+NO_COPY_POOL = f"{_NOT_INITIALISED}Failed loading storage pool: "
 _ATTEMPTS = 16
 _PAUSE_S = 0.01
 _OWN_HWADDR = re.compile(r"volatile\..+\.hwaddr")
@@ -309,7 +310,11 @@ class Create:
 
     async def reserve_nics(self, ctx: Context) -> None:
         instance, observed = self._claims.of(ctx)
-        ctx.scratch["nics"] = await self._host.reserve(instance, observed, at_rest=not ctx.input["start"])
+        try:
+            nics = await self._host.reserve(instance, observed, at_rest=not ctx.input["start"])
+        except Invalid as exc:
+            raise Invalid(exc.reason, f"{_NOT_INITIALISED}{exc.message}", about=exc.about) from None
+        ctx.scratch["nics"] = nics
 
     async def release_nics(self, ctx: Context) -> None:
         await self._host.networks.release(ctx.input["id"])
