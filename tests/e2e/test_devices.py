@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.devices.facts import HostFacts
+from services.runtime.kernel import uevents
 from tests.e2e.conftest import Podium
 
 NAME = "nodes"
@@ -167,3 +169,29 @@ def test_root_inside_cannot_make_a_read_only_disk_writable(guest: Podium, tmp_pa
     assert _sh(guest, "ls /dev/.podium") == ""
     _remove(guest, "ro")
     assert "No such file" in _sh(guest, "ls /mnt/ro")
+
+
+def test_udev_works_inside(guest: Podium) -> None:
+    """As with LXD: units that bind to a device, and programs that ask for its properties, wait for it."""
+    assert _until(lambda: _sh(guest, "systemctl is-active systemd-udevd") == "active")
+    assert _until(lambda: "USEC_INITIALIZED=" in _sh(guest, "udevadm info /sys/class/net/eth0"))
+    assert "ermission denied" in _sh(guest, "echo 1 > /sys/kernel/mm/ksm/run")
+
+
+def test_udev_inside_hears_of_devices_that_come_and_go(guest: Podium) -> None:
+    """Sent as the kernel's own, by root of the guest: udev believes nobody else."""
+    found = [device for device in HostFacts().devices() if device.subsystem != "usb"]
+    if not found:
+        pytest.skip("no device of this host has the ids of a maker")
+    device = found[0]
+    path = uevents.describe(device.node.kind, device.node.major, device.node.minor)["DEVPATH"]
+    listen = "timeout 8 udevadm monitor --kernel --udev > /root/heard 2>&1 & sleep 1; echo ready"
+    assert _sh(guest, f"systemd-run -q sh -c '{listen}; wait'") == ""
+    assert _until(lambda: "KERNEL" in _sh(guest, "cat /root/heard"))
+    ids = (f"vendorid={device.vendor}", f"productid={device.product}")
+    _add(guest, "hot", "unix-hotplug", *ids)
+    _remove(guest, "hot")
+    for word in ("add", "remove"):
+        for who in ("KERNEL", "UDEV"):
+            line = f"grep -E '^{who}.*{word} +{path} ' /root/heard"
+            assert _until(lambda line=line: path in _sh(guest, line)), (who, word)  # type: ignore[misc]

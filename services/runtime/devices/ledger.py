@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 from core.state import codec
 from services.runtime.domain.devices.plan import DevicePlan
 
-_PLAN, _BEGUN, _PLACES = "plan", "begun", "places"
+_PLAN, _BEGUN, _PLACES, _TOLD = "plan", "begun", "places", "told"
 
 
 class Ledger:
@@ -49,6 +49,18 @@ class Ledger:
             for line in (self.folder(device) / _PLACES).read_text().splitlines():
                 path, dev, inode = json.loads(line)
                 found[path] = (dev, inode)
+        return found
+
+    def tell(self, device: str, events: list[dict[str, str]]) -> None:
+        """Note what the guest is told of: when the device is pulled out, the host knows it no more."""
+        (self.folder(device) / _TOLD).write_text(json.dumps(events))
+
+    def told(self, device: str) -> list[dict[str, str]]:
+        """Return what the guest was told of."""
+        try:
+            found: list[dict[str, str]] = json.loads((self.folder(device) / _TOLD).read_text())
+        except (OSError, ValueError):
+            return []
         return found
 
     def forget(self, device: str) -> None:

@@ -17,7 +17,7 @@ from services.runtime.devices import forwards, inside
 from services.runtime.devices.ledger import Ledger
 from services.runtime.devices.rules import DeviceRules
 from services.runtime.domain.devices.plan import Bind, DevicePlan, Forward, Node, cannot_start
-from services.runtime.kernel import mountapi
+from services.runtime.kernel import mountapi, uevents
 from services.runtime.kernel.beneath import open_beneath
 from services.runtime.kernel.patience import Patience
 from services.runtime.kernel.processes import open_guest
@@ -180,6 +180,7 @@ class _Work:
                 raise cannot_start(plan.device, why) from exc
             raise
         failpoint("devices.plug.made")
+        self._announce(plan)
         self._ledger.done(plan.device)
         log.info("device_plugged", instance=self._guest.name, device=plan.device)
 
@@ -199,6 +200,7 @@ class _Work:
         for source, path in reversed(places):
             with contextlib.suppress(OSError, Invalid):
                 inside.detach(self._process, path, noted.get(path) or _identity(os.stat(source)))
+        self._tell("remove", self._ledger.told(plan.device))
         if plan.forward:
             forwards.stop(plan.forward, folder, self._process)
         others = (other for device, other in self._ledger.whole().items() if device != plan.device)
@@ -207,6 +209,21 @@ class _Work:
         failpoint("devices.plug.taken")
         self._ledger.forget(plan.device)
         log.info("device_unplugged", instance=self._guest.name, device=plan.device)
+
+    def _announce(self, plan: DevicePlan) -> None:
+        """Tell udev inside of what came while it ran; what is there at a start it looks for itself."""
+        if plan.announced and not self._starting:
+            found = [uevents.describe(node.kind, node.major, node.minor) for node in plan.nodes]
+            events = [event for event in found if event]
+            self._ledger.tell(plan.device, events)
+            self._tell("add", events)
+
+    def _tell(self, action: str, events: list[dict[str, str]]) -> None:
+        for event in events:
+            try:
+                uevents.send(self._process, self._guest.idmap.root, action, event)
+            except OSError as exc:
+                log.warning("guest_not_told", instance=self._guest.name, action=action, error=str(exc))
 
     def _allow(self, rules: Iterable[str]) -> None:
         # At a start they stand in the engine's configuration, and the engine does not answer yet.

@@ -67,8 +67,8 @@ def _path(text: str) -> str:
     return value(text).replace("\\", "\\134").replace(" ", "\\040").replace("#", "\\043")
 
 
-def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: bool) -> str:
-    """Return the whole configuration file."""
+def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: bool, udev: bool = False) -> str:
+    """Return the whole configuration file. *udev*: the guest has the daemon that names devices."""
     lines = [
         f"lxc.log.file = {folder}/lxc.log",
         "lxc.log.level = warn",
@@ -77,8 +77,7 @@ def render(plan: EnginePlan, folder: Path, *, seccomp: Path, hook: Path, v2: boo
         "lxc.console.size = auto",
         "lxc.console.rotate = 1",
         f"lxc.console.logfile = {folder}/console.log",
-        # A read-only /sys tells systemd that no udev will come: networkd does not wait for it then.
-        f"lxc.mount.auto = {_automatic(plan)}",
+        f"lxc.mount.auto = {_automatic(plan, udev=udev)}",
         "lxc.autodev = 1",
         "lxc.pty.max = 1024",
         "lxc.tty.max = 0",
@@ -139,11 +138,14 @@ def command(plan: EnginePlan) -> list[str]:
     return ["--", OUR_INIT, "--", *plan.application.command]
 
 
-def _automatic(plan: EnginePlan) -> str:
-    """Return which kernel file systems are writable. Nobody but the kernel says no to a privileged root."""
+def _automatic(plan: EnginePlan, *, udev: bool) -> str:
+    """Return which kernel file systems are writable. Nobody but the kernel says no to a privileged root.
+
+    A read-only /sys tells systemd that no udev will come: where none can, networkd must not wait for it.
+    """
     if plan.idmap.is_privileged:
         return "proc:mixed sys:mixed cgroup:mixed"
-    return f"proc:rw sys:{'rw' if plan.nesting else 'mixed'} cgroup:mixed"
+    return f"proc:rw sys:{'rw' if plan.nesting or udev else 'mixed'} cgroup:mixed"
 
 
 def _id_lines(idmap: IdMap) -> list[str]:

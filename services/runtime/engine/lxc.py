@@ -24,6 +24,7 @@ from services.runtime.domain.idmaps import IdMap
 from services.runtime.engine import config as rendering
 from services.runtime.engine import inits
 from services.runtime.kernel import lxcfs
+from services.runtime.kernel.beneath import has_any
 from services.runtime.kernel.cgroups import folders
 from services.runtime.kernel.endings import exit_code, is_failure, wait_status
 from services.runtime.kernel.gate import refuse_waiting
@@ -42,6 +43,8 @@ _WHERE = re.compile(r".*? ERROR +\S+ - (?:\S+\.c:\w+:\d+ - )?")
 # Without a PATH liblxc maps ids by itself, which root may. Where it finds newuidmap and newgidmap, which come
 # with many a package, it starts a shell for each (4 ms). The hooks set a PATH of their own.
 _ENV = {"LANG": "C.UTF-8", "PATH": "/nonexistent"}
+# Where a system has the daemon that names devices.
+_UDEV = ("/lib/systemd/systemd-udevd", "/usr/lib/systemd/systemd-udevd", "/sbin/udevd", "/usr/sbin/udevd")
 # Debian's tini: passes signals on to the one program it starts, reaps orphans, ends as that ends.
 _INIT = Path("/usr/bin/tini-static")
 # What it ends with when there is no such program, or none that can be run.
@@ -239,6 +242,7 @@ class LxcEngine:
             seccomp=self._policy(plan, folder),
             hook=self._helpers / "post-stop",
             v2=self._v2,
+            udev=has_any(plan.rootfs, _UDEV),
         )
         fd = os.open(folder / "lxc.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:

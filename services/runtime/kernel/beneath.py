@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from core.errors import Invalid
@@ -59,6 +60,23 @@ def open_beneath(root: int, path: str, flags: int) -> int:
 
 def _is_transferable(mode: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def has_any(root: Path, paths: Iterable[str]) -> bool:
+    """Say whether one of the paths leads to a file or folder in *root*, as who has that as "/" sees it."""
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return any(_is_there(fd, path) for path in paths)
+    finally:
+        os.close(fd)
+
+
+def _is_there(root: int, path: str) -> bool:
+    try:
+        os.close(open_beneath(root, path, os.O_PATH))
+    except (OSError, Invalid):
+        return False
+    return True
 
 
 def kernel_place(root: int, path: str) -> int:

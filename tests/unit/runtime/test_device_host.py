@@ -10,6 +10,7 @@ from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.ledger import Ledger
 from services.runtime.devices.rules import DeviceRules
 from services.runtime.domain.devices.plan import Bind, DevicePlan, End, Forward, Node
+from services.runtime.kernel import uevents
 
 _USB = "devices/pci0000:00/0000:00:14.0/usb1/1-1"
 
@@ -105,3 +106,24 @@ def test_cgroups_inside_get_what_the_instance_gets(tmp_path: Path) -> None:
     assert not (inner / "devices.deny").exists()
     rules.deny("i1", "b 7:7 rwm")
     assert (inner / "devices.deny").read_text() == "b 7:7 rwm"
+
+
+def test_a_guest_is_told_of_a_device_in_the_words_of_the_kernel(facts: HostFacts, tmp_path: Path) -> None:
+    found = uevents.describe("c", 188, 0, sys=tmp_path / "sys")
+    path = f"/{_USB}/1-1:1.0/ttyUSB0/tty/ttyUSB0"
+    assert found == {"DEVPATH": path, "SUBSYSTEM": "tty", "MAJOR": "188", "DEVNAME": "ttyUSB0"}
+    said = uevents.message("add", found).split(b"\0")
+    assert said[:2] == [f"add@{path}".encode(), b"ACTION=add"]
+    assert uevents.describe("c", 7, 7, sys=tmp_path / "sys") == {}
+
+
+def test_what_a_guest_was_told_is_known_until_the_device_is_taken_out(tmp_path: Path) -> None:
+    """The host knows a device that was pulled out no more."""
+    ledger = Ledger(tmp_path)
+    ledger.begin(DevicePlan("a", announced=True))
+    ledger.tell("a", [{"DEVPATH": "/devices/x"}])
+    ledger.done("a")
+    assert ledger.told("a") == [{"DEVPATH": "/devices/x"}]
+    ledger.forget("a")
+    assert ledger.told("a") == []
+    assert DevicePlan("a", announced=True) == DevicePlan("a"), "one plugged by an older version stays plugged"

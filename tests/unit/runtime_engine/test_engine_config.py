@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from core.errors import Invalid
-from services.runtime.domain.idmaps import id_map
+from services.runtime.domain.idmaps import PRIVILEGED, id_map
 from services.runtime.engine.config import render
+from services.runtime.kernel.beneath import has_any
 from services.runtime.ports import EnginePlan, Mount, NicPlan
 
 NIC = NicPlan("eth0", "eth0", "veth12ab", "00:16:3e:00:00:01", 1500, "br0")
@@ -152,3 +153,32 @@ def test_no_value_can_add_a_line(evil: str) -> None:
 def test_what_cannot_be_written_as_utf8_is_refused(evil: str) -> None:
     with pytest.raises(Invalid):
         text_of(dataclasses.replace(PLAN, environment={"A": evil}))
+
+
+@pytest.mark.parametrize(
+    ("privileged", "nesting", "udev", "expected"),
+    [
+        (False, False, True, "proc:rw sys:rw"),
+        (False, True, False, "proc:rw sys:rw"),
+        (False, False, False, "proc:rw sys:mixed"),
+        (True, True, True, "proc:mixed sys:mixed"),
+    ],
+)
+def test_sys_is_writable_for_a_guest_whose_udev_needs_it(
+    privileged: bool, nesting: bool, udev: bool, expected: str
+) -> None:
+    """systemd waits for udev wherever /sys is writable; to a privileged root nobody else says no."""
+    idmap = PRIVILEGED if privileged else PLAN.idmap
+    plan = dataclasses.replace(PLAN, idmap=idmap, nesting=nesting)
+    text = render(plan, Path("/f"), seccomp=Path("/s"), hook=Path("/h"), v2=True, udev=udev)
+    assert f"lxc.mount.auto = {expected} cgroup:mixed\n" in text
+
+
+def test_a_guests_udev_is_found_through_its_own_links(tmp_path: Path) -> None:
+    """/lib is a link of the guest's; one that leads out of it finds nothing of the host."""
+    (tmp_path / "usr/lib/systemd").mkdir(parents=True)
+    (tmp_path / "usr/lib/systemd/systemd-udevd").touch()
+    (tmp_path / "lib").symlink_to("/usr/lib")
+    (tmp_path / "etc").symlink_to("/etc")
+    assert has_any(tmp_path, ["/lib/systemd/systemd-udevd"])
+    assert not has_any(tmp_path, ["/etc/passwd", "/../../../etc/passwd", "/none"])

@@ -19,7 +19,7 @@ def _plan(device: str, options: Options, facts: Facts, *, is_usb: bool, missing:
     found = [d for d in facts.devices() if (d.subsystem == "usb") == is_usb and _fits(d, options)]
     if not found and is_required(options, default="false"):
         raise cannot_start(device, missing)
-    return DevicePlan(device, _in_order(_nodes(found, options)))
+    return DevicePlan(device, _in_order(_nodes(found, options)), announced=True)
 
 
 def plan_gpu(device: str, options: Options, facts: Facts) -> DevicePlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.errors import WrongState
@@ -91,7 +91,8 @@ class Translation:
 class DevicePlan:
     """All that plugging one device takes. Two equal plans are the same device: nothing is to be done.
 
-    watched: paths of the host whose coming and going changes this plan.
+    watched: paths of the host whose coming and going changes this plan. announced: udev inside is told
+    when it comes and goes.
     """
 
     device: str
@@ -100,6 +101,7 @@ class DevicePlan:
     forward: Forward | None = None
     translation: Translation | None = None
     watched: tuple[str, ...] = ()
+    announced: bool = field(default=False, compare=False)
 
     @property
     def rules(self) -> frozenset[str]:
