@@ -84,4 +84,4 @@ async def metrics(request: web.Request) -> web.Response:
     reply = await req.backend(request).instances.GetInstanceMetrics(
         runtime_pb.GetInstanceMetricsRequest(project=project)
     )
-    return web.Response(text=metrics_text(reply.instances), content_type="text/plain")
+    return web.Response(text=metrics_text(reply), content_type="text/plain")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 _KINDS = {"procs_total": "gauge"}
@@ -18,22 +17,30 @@ _HELP = {
 }
 
 
-def metrics_text(instances: Iterable[Any]) -> str:
-    """Return all samples by family, under LXD's names."""
+def metrics_text(told: Any) -> str:
+    """Return all samples of a GetInstanceMetricsResponse by family, under LXD's names."""
     families: dict[str, list[str]] = {}
-    for instance in instances:
-        own = f'name="{_escaped(instance.name)}",project="{_escaped(instance.project)}",type="container"'
-        for sample in instance.samples:
-            pairs = zip(sample.labels[::2], sample.labels[1::2], strict=True)
-            labels = "".join(f'{key}="{_escaped(value)}",' for key, value in pairs) + own
-            line = f"lxd_{sample.name}{{{labels}}} {_number(sample.value)}"
-            families.setdefault(sample.name, []).append(line)
-    lines = []
+    shapes = [_columns(shape, families) for shape in told.shapes]
+    for instance in told.instances:
+        own = f'name="{_escaped(instance.name)}",project="{_escaped(instance.project)}",type="container"}} '
+        for (lines, begin), value in zip(shapes[instance.shape], instance.values, strict=True):
+            lines.append(f"{begin}{own}{_number(value)}")
+    text = []
     for name, samples in sorted(families.items()):
         kind = _KINDS.get(name, "counter" if name.endswith("_total") else "gauge")
         words = _HELP.get(name.partition("_")[0], name)
-        lines += [f"# HELP lxd_{name} {words}.", f"# TYPE lxd_{name} {kind}", *samples]
-    return "\n".join([*lines, "# EOF"]) + "\n"
+        text += [f"# HELP lxd_{name} {words}.", f"# TYPE lxd_{name} {kind}", *samples]
+    return "\n".join([*text, "# EOF"]) + "\n"
+
+
+def _columns(shape: Any, families: dict[str, list[str]]) -> list[tuple[list[str], str]]:
+    """Return for each figure of *shape* the lines of its family, and how its own begin."""
+    columns = []
+    for head in shape.heads:
+        pairs = zip(head.labels[::2], head.labels[1::2], strict=True)
+        labels = "".join(f'{key}="{_escaped(value)}",' for key, value in pairs)
+        columns.append((families.setdefault(head.name, []), f"lxd_{head.name}{{{labels}"))
+    return columns
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from core import architectures
@@ -17,6 +18,7 @@ from protos.podium.common.v1 import common_pb2
 from protos.podium.runtime.v1 import instance_pb2 as pb
 from protos.podium.runtime.v1 import instance_pb2_grpc as rpc
 from services.runtime.domain.criu import not_live
+from services.runtime.ports import PoolSpace
 from services.runtime.servicer import convert, metrics
 from services.runtime.usecases.claims import Claims
 from services.runtime.usecases.host import Host
@@ -170,10 +172,8 @@ class InstanceServicer(rpc.InstanceServiceServicer):
         own = [e.record for e in entries if self._runner.is_own(e.record.member)]
         pairs = [(record, self._observed(record)) for record in own]
         running = [(i, o) for i, o in pairs if o.pid]
-        found = await asyncio.to_thread(figures.read_metrics, self._host, running)
         spaces = await figures.spaces(self._host, {i.pool for i, _ in running})
-        shown = [metrics.message(f, spaces.get(f.instance.pool)) for f in found]
-        return pb.GetInstanceMetricsResponse(instances=shown)
+        return await asyncio.to_thread(_measured, self._host, running, spaces)
 
     async def GetRuntimeInfo(
         self, request: pb.GetRuntimeInfoRequest, context: Any
@@ -208,6 +208,13 @@ class InstanceServicer(rpc.InstanceServiceServicer):
             used = await figures.disk_usage(self._host, instances)
         for message, figure in zip(shown, found, strict=True):
             convert.add_state(message, figure, used.get(message.id, {}))
+
+
+def _measured(
+    host: Host, running: list[tuple[Instance, InstanceObserved]], spaces: Mapping[str, PoolSpace]
+) -> pb.GetInstanceMetricsResponse:
+    """Read and tell, one after the other: the figures of a thousand instances are not held at once."""
+    return metrics.message(figures.read_metrics(host, running), spaces)
 
 
 def _page(entries: list[Entry[Instance]], after: str, limit: int) -> tuple[list[Entry[Instance]], str]:

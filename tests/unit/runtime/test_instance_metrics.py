@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from core.records import Instance, InstanceObserved
@@ -42,22 +43,48 @@ def _figures() -> Figures:
     details = UsageDetails(((1, 2), (3, 4)), {"cached": 10, "rss": 5}, 1, {"loop0": DiskUsage(1, 2, 3, 4)})
     used = Usage(memory=60, memory_limit=100, processes=7, details=details)
     nic = GuestInterface("eth0", (), {"bytes_received": 9})
-    return Figures(Instance(project="default", name="web"), InstanceObserved(id="x"), used, (nic,))
+    web = Instance(project="default", name="web", pool="default")
+    return Figures(web, InstanceObserved(id="x"), used, (nic,))
+
+
+def _told(space: PoolSpace | None = None) -> dict[str, float]:
+    """Return the figures by name; of a name with several, the last."""
+    told = metrics.message([_figures()], {"default": space} if space else {})
+    (shape,), (instance,) = told.shapes, told.instances
+    return {head.name: value for head, value in zip(shape.heads, instance.values, strict=True)}
 
 
 def test_every_name_that_lxd_gives_a_container_is_there() -> None:
-    found = metrics.message(_figures(), PoolSpace(used=1, total=3))
-    assert {sample.name for sample in found.samples} == LXD_NAMES
+    assert set(_told(PoolSpace(used=1, total=3))) == LXD_NAMES
 
 
 def test_available_memory_is_what_is_free_and_what_could_be() -> None:
-    found = {s.name: s.value for s in metrics.message(_figures(), None).samples}
+    found = _told()
     assert found["memory_MemFree_bytes"] == 40
     assert found["memory_MemAvailable_bytes"] == 50
 
 
+def test_what_many_have_in_common_is_told_once() -> None:
+    """Each keeps its own figures, also one that has more of them than the others."""
+    web, more = _figures(), replace(_figures(), instance=Instance(project="default", name="more"))
+    more = replace(more, observed=InstanceObserved(id="y", restarts=3))
+
+    told = metrics.message([web, more, web], {})
+
+    assert len(told.shapes) == 2
+    assert [instance.shape for instance in told.instances] == [0, 1, 0]
+    text = metrics_text(told)
+    assert text.count('lxd_procs_total{name="web"') == 2
+    assert text.count("lxd_restarts{") == 1
+    assert 'lxd_restarts{name="more",project="default",type="container"} 3\n' in text
+
+
+def test_nothing_that_runs_is_no_samples() -> None:
+    assert metrics_text(metrics.message([], {})) == "# EOF\n"
+
+
 def test_the_text_has_sorted_labels_and_all_digits() -> None:
-    text = metrics_text([metrics.message(_figures(), PoolSpace(used=1, total=25276063744))])
+    text = metrics_text(metrics.message([_figures()], {"default": PoolSpace(used=1, total=25276063744)}))
     own = 'name="web",project="default",type="container"'
     assert f'lxd_filesystem_size_bytes{{device="",fstype="overlay",mountpoint="/",{own}}} 25276063744' in text
     assert f'lxd_cpu_seconds_total{{cpu="1",mode="user",{own}}} 3e-09' in text

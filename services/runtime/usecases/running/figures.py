@@ -53,17 +53,11 @@ def read(
     return Figures(instance, observed, usage, tuple(interfaces), nics)
 
 
-def read_metrics(host: Host, pairs: list[tuple[Instance, InstanceObserved]]) -> list[Figures]:
-    """Return the figures that Prometheus asks for of running instances. Blocks; call it in a thread."""
-    return [
-        Figures(
-            instance,
-            observed,
-            host.cgroups.usage(instance.id, detailed=True),
-            tuple(host.guests.counters(observed.pid)),
-        )
-        for instance, observed in pairs
-    ]
+def read_metrics(host: Host, pairs: list[tuple[Instance, InstanceObserved]]) -> Iterator[Figures]:
+    """Yield the figures that Prometheus asks for of running instances. Blocks; call it in a thread."""
+    for instance, observed in pairs:
+        used = host.cgroups.usage(instance.id, detailed=True)
+        yield Figures(instance, observed, used, tuple(host.guests.counters(observed.pid)))
 
 
 def _with_fixed(found: GuestInterface, nic: NicReservation | None) -> GuestInterface:
