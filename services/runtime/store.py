@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.errors import NotFound
+from core.policy.expansion import Expanded, expand
 from core.projects import home_of
 from core.records import (
     Backup,
@@ -59,6 +60,11 @@ class RuntimeStore(Around):
             (keys.VOLUME_SNAPSHOTS, VolumeSnapshot, self.volume_snapshots),
             (keys.PROJECT_GUARDS, ProjectGuard, self.guards),
         ]
+        # By id of the instance, with the very record that it was made of.
+        self._expanded: dict[str, tuple[Instance, Expanded]] = {}
+        for cache in (self.profiles, self.projects):
+            cache.on_change(lambda key, entry: self._expanded.clear())
+        self.instances.on_change(lambda key, entry: None if entry else self._expanded.clear())
 
     async def start(self) -> None:
         for cache in self._caches():
@@ -166,6 +172,18 @@ class RuntimeStore(Around):
     def home_of(self, project: str, feature: str) -> str:
         """Return the project whose profiles or images *project* uses. Raises: NotFound."""
         return home_of(self.projects, project, feature)
+
+    def expanded(self, instance: Instance) -> Expanded:
+        """Return what it is after its profiles were applied; kept, since lists and timers ask for all.
+
+        Raises: NotFound.
+        """
+        made_of, found = self._expanded.get(instance.id, (None, None))
+        if made_of is instance and found:
+            return found
+        made = expand(self.profiles_of(instance.project, instance.profiles), instance)
+        self._expanded[instance.id] = (instance, made)
+        return made
 
     def profiles_of(self, project: str, names: tuple[str, ...]) -> list[Profile]:
         """Raises: NotFound."""

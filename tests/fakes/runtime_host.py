@@ -271,16 +271,19 @@ class FakeCgroups:
     def set_cpus(self, id: str, cpus: frozenset[int]) -> None:
         self.given[id] = cpus
 
-    def plan(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
+    def plan(self, config: Mapping[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
         return {}
 
-    def apply(self, id: str, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+    def apply(self, id: str, config: Mapping[str, str], had: Mapping[str, str] | None = None) -> None:
         limit = config.get("limits.memory")
         if limit == self.refuses and (had is None or had.get("limits.memory") != limit):
             raise Invalid("LIMIT_REFUSED", f"The kernel refused {limit}")
         self.applied[id] = config
 
-    def usage(self, id: str, *, detailed: bool = False) -> Usage:
+    def usage(self, id: str) -> Usage:
+        return Usage()
+
+    def details(self, id: str) -> Usage:
         return Usage()
 
     def freeze(self, id: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from core.logs import get_logger
 
 log = get_logger(__name__)
+_KINDS = (b"add@", b"remove@", b"bind@", b"unbind@")
 _libc = ctypes.CDLL(None, use_errno=True)
 # Source: linux/netlink.h, inotify(7).
 _KOBJECT_UEVENT, _KERNEL_GROUP = 15, 1
@@ -72,7 +73,7 @@ class HostEvents:
     def _on_uevent(self) -> None:
         with contextlib.suppress(OSError):  # an overrun too is a reason to look
             data = self._uevents.recv(_MOST)
-            if not data.startswith((b"add@", b"remove@", b"bind@", b"unbind@")):
+            if not is_of_device(data):
                 return
         self._event.set()
 
@@ -86,3 +87,11 @@ class HostEvents:
                 # Without a watch the kernel tells of an overrun.
                 if watch < 0 or name in self._names.get(watch, ()):
                     self._event.set()
+
+
+def is_of_device(uevent: bytes) -> bool:
+    """Return whether a device with a node comes or goes: interfaces, queues and mounts have none.
+
+    Source: Documentation/ABI/testing/sysfs-uevent, drivers/base/core.c, dev_uevent.
+    """
+    return uevent.startswith(_KINDS) and b"\0DEVNAME=" in uevent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from core.configkeys.instance import INSTANCE
@@ -17,7 +17,7 @@ _POWER = "volatile.last_state.power"
 class Candidate:
     instance: Instance
     observed: InstanceObserved
-    config: dict[str, str]
+    config: Mapping[str, str]
 
     @property
     def delay_s(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -15,7 +15,7 @@ class Stopping:
     """config is after profiles."""
 
     instance: Instance
-    config: dict[str, str]
+    config: Mapping[str, str]
 
     @property
     def priority(self) -> int:

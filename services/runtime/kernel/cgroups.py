@@ -35,7 +35,7 @@ class LinuxCgroups:
         self._total = _host_memory()
         self._facts = self._look()
 
-    def plan(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
+    def plan(self, config: Mapping[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
         return limits.plan(config, self._facts, had=had)
 
     def cpus(self) -> frozenset[int]:
@@ -47,7 +47,7 @@ class LinuxCgroups:
             if path.read_text().strip() != wanted:
                 self._write(path, wanted)
 
-    def apply(self, id: str, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+    def apply(self, id: str, config: Mapping[str, str], had: Mapping[str, str] | None = None) -> None:
         wanted, kept = self.plan(config, had), self._same(config, had)
         if limits.count_of(config):
             wanted["cpuset.cpus"] = self._balanced(id, config)
@@ -59,7 +59,7 @@ class LinuxCgroups:
                     raise
                 log.warning("limit_without_effect", id=id, error=exc.message)
 
-    def _same(self, config: dict[str, str], had: Mapping[str, str] | None) -> frozenset[str]:
+    def _same(self, config: Mapping[str, str], had: Mapping[str, str] | None) -> frozenset[str]:
         """Return the files that *config* wants as *had* wanted them."""
         if had is None:
             return frozenset()
@@ -75,9 +75,13 @@ class LinuxCgroups:
         folder = self._file(id, "io.max" if self.is_v2 else "blkio.weight").parent
         blocks.throttle(folder, limits, is_v2=self.is_v2)
 
-    def usage(self, id: str, *, detailed: bool = False) -> Usage:
+    def usage(self, id: str) -> Usage:
         read = usage.read_v2 if self.is_v2 else usage.read_v1
-        return read(self._root, f"{_PARENT}/{id}", total=self._total, detailed=detailed)
+        return read(self._root, f"{_PARENT}/{id}", total=self._total)
+
+    def details(self, id: str) -> Usage:
+        read = usage.details_v2 if self.is_v2 else usage.details_v1
+        return read(self._root, f"{_PARENT}/{id}", total=self._total)
 
     def freeze(self, id: str) -> None:
         self._set_frozen(id, frozen=True)
@@ -98,7 +102,7 @@ class LinuxCgroups:
             for parent in (_PARENT, _MONITORS):
                 _remove_tree(hierarchy / parent / id)
 
-    def _balanced(self, id: str, config: dict[str, str]) -> str:
+    def _balanced(self, id: str, config: Mapping[str, str]) -> str:
         """Return its CPUs while they are as many as asked for: which ones is the balancer's choice."""
         has = limits.parse_spans(_text(self._file(id, "cpuset.cpus")))
         fits = len(has) == limits.count_of(config) and has <= self._facts.cpus

@@ -60,7 +60,7 @@ class Cgroups(Protocol):
 
     is_v2: bool
 
-    def plan(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
+    def plan(self, config: Mapping[str, str], had: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return engine lines (controller.file to value) for limits.* keys.
 
         *had*: the configuration that this one follows; what was impossible there already is left out.
@@ -69,7 +69,7 @@ class Cgroups(Protocol):
         """
         ...
 
-    def apply(self, id: str, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+    def apply(self, id: str, config: Mapping[str, str], had: Mapping[str, str] | None = None) -> None:
         """Write the same to a running instance's cgroup.
 
         A limit that is as it was with *had* is tried, and stays without effect where the kernel refuses it.
@@ -90,7 +90,13 @@ class Cgroups(Protocol):
         """Bound what a running instance reads and writes on devices ("8:0"), and on no others."""
         ...
 
-    def usage(self, id: str, *, detailed: bool = False) -> Usage: ...
+    def usage(self, id: str) -> Usage:
+        """Return its figures without the details."""
+        ...
+
+    def details(self, id: str) -> Usage:
+        """Return what metrics show: the details too, but neither peaks nor the sum of processor time."""
+        ...
 
     def freeze(self, id: str) -> None: ...
 

@@ -44,8 +44,8 @@ def instance(record: Instance, observed: InstanceObserved, expanded: Expanded, r
     )
     for name, options in record.devices.items():
         message.devices[name].options.update(options)
-    for name, options in expanded.devices.items():
-        message.expanded_devices[name].options.update(options)
+    for name, merged in expanded.devices.items():
+        message.expanded_devices[name].options.update(merged)
     message.created_at.FromNanoseconds(int(record.created_at * 1e9))
     if observed.last_used_at:
         message.last_used_at.FromNanoseconds(int(observed.last_used_at * 1e9))

@@ -39,7 +39,7 @@ class BtrfsDriver:
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             folder.chmod(mode)
         self.version = _version()
-        self._numbers: dict[Path, int] = {}
+        self._numbers: dict[tuple[str, VolumeKind, str], int] = {}
 
     def folder(self, pool: str) -> Path:
         return self._pools / pool
@@ -117,7 +117,7 @@ class BtrfsDriver:
     ) -> Path:
         volume = self.volume(pool, id, kind)
         await asyncio.to_thread(_replace, volume, source, kind, size)
-        self._numbers.pop(volume, None)
+        self._numbers.pop((pool, kind, id), None)
         return volume
 
     async def refresh_volume(
@@ -134,7 +134,7 @@ class BtrfsDriver:
 
     async def delete_volume(self, pool: str, id: str, *, kind: VolumeKind = _CONTAINERS) -> None:
         volume = self.volume(pool, id, kind)
-        self._numbers.pop(volume, None)
+        self._numbers.pop((pool, kind, id), None)
         needs_room = await asyncio.to_thread(_is_nearly_full, self.folder(pool))
         await asyncio.to_thread(_remove_subvolume, volume)
         if needs_room:
@@ -143,7 +143,7 @@ class BtrfsDriver:
             await _btrfs("subvolume", "sync", str(self.folder(pool)))
 
     async def usage(self, pool: str, ids: Sequence[str], *, kind: VolumeKind = _CONTAINERS) -> dict[str, int]:
-        return await asyncio.to_thread(self._usage, pool, {id: self.volume(pool, id, kind) for id in ids})
+        return await asyncio.to_thread(self._usage, pool, ids, kind)
 
     async def settle(self, pool: str) -> None:
         await asyncio.to_thread(sync, self.folder(pool))
@@ -151,18 +151,18 @@ class BtrfsDriver:
     async def volumes(self, pool: str, *, kind: VolumeKind = _CONTAINERS) -> list[str]:
         return folders.volumes_in(self.folder(pool), kind)
 
-    def _usage(self, pool: str, volumes: dict[str, Path]) -> dict[str, int]:
+    def _usage(self, pool: str, ids: Sequence[str], kind: VolumeKind) -> dict[str, int]:
         """One subvolume is looked up, of many the whole table is read: it is one call to the kernel."""
-        numbers = {id: self._number(volume) for id, volume in volumes.items()}
+        numbers = {id: self._number(pool, id, kind) for id in ids}
         bounds = (number := next(iter(numbers.values())), number) if len(numbers) == 1 else ()
         held = ioctl.exclusive_bytes(self.folder(pool), *bounds) if numbers else {}
         return {id: held[number] for id, number in numbers.items() if number in held}
 
-    def _number(self, volume: Path) -> int:
+    def _number(self, pool: str, id: str, kind: VolumeKind) -> int:
         """Return the volume's subvolume id, kept: btrfs gives none twice. 0 when there is no such volume."""
-        number = self._numbers.get(volume) or ioctl.subvolume_id(volume)
+        number = self._numbers.get((pool, kind, id)) or ioctl.subvolume_id(self.volume(pool, id, kind))
         if number:
-            self._numbers[volume] = number
+            self._numbers[pool, kind, id] = number
         return number
 
     def _open(self, pool: str, config: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from core.configkeys.nic import BRIDGED, MACVLAN, PHYSICAL
 from core.configkeys.values import parse_modules
 from core.errors import Invalid, NotFound, PodiumError, Unsupported, WrongState
 from core.logs import get_logger
-from core.policy.expansion import Expanded, expand
+from core.policy.expansion import Expanded
 from core.records import Instance, InstanceObserved, Snapshot, Volume
 from core.units import parse_bool, parse_bytes
 from services.runtime.domain import applications, idmaps, seccomp
@@ -89,7 +89,8 @@ class Host:
         return self.driver_of(instance.pool).volume(instance.pool, instance.id)
 
     def expanded(self, instance: Instance) -> Expanded:
-        return expand(self.store.profiles_of(instance.project, instance.profiles), instance)
+        """Return what it is after its profiles were applied. Raises: NotFound, of a profile or project."""
+        return self.store.expanded(instance)
 
     async def lower(self, instance: Instance) -> Path | None:
         """Return the image's folder for the overlay; None for an instance that began empty."""
@@ -300,14 +301,14 @@ class Host:
             await self._forwarded(instance, pid, devices)
         return pid
 
-    def _door(self, instance: Instance, config: dict[str, str]) -> tuple[Mount, ...]:
+    def _door(self, instance: Instance, config: Mapping[str, str]) -> tuple[Mount, ...]:
         """Return the mount of the guest API, where the guest may have it."""
         if not has_guest_api(config):
             return ()
         source = self.doors.ensure(instance.id, idmaps.of(instance).root[1])
         return (Mount(str(source), GUEST_FOLDER, read_only=True),)
 
-    def check(self, config: dict[str, str], had: Mapping[str, str] | None = None) -> None:
+    def check(self, config: Mapping[str, str], had: Mapping[str, str] | None = None) -> None:
         """Say no to keys that this host cannot carry out; not to what was so in *had* already.
 
         Raises: Invalid, Unsupported.
@@ -320,13 +321,13 @@ class Host:
         if unknown := self.kernel.unknown_syscalls(seccomp.names(config)):
             raise Invalid("NO_SYSCALL", f"Unknown system call {unknown[0]!r}", about=unknown[0])
 
-    def _fits(self, config: dict[str, str]) -> None:
+    def _fits(self, config: Mapping[str, str]) -> None:
         """Raises: WrongState in LXD's words, for an image that this host cannot run."""
         if config.get("image.requirements.cgroup") == "v1" and self.cgroups.is_v2:
             words = "The image used by this instance requires a CGroupV1 host system"
             raise WrongState("NO_CGROUP_V1", words)
 
-    def need_modules(self, config: dict[str, str]) -> None:
+    def need_modules(self, config: Mapping[str, str]) -> None:
         """Raises: WrongState in LXD's words."""
         if missing := self.kernel.missing_modules(parse_modules(config.get("linux.kernel_modules", ""))):
             why = "none is loaded for a guest; load it on the host"
@@ -427,7 +428,7 @@ def _fixed(nic: NicPlan) -> NicPlan:
     return replace(nic, addresses=own, gateways={"ipv4": nic.told.router}, is_fixed=True)
 
 
-def has_guest_api(config: dict[str, str]) -> bool:
+def has_guest_api(config: Mapping[str, str]) -> bool:
     return parse_bool(INSTANCE.get(config, _GUEST_API))
 
 
@@ -441,5 +442,5 @@ def _guest(instance: Instance, pid: int) -> Guest:
     return Guest(instance.id, instance.project, instance.name, pid, idmaps.of(instance))
 
 
-def _below(config: dict[str, str], prefix: str) -> dict[str, str]:
+def _below(config: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}

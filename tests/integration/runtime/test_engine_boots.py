@@ -56,9 +56,12 @@ async def test_systemd_boots_confined_and_so_is_what_exec_runs(box: Box) -> None
     assert init["Uid"].split()[0] == "2000000"
     assert (await box.run("hostname"))[1].strip() == "web"
     assert (await box.run("stat", "-c", "%u:%g %a", "/etc/hostname"))[1].strip() == "0:0 644"
-    usage = box.cgroups.usage(box.id, detailed=True)
+    usage = box.cgroups.usage(box.id)
     assert usage.memory_limit == 300 << 20
     assert usage.memory > 0 and usage.cpu_ns > 0 and usage.processes > 3
+    shown = box.cgroups.details(box.id)
+    assert shown.memory_limit == 300 << 20
+    assert shown.memory > 0 and shown.details.memory["rss"] > 0 and shown.processes > 3
 
 
 async def test_exec_passes_codes_and_environment_and_no_descriptor(box: Box) -> None:

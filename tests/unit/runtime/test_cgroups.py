@@ -122,7 +122,7 @@ def test_figures_of_v2_are_in_bytes_and_nanoseconds(v2: Path) -> None:
         "pids.current": "12\n",
     }.items():
         (folder / name).write_text(text)
-    usage = LinuxCgroups(v2).usage(ID, detailed=True)
+    usage = LinuxCgroups(v2).usage(ID)
     assert (usage.memory, usage.memory_peak, usage.swap, usage.cpu_ns) == (4096, 8192, 1, 7000)
     assert usage.processes == 12
     assert usage.memory_limit > 1 << 20, "no limit means all there is"

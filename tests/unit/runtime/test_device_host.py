@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.devices.events import is_of_device
 from services.runtime.devices.facts import HostFacts
 from services.runtime.devices.ledger import Ledger
 from services.runtime.devices.rules import DeviceRules
@@ -46,6 +47,22 @@ def facts(tmp_path: Path) -> HostFacts:
     _device(tmp_path, f"{card}/drm/card0", "226:0", "drm", "dri/card0")
     _device(tmp_path, "devices/virtual/mem/null", "1:3", "mem", "null")
     return HostFacts(sys, tmp_path / "dev")
+
+
+@pytest.mark.parametrize(
+    ("told", "is_one"),
+    [
+        (b"add@/devices/usb1/1-1\0ACTION=add\0SUBSYSTEM=usb\0DEVNAME=bus/usb/001/002\0", True),
+        (b"remove@/devices/usb1/1-1/tty/ttyUSB0\0ACTION=remove\0DEVNAME=ttyUSB0\0", True),
+        (b"change@/devices/virtual/block/loop0\0ACTION=change\0DEVNAME=loop0\0", False),
+        (b"add@/devices/virtual/net/veth1\0ACTION=add\0SUBSYSTEM=net\0INTERFACE=veth1\0", False),
+        (b"add@/devices/virtual/net/veth1/queues/rx-0\0ACTION=add\0SUBSYSTEM=queues\0", False),
+        (b"add@/devices/virtual/bdi/0:99\0ACTION=add\0SUBSYSTEM=bdi\0", False),
+    ],
+)
+def test_only_what_has_a_node_is_a_reason_to_look_at_all_instances(told: bytes, is_one: bool) -> None:
+    """Each start of an instance makes interfaces and mounts, of which the kernel tells in the same place."""
+    assert is_of_device(told) is is_one
 
 
 def test_devices_have_the_ids_of_what_they_belong_to(facts: HostFacts) -> None:

@@ -103,14 +103,13 @@ def _write(root: Path, files: dict[str, str]) -> Path:
 def test_version_1_counts_descendants(tmp_path: Path) -> None:
     root = _write(tmp_path, {
         f"memory/{GROUP}/memory.usage_in_bytes": "100\n",
-        f"memory/{GROUP}/memory.memsw.usage_in_bytes": "130\n",
-        f"memory/{GROUP}/memory.limit_in_bytes": "9223372036854771712\n",
-        f"memory/{GROUP}/memory.stat": "cache 1\ntotal_cache 20\ntotal_mapped_file 3\n",
+        f"memory/{GROUP}/memory.stat": "cache 1\nhierarchical_memory_limit 9223372036854771712\n"
+        "total_cache 20\ntotal_mapped_file 3\ntotal_swap 30\n",
         f"memory/{GROUP}/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
         f"cpuacct/{GROUP}/cpuacct.usage_all": "cpu user system\n0 10 20\n1 30 40\n",
         f"blkio/{GROUP}/blkio.throttle.io_service_bytes_recursive": "259:9 Read 512\n259:9 Write 7\n",
     })  # fmt: skip
-    found = usage.read_v1(root, GROUP, total=1000, detailed=True)
+    found = usage.details_v1(root, GROUP, total=1000)
     assert (found.memory, found.swap, found.memory_limit) == (100, 30, 1000)
     assert found.details.cpus == ((10, 20), (30, 40))
     assert (found.details.memory["cached"], found.details.memory["mapped"]) == (20, 3)
@@ -125,13 +124,13 @@ def test_version_2_says_the_same_in_the_same_words(tmp_path: Path) -> None:
         f"{GROUP}/memory.stat": "anon 5\nfile 20\nfile_mapped 3\n",
         f"{GROUP}/io.stat": "259:9 rbytes=512 wbytes=7 rios=1 wios=2 dbytes=0 dios=0\n",
     })  # fmt: skip
-    found = usage.read_v2(root, GROUP, total=1000, detailed=True)
-    assert (found.memory, found.memory_limit, found.cpu_ns, found.processes) == (100, 1000, 30_000, 3)
+    found = usage.details_v2(root, GROUP, total=1000)
+    assert (found.memory, found.memory_limit, found.processes) == (100, 1000, 3)
     assert found.details.cpus == ((10_000, 20_000),)
     assert (found.details.memory["cached"], found.details.memory["rss"]) == (20, 5)
     assert list(found.details.disks.values()) == [DiskUsage(512, 1, 7, 2)]
 
 
 def test_files_that_are_gone_read_as_zero(tmp_path: Path) -> None:
-    for read in (usage.read_v1, usage.read_v2):
-        assert read(tmp_path, GROUP, total=1000, detailed=True).memory == 0
+    for read in (usage.read_v1, usage.read_v2, usage.details_v1, usage.details_v2):
+        assert read(tmp_path, GROUP, total=1000).memory == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 
 from core.configkeys.devices import disk
 from core.configkeys.devices.disk import DiskLimits
@@ -59,7 +60,7 @@ def _place(device: str, options: Options) -> str:
     return path
 
 
-def limits(devices: dict[str, dict[str, str]], facts: Facts, root: str) -> dict[str, DiskLimits]:
+def limits(devices: Mapping[str, Mapping[str, str]], facts: Facts, root: str) -> dict[str, DiskLimits]:
     """Return the bounds by device of the host ("8:0"); *root* is a folder on the pool of the instance."""
     found: dict[str, list[DiskLimits]] = {}
     for device, options in sorted(devices.items()):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -178,8 +178,8 @@ def _said(*, is_ready: bool) -> str:
     return "true" if is_ready else "false"
 
 
-def _with_hwaddr(name: str, device: dict[str, str], volatile: dict[str, str]) -> dict[str, str]:
+def _with_hwaddr(name: str, device: Mapping[str, str], volatile: Mapping[str, str]) -> dict[str, str]:
     hwaddr = volatile.get(f"volatile.{name}.hwaddr", "")
     if device.get("type") != "nic" or not hwaddr:
-        return device
+        return dict(device)
     return {"hwaddr": hwaddr, **device}

@@ -5,7 +5,7 @@ Files on disk hold ids as the guest sees them, so another map costs no shifting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from core.configkeys.instance import INSTANCE
@@ -85,7 +85,7 @@ def _move(txn: Txn, member: str, old: Instance, new: Instance) -> None:
         txn.delete(keys.idmap(member, block))
 
 
-def volatile(instance: Instance, config: dict[str, str]) -> dict[str, str]:
+def volatile(instance: Instance, config: Mapping[str, str]) -> dict[str, str]:
     """Return the keys that tell which ids *instance* has, or has at its next start."""
     is_isolated = parse_bool(INSTANCE.get(config, "security.idmap.isolated"))
     return {

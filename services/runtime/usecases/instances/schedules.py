@@ -6,7 +6,7 @@ A snapshot records the minute it was taken for, so that a death between the two 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 from core.configkeys.instance import INSTANCE
@@ -100,7 +100,7 @@ class Schedules:
         schedule = parse_schedule(text)
         return next((at for at in reversed(minutes) if is_due(schedule, at)), None)
 
-    def _config(self, instance: Instance) -> dict[str, str]:
+    def _config(self, instance: Instance) -> Mapping[str, str]:
         try:
             return self._host.expanded(instance).config
         except NotFound:

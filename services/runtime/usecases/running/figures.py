@@ -56,8 +56,8 @@ def read(
 def read_metrics(host: Host, pairs: list[tuple[Instance, InstanceObserved]]) -> Iterator[Figures]:
     """Yield the figures that Prometheus asks for of running instances. Blocks; call it in a thread."""
     for instance, observed in pairs:
-        used = host.cgroups.usage(instance.id, detailed=True)
-        yield Figures(instance, observed, used, tuple(host.guests.counters(observed.pid)))
+        used, interfaces = host.cgroups.details(instance.id), host.guests.counters(observed.pid)
+        yield Figures(instance, observed, used, tuple(interfaces))
 
 
 def _with_fixed(found: GuestInterface, nic: NicReservation | None) -> GuestInterface:

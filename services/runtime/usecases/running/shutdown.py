@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
 from core.errors import PodiumError
 from core.logs import get_logger
@@ -66,7 +67,7 @@ class HostShutdown:
         for entry in store.instances.entries():
             instance = entry.record
             if instance.member == self._member and store.observed_of(instance).record.status in UP:
-                config: dict[str, str] = {}
+                config: Mapping[str, str] = {}
                 with contextlib.suppress(PodiumError):  # with a profile that is gone it stops all the same
                     config = self._host.expanded(instance).config
                 found.append(Stopping(instance, config))

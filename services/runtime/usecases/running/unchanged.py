@@ -33,13 +33,13 @@ def is_same(now: Expanded, had: Expanded, *, type: str) -> bool:
 
 
 def check(
-    look: Callable[[dict[str, str]], object], config: dict[str, str], had: Mapping[str, str] | None
+    look: Callable[[Mapping[str, str]], object], config: Mapping[str, str], had: Mapping[str, str] | None
 ) -> None:
     """Raises: Invalid where *look* refuses *config*, unless it refused *had* in the same words."""
     try:
         look(config)
     except Invalid as exc:
-        if had is None or _refusal(look, dict(had)) != exc.message:
+        if had is None or _refusal(look, had) != exc.message:
             raise
 
 
@@ -63,7 +63,7 @@ async def reserve(ask: Callable[[Nics], Awaitable[Reserved]], nics: Nics, *, opt
     return reserved
 
 
-def _refusal(look: Callable[[dict[str, str]], object], config: dict[str, str]) -> str:
+def _refusal(look: Callable[[Mapping[str, str]], object], config: Mapping[str, str]) -> str:
     try:
         look(config)
     except PodiumError as exc:
