@@ -18,7 +18,7 @@ from tests.archives import tarball
 from tests.faults.harness import Victim, by_many, timed
 
 _COUNT = int(os.environ.get("PODIUM_MANY", "24"))
-_METRICS_S, _LIST_S, _BACK_S = 0.6, 1.0, 5.0
+_METRICS_S, _LIST_S, _BACK_S = 0.5, 1.0, 5.0
 _NAMES = [f"many-{number:04d}" for number in range(_COUNT)]
 _INIT = b"#!/bin/sh\nexec /bin/sleep 2147483647\n"
 _ABOUT = b"architecture: x86_64\ncreation_date: 1700000000\nproperties: {os: sleep, description: sleeps}\n"
