@@ -143,13 +143,13 @@ async def _answered(request: web.Request, handler: Any) -> web.StreamResponse:
 
 
 def _refuse_unknown(request: web.Request, *, is_guest: bool) -> None:
-    """Refuse a project or member that is not there, whatever was asked for. Raises: NotFound.
+    """Refuse a project or member that is not there and would be asked. Raises: NotFound.
 
     Whose project it is not is refused later, and in the same words as for one that is there.
     """
     project, target = req.project(request), request.query.get("target", "")
-    if project != DEFAULT and not is_guest:
-        words = unknown_project(request.method, request.path, project)
+    words = unknown_project(request.method, request.path, project)
+    if words and project != DEFAULT and not is_guest:
         request.app[req.BACKEND].require_project(project, words)
     if target not in ("", _ALONE) and request.path.startswith(_OF_MEMBERS):
         cluster = request.app[req.BACKEND].cluster

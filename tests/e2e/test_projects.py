@@ -145,6 +145,19 @@ def test_an_empty_project_is_renamed(podium: Podium) -> None:
     podium.lxc("project", "delete", "new-name")
 
 
+def test_who_was_switched_to_a_project_that_went_gets_out(podium: Podium) -> None:
+    podium.lxc("project", "create", "going")
+    podium.lxc("project", "switch", "going")
+    try:
+        podium.lxc("project", "rename", "going", "gone")
+        assert "default" in podium.lxc("project", "list")
+        assert "default" in podium.lxc("storage", "list")
+        assert "not found" in refused(podium, "init", "debian/12", "lost")
+    finally:
+        podium.lxc("project", "switch", "default")
+        podium.lxc("project", "delete", "gone")
+
+
 def test_what_arrives_counts_in_the_disk_of_its_project(podium: Podium, tmp_path: Path) -> None:
     """Images and backups are cut off as soon as they are more than a project may hold."""
     podium.lxc("project", "create", "narrow", "-c", "limits.disk=1MiB")

@@ -306,11 +306,29 @@ def test_an_address_of_all_families_is_all_families(address: str, found: tuple[s
         ("GET", "/1.0/networks/br0", 'Failed to load project "nosuch": Project not found'),
         ("GET", "/1.0/storage-pools/p/volumes", "Project not found"),
         ("POST", "/1.0/storage-pools/p/volumes/custom", 'Failed to load project "nosuch": Project not found'),
-        ("GET", "/", "Project not found"),
+        (
+            "GET",
+            "/1.0/storage-pools/p/volumes/custom/v",
+            'Failed to load project "nosuch": Project not found',
+        ),
+        ("GET", "/1.0/events", "Project not found"),
     ],
 )
 def test_an_unknown_project_is_named_as_lxd_names_it(method: str, path: str, said: str) -> None:
     assert unknown_project(method, path, "nosuch") == said
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/1.0", "/1.0/", "/1.0/projects/default", "/1.0/storage-pools", "/1.0/storage-pools/p/resources"]
+    + [
+        f"/1.0/{kind}"
+        for kind in ("operations", "warnings", "certificates/ab", "cluster", "resources", "metrics")
+    ],
+)
+def test_what_is_the_servers_is_told_also_to_who_names_a_project_that_went(path: str) -> None:
+    """The stock client sends the project that it was switched to with every request."""
+    assert unknown_project("GET", path, "nosuch") == ""
 
 
 @pytest.mark.parametrize(
