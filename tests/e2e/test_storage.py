@@ -63,6 +63,15 @@ def test_a_volume_outlives_its_guest_and_is_shared(podium: Podium, guest: str, v
     assert inside(podium, "cat /srv/data/f") == "hello"
 
 
+def test_a_guest_lays_its_own_overlays_in_a_volume(podium: Podium, guest: str, volume: str) -> None:
+    """As Docker and Podman inside do. Its root is an overlay, which the kernel takes as no upper layer."""
+    podium.lxc("storage", "volume", "attach", "default", volume, guest, "/var/lib/docker")
+    make = "cd /var/lib/docker; mkdir -p low up work all; echo kept > low/file"
+    mount = "mount -t overlay none -o lowerdir=low,upperdir=up,workdir=work all"
+    assert inside(podium, f"{make}; {mount}; cat all/file; rm all/file; ls all; umount all") == "kept"
+    assert inside(podium, "stat -c %F /var/lib/docker/up/file") == "character special file"
+
+
 def test_a_snapshot_brings_back_what_was_there(podium: Podium, guest: str, volume: str) -> None:
     podium.lxc("storage", "volume", "attach", "default", volume, guest, "/srv/data")
     inside(podium, "echo old >/srv/data/f")
