@@ -158,15 +158,17 @@ def _tasks(config: Mapping[str, str], facts: Facts) -> dict[str, str]:
 
 
 def _cpuset(config: Mapping[str, str], facts: Facts) -> dict[str, str]:
-    """A number begins with the first ones; balance() moves it once the instance is seen to run."""
+    """A number begins with the first ones; balance() moves it once the instance is seen to run.
+
+    A set of which this host has none bounds nothing, as with LXD: what comes from a larger host must start.
+    """
     if not (value := config.get("limits.cpu")):
         return {}
     wanted = parse_cpus(value)
     if isinstance(wanted, int):
         return {"cpuset.cpus": spans(sorted(facts.cpus)[:wanted])}
-    if not (there := wanted & facts.cpus):
-        raise Invalid("NO_SUCH_CPU", f"limits.cpu {value!r}: this host has CPUs {spans(facts.cpus)}")
-    return {"cpuset.cpus": spans(there)}
+    there = wanted & facts.cpus
+    return {"cpuset.cpus": spans(there)} if there else {}
 
 
 def _cpu(config: Mapping[str, str], facts: Facts) -> dict[str, str]:

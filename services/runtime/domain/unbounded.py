@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 TYPE = "Sizes are not enforced in a storage pool"
 LIMIT = "Limits are not enforced by this kernel"
+_SET = "limits.cpu"
 TYPES = (TYPE, LIMIT)
 # Those for which a kernel may have no file; LXD warns at its start of each that it lacks.
 _OPTIONAL = ("limits.hugepages.", "limits.network.priority", "limits.disk.priority")
@@ -33,16 +34,17 @@ def find(bounded: Mapping[str, Iterable[str]]) -> list[Unenforced]:
 
 
 def is_optional(key: str, value: str) -> bool:
-    """Say whether there are kernels on which this setting does nothing."""
-    return key.startswith(_OPTIONAL) and value not in ("", "0")
+    """Say whether there are hosts on which this setting does nothing."""
+    return (key == _SET or key.startswith(_OPTIONAL)) and value not in ("", "0")
 
 
 def find_limits(ignored: Mapping[str, Iterable[str]]) -> list[Unenforced]:
     """Return a warning for each key that this kernel has no control for; *ignored*: who has it set."""
-    return [
-        Unenforced(key, f"This kernel has no control for {key}, so it does nothing to {_few(names)}", LIMIT)
-        for key, names in sorted(ignored.items())
-    ]
+    found = []
+    for key, names in sorted(ignored.items()):
+        why = f"No CPU of {key} is on this host" if key == _SET else f"This kernel has no control for {key}"
+        found.append(Unenforced(key, f"{why}, so it does nothing to {_few(names)}", LIMIT))
+    return found
 
 
 def _few(names: Iterable[str]) -> str:

@@ -60,6 +60,13 @@ async def test_a_size_that_nothing_enforces_is_told_as_long_as_it_is_there(
     assert not told.active_now
 
 
+def test_a_set_of_cpus_is_told_by_what_is_missing_and_other_limits_of_cpus_are_not() -> None:
+    (trouble,) = unbounded.find_limits({"limits.cpu": ["web"]})
+    assert "No CPU of limits.cpu is on this host" in trouble.message and "web" in trouble.message
+    assert unbounded.is_optional("limits.cpu", "7-9")
+    assert not unbounded.is_optional("limits.cpu.allowance", "100%")
+
+
 def test_a_warning_names_a_few_of_many() -> None:
     (trouble,) = unbounded.find({"p": ["e", "d", "c", "b", "a"], "empty": []})
     assert trouble.subject == "storage-pools/p"

@@ -124,10 +124,10 @@ def test_a_limit_that_is_new_is_not_passed_over(kernel: LinuxCgroups, had: dict[
 
 
 def test_what_no_host_has_is_passed_over_only_where_it_was_so(kernel: LinuxCgroups) -> None:
-    none = {"limits.cpu": "9998-9999"}
+    none = {"limits.disk.priority": "5"}
     assert kernel.plan({**none, "limits.processes": "5"}, none) == {"pids.max": "5"}
     with pytest.raises(Invalid):
-        kernel.plan(none, {"limits.cpu": "9998"})
+        kernel.plan(none, {"limits.disk.priority": ""})
 
 
 def test_only_devices_with_all_options_as_they_were_are_unchanged() -> None:
