@@ -48,6 +48,7 @@ class Links:
         self._routed: dict[int, frozenset[str]] = {}
 
     def close(self) -> None:
+        self.plugs.close()
         self._ip.close()
 
     def ensure_bridge(self, plan: BridgePlan, before: tuple[str, ...]) -> int:

@@ -22,6 +22,7 @@ from services.network.domain import hostside, parents
 from services.network.domain.hostside import HostSide, Route
 from services.network.kernel.ifaces import SYS, add_address, driver_of, index_of, master_of
 from services.network.kernel.netlink import NetlinkError
+from services.network.kernel.removal import Remover
 from services.network.kernel.shaping import Shaper
 from services.network.ports import Link
 
@@ -41,7 +42,11 @@ class Plugs:
     def __init__(self, ip: Any, owner: str) -> None:
         self._ip = ip
         self._shaper = Shaper(ip, owner)
+        self._remover = Remover()
         self._owner = owner
+
+    def close(self) -> None:
+        self._remover.close()
 
     def ensure(self, nic: NicReservation, pid: int) -> bool:
         """Make *nic* in the namespace of *pid*, and return whether it was not there. Raises: WrongState."""
@@ -115,8 +120,7 @@ class Plugs:
     def _remove_veth(self, nic: NicReservation) -> None:
         index = index_of(nic.host_name)
         if index is not None and _is_ours(nic):
-            with contextlib.suppress(NetlinkError):  # it went with its guest, since it was looked up
-                self._ip.link("del", index=index)
+            self._remover.remove(index, nic.host_name)
 
     def _refuse_foreign(self, nic: NicReservation) -> None:
         if not _is_ours(nic):

@@ -20,6 +20,7 @@ from services.network.kernel import probe
 from services.network.kernel.host import LinuxHost
 from services.network.kernel.netlink import IPRoute
 from services.network.kernel.plugs import Plugs
+from services.network.kernel.removal import Remover
 from services.network.store import NetworkStore
 from services.network.usecases.networks import Networks
 from services.network.usecases.nics import Nics, Owner, Wanted
@@ -46,12 +47,16 @@ class Parent:
     name: str
     peer: str
 
+    def make(self) -> None:
+        pair = ("add", self.name, "type", "veth", "peer", "name", self.peer)
+        subprocess.run(["ip", "link", *pair], check=True)
+
 
 @pytest.fixture
 def parent() -> Iterator[Parent]:
     word = secrets.token_hex(3)
     made = Parent(f"pn{word}a", f"pn{word}b")
-    subprocess.run(["ip", "link", "add", made.name, "type", "veth", "peer", "name", made.peer], check=True)
+    made.make()
     for name in (made.name, made.peer):
         subprocess.run(["ip", "link", "set", name, "up"], check=True)
     yield made
@@ -245,9 +250,7 @@ def test_a_host_side_that_is_gone_or_is_not_ours_is_left_alone(parent: Parent) -
             plugs.ensure(no_veth, os.getpid())
         plugs.remove(NicReservation(nictype="p2p", host_name=parent.name), [])
     assert not there(parent.name)
-    subprocess.run(
-        ["ip", "link", "add", parent.name, "type", "veth", "peer", "name", parent.peer], check=True
-    )
+    parent.make()
 
 
 async def test_a_name_that_is_asked_for_goes_before_one_that_was_given(world: World) -> None:
@@ -263,3 +266,17 @@ async def test_a_name_that_is_asked_for_goes_before_one_that_was_given(world: Wo
     assert [nic.name for nic in found] == ["eth1", "eth0"]
     assert found[0].hwaddr == first.hwaddr
     assert await world.nics.reserve(stopped, [unnamed, named]) == found
+
+
+def test_what_is_removed_is_seen_by_nobody_and_other_things_stay(parent: Parent) -> None:
+    """Not on the host and not at the other end, while the kernel still tidies up."""
+    remover = Remover()
+    remover.remove(1 << 30, "pnnosuch")
+    remover.remove(1, "lo")  # which the kernel refuses to delete
+    index = int((Path("/sys/class/net") / parent.name / "ifindex").read_text())
+    remover.remove(index, parent.name)
+    assert not there(parent.name)
+    assert not there(parent.peer)
+    assert there("lo")
+    parent.make()
+    remover.close()
