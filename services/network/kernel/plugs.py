@@ -20,6 +20,7 @@ from core.records import NicReservation
 from core.units import parse_bool
 from services.network.domain import hostside, parents
 from services.network.domain.hostside import HostSide, Route
+from services.network.kernel import rtnl
 from services.network.kernel.ifaces import SYS, add_address, driver_of, index_of, master_of
 from services.network.kernel.netlink import NetlinkError
 from services.network.kernel.removal import Remover
@@ -101,13 +102,11 @@ class Plugs:
         if index_of(nic.host_name) is not None:
             self._refuse_foreign(nic)
             return False
-        peer = {"ifname": nic.name, "address": nic.hwaddr, "net_ns_pid": pid}
-        both: dict[str, Any] = {}
-        if mtu := nic.mtu or _mtu(nic.bridge or nic.parent):
-            both["mtu"] = peer["mtu"] = mtu
-        if bridge:
-            both["master"] = bridge
-        self._add(nic, ifname=nic.host_name, kind="veth", state="up", peer=peer, **both)
+        mtu = nic.mtu or _mtu(nic.bridge or nic.parent)
+        try:
+            rtnl.add_veth(nic.host_name, nic.name, hwaddr=nic.hwaddr, pid=pid, mtu=mtu, master=bridge)
+        except OSError as exc:
+            raise not_plugged(nic, exc.errno or 0) from exc
         return True
 
     def _master_of(self, nic: NicReservation) -> int:
@@ -140,7 +139,7 @@ class Plugs:
         except NetlinkError as exc:
             if exc.code == errno.EEXIST:
                 return False
-            raise not_plugged(nic, exc) from exc
+            raise not_plugged(nic, exc.code) from exc
         return True
 
     def _ensure_given(self, nic: NicReservation, pid: int) -> bool:
@@ -213,12 +212,6 @@ class Plugs:
             why = "this kernel has no ipvlan (CONFIG_IPVLAN); use macvlan or routed"
             raise parents.not_started(nic, why) from exc
         self._ip.link("del", index=index_of(name))
-
-    def _add(self, nic: NicReservation, **what: Any) -> None:
-        try:
-            self._ip.link("add", **what)
-        except NetlinkError as exc:
-            raise not_plugged(nic, exc) from exc
 
     # --- the host's end --------------------------------------------------------------------------
 
@@ -308,11 +301,12 @@ def _is_ours(nic: NicReservation) -> bool:
     return driver_of(nic.host_name) == "veth" and master_of(nic.host_name) == nic.bridge
 
 
-def not_plugged(nic: NicReservation, exc: NetlinkError) -> WrongState:
-    why = os.strerror(exc.code)
-    if exc.code == errno.EEXIST:
+def not_plugged(nic: NicReservation, code: int) -> WrongState:
+    """Return what is said where the kernel refuses with errno *code*."""
+    why = os.strerror(code)
+    if code == errno.EEXIST:
         why = f"the instance has an interface {nic.name!r} already; set another name"
-    elif exc.code == errno.ESRCH:
+    elif code == errno.ESRCH:
         why = "the instance stopped meanwhile"
     return parents.not_started(nic, why)
 

@@ -7,19 +7,14 @@ kernel ends what it has begun, whatever becomes of us.
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from services.network.kernel import rtnl
 from services.network.kernel.ifaces import SYS
 
 _AT_ONCE = 4
 _LOOK_S = 0.0003
-# Source: include/uapi/linux/netlink.h and rtnetlink.h: nlmsghdr and ifinfomsg, RTM_DELLINK, NLM_F_*.
-_MESSAGE = struct.Struct("=IHHII BxHiII")
-_DELLINK, _REQUEST_ACK = 17, 1 | 4
-_MOST_ANSWER = 4096
 
 
 class Remover:
@@ -31,13 +26,6 @@ class Remover:
 
     def remove(self, index: int, name: str) -> None:
         """Return when nobody sees the interface any more, or the kernel has refused to delete it."""
-        done = self._threads.submit(_delete, index)
+        done = self._threads.submit(rtnl.delete, index)
         while not done.done() and (SYS / name).exists():
             time.sleep(_LOOK_S)
-
-
-def _delete(index: int) -> None:
-    message = _MESSAGE.pack(_MESSAGE.size, _DELLINK, _REQUEST_ACK, 1, 0, socket.AF_UNSPEC, 0, index, 0, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.send(message)
-        netlink.recv(_MOST_ANSWER)
