@@ -172,7 +172,9 @@ def test_root_inside_cannot_make_a_read_only_disk_writable(guest: Podium, tmp_pa
 
 
 def test_udev_works_inside(guest: Podium) -> None:
-    """As with LXD: units that bind to a device, and programs that ask for its properties, wait for it."""
+    """As with LXD, once it has a device: what binds to one, or asks for its properties, waits for udev."""
+    _add(guest, "later", "unix-hotplug", "vendorid=ffff", "productid=ffff")
+    guest.lxc("restart", "--force", NAME)
     assert _until(lambda: _sh(guest, "systemctl is-active systemd-udevd") == "active")
     assert _until(lambda: "USEC_INITIALIZED=" in _sh(guest, "udevadm info /sys/class/net/eth0"))
     assert "ermission denied" in _sh(guest, "echo 1 > /sys/kernel/mm/ksm/run")

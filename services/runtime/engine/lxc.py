@@ -242,7 +242,7 @@ class LxcEngine:
             seccomp=self._policy(plan, folder),
             hook=self._helpers / "post-stop",
             v2=self._v2,
-            udev=has_any(plan.rootfs, _UDEV),
+            udev=plan.hears_of_devices and has_any(plan.rootfs, _UDEV),
         )
         fd = os.open(folder / "lxc.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:

@@ -79,6 +79,8 @@ class EnginePlan:
     nesting: bool = False
     device_rules: tuple[str, ...] = ()
     is_held: bool = False
+    hears_of_devices: bool = False
+    """Whether it has devices of the host, of which its udev is told. Without, a boot needs no udev."""
     application: Application | None = None
     """The program to run below an init of ours; None for the init of the guest."""
     seccomp: str = ""

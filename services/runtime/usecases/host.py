@@ -20,6 +20,7 @@ from core.units import parse_bool, parse_bytes
 from services.runtime.domain import applications, idmaps, seccomp
 from services.runtime.domain.devices.disk import limits as disk_limits
 from services.runtime.domain.devices.plan import DevicePlan, Facts, rules_of
+from services.runtime.domain.devices.registry import has_nodes
 from services.runtime.domain.expand import find_root, nics_of
 from services.runtime.domain.lifecycle import DELETING, UP
 from services.runtime.ports import (
@@ -284,6 +285,7 @@ class Host:
             seccomp=seccomp.policy(config),
             device_rules=rules_of(devices),
             is_held=bool(devices or application),
+            hears_of_devices=has_nodes(expanded.devices),
         )
 
         async def ready(pid: int) -> None:

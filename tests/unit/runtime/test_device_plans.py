@@ -15,7 +15,7 @@ from services.runtime.domain.devices.plan import (
     Translation,
     rules_of,
 )
-from services.runtime.domain.devices.registry import follows_host, plan_devices
+from services.runtime.domain.devices.registry import follows_host, has_nodes, plan_devices
 from tests.fakes.runtime_host import FakeFacts
 
 Options = dict[str, str]
@@ -206,3 +206,11 @@ def test_an_infiniband_card_is_an_interface_and_nodes() -> None:
     assert _plan(options, facts).rules == {"c 231:192 rwm"}
     nic = {"type": "nic", "nictype": "physical", "parent": "ib0", "mtu": "2044"}
     assert expand.nics_of({"d1": options}) == {"d1": nic}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [((), False), (("disk", "nic", "proxy", "none"), False), (("nic", "usb"), True), (("unix-char",), True)],
+)
+def test_udev_is_for_instances_with_nodes_of_the_host(kinds: tuple[str, ...], expected: bool) -> None:
+    assert has_nodes({kind: {"type": kind} for kind in kinds}) is expected

@@ -23,6 +23,8 @@ PLANNERS: dict[str, Planner] = {
     "unix-hotplug": hotplug.plan_hotplug,
     "usb": hotplug.plan_usb,
 }
+# Those that are not of files, networks or connections.
+_OF_NODES = PLANNERS.keys() - {"disk", "nic", "none", "proxy"}
 
 
 def plan_devices(
@@ -62,6 +64,11 @@ def _plan(name: str, options: Options, devices: Mapping[str, Options], facts: Fa
 def follows_host(devices: Mapping[str, Options]) -> bool:
     """Return whether any of them depends on what the host has at the moment."""
     return any(_follows(options) for options in devices.values())
+
+
+def has_nodes(devices: Mapping[str, Options]) -> bool:
+    """Return whether any of them is, or becomes, a device node inside."""
+    return any(options["type"] in _OF_NODES for options in devices.values())
 
 
 def _follows(options: Options) -> bool:
